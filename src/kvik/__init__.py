@@ -1,0 +1,26 @@
+"""kvik: a server for language models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvik.llm import LLM
+    from kvik.sampling_params import SamplingParams
+
+__version__ = "0.1.0"
+
+__all__ = ["LLM", "SamplingParams", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the offline door only when it is used, so that `import kvik` stays instant."""
+    if name == "LLM":
+        from kvik.llm import LLM
+
+        return LLM
+    if name == "SamplingParams":
+        from kvik.sampling_params import SamplingParams
+
+        return SamplingParams
+    raise AttributeError(f"module 'kvik' has no attribute {name!r}")

@@ -1,0 +1,95 @@
+"""Every error that kvik raises on purpose.
+
+    KvikError
+    ├── ConfigError                    what was asked of the server cannot be: a flag, a value, a path
+    │   └── NotSupportedYetError       the flag is known, its feature is not built yet
+    ├── ModelFileError                 the checkpoint is missing, broken or of an unknown kind
+    │   └── UnsupportedArchitectureError
+    ├── InsufficientMemoryError        the machine cannot hold what was asked
+    ├── RequestError                   a client's request cannot be served; carries the HTTP status
+    │   ├── InvalidRequestError        400: a field is wrong; `param` names it
+    │   ├── UnknownModelError          404: no such model here
+    │   └── OverloadedError            503: not now
+    └── EngineError                    our fault
+        ├── EngineDeadError            the engine process is gone
+        └── EngineRequestError         one request failed inside the engine; its neighbours go on
+
+The first three end a start: the door prints the message, without a traceback, and exits. `RequestError`
+becomes an answer in the OpenAI error shape. Every message says what was wrong, what would be right and
+what to do.
+"""
+
+from __future__ import annotations
+
+
+class KvikError(Exception):
+    """Root of the tree."""
+
+
+class ConfigError(KvikError):
+    """A flag or a combination of flags cannot be honoured."""
+
+
+class NotSupportedYetError(ConfigError):
+    """A flag of the interface whose feature kvik does not have yet."""
+
+    def __init__(self, flag: str) -> None:
+        super().__init__(f"not supported yet: {flag}")
+        self.flag = flag
+
+
+class ModelFileError(KvikError):
+    """The checkpoint is missing, truncated, inconsistent or of an unknown kind."""
+
+
+class UnsupportedArchitectureError(ModelFileError):
+    """The checkpoint is sound, but no model here implements its architecture."""
+
+
+class InsufficientMemoryError(KvikError):
+    """Weights or KV cache do not fit; the message names needed, available and the flag that would fit."""
+
+
+class RequestError(KvikError):
+    """A request that cannot be served.
+
+    `status` is the HTTP status, `param` the offending field (dotted path), or None.
+    """
+
+    status = 400
+    type = "BadRequestError"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequestError(RequestError):
+    """A field has a wrong type, range or combination."""
+
+
+class UnknownModelError(RequestError):
+    """The request names a model that is not served."""
+
+    status = 404
+    type = "NotFoundError"
+
+
+class OverloadedError(RequestError):
+    """The server is full or draining; the client may try again."""
+
+    status = 503
+    type = "ServiceUnavailableError"
+
+
+class EngineError(KvikError):
+    """The engine failed, not the client."""
+
+
+class EngineDeadError(EngineError):
+    """The engine process has ended; no request can be served any more."""
+
+
+class EngineRequestError(EngineError):
+    """One request failed inside the engine; the others are untouched."""

@@ -1,0 +1,64 @@
+"""One engine step: what the scheduler asks of an executor, and what it gets back.
+
+Request ids are the engine's. Blocks are ids into the KV pool; block 0 is the null block and is never written.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kvik.messages import TokenLogprobs
+from kvik.sampling_params import SamplingParams
+
+
+class AdmittedRequest(msgspec.Struct, array_like=True):
+    """A request that the runner does not know (new, or forgotten when it was preempted)."""
+
+    request_id: str
+    token_ids: list[int]
+    """Prompt, and after a preemption the tokens generated so far."""
+    num_prompt_tokens: int
+    sampling_params: SamplingParams
+    eos_token_id: int | None
+    """As in `NewRequest`; masked, with the stop token ids, until min_tokens are there."""
+
+
+class ScheduledRequest(msgspec.Struct, array_like=True):
+    """The share of one request in this step: tokens [num_computed, num_computed + num_scheduled)."""
+
+    request_id: str
+    num_computed_tokens: int
+    num_scheduled_tokens: int
+    new_block_ids: list[int]
+    """Appended to the request's block table before the step; for an admitted request, the whole table."""
+
+
+class StepPlan(msgspec.Struct, array_like=True):
+    """What one step computes. The sum of num_scheduled_tokens is within the token budget."""
+
+    admitted: list[AdmittedRequest]
+    scheduled: list[ScheduledRequest]
+    """Every request of the step, the admitted ones too, in batch order."""
+    dropped_request_ids: list[str]
+    """Finished, aborted or preempted since the last plan; the runner forgets them first."""
+
+    @property
+    def num_scheduled_tokens(self) -> int:
+        return sum(s.num_scheduled_tokens for s in self.scheduled)
+
+
+class SampledTokens(msgspec.Struct, array_like=True):
+    """What one scheduled request got out of a step."""
+
+    request_id: str
+    token_ids: list[int]
+    """Empty while the prompt is still being computed."""
+    logprobs: list[TokenLogprobs] | None = None
+    prompt_logprobs: list[TokenLogprobs | None] | None = None
+    error: str | None = None
+    """Why this request cannot go on; the others of the step are not touched."""
+
+
+class StepResult(msgspec.Struct, array_like=True):
+    sampled: list[SampledTokens]
+    """One per scheduled request, in the order of the plan."""
