@@ -1,0 +1,25 @@
+"""What the engine asks of whoever computes its steps."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kvik.messages import EngineFacts
+from kvik.step import StepPlan, StepResult
+from kvik.telemetry.phases import PhaseTimer
+
+
+class Executor(Protocol):
+    """One `StepPlan` in, one `StepResult` out. Built from an `EngineConfig`; `start` comes first, once."""
+
+    def start(self, phases: PhaseTimer) -> EngineFacts:
+        """Load the weights, size and reserve the KV cache, warm up.
+
+        Raises `ModelFileError`, `UnsupportedArchitectureError` or `InsufficientMemoryError`.
+        """
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        """Compute one step. What a single request causes is its `SampledTokens.error`, not an exception."""
+
+    def shutdown(self) -> None:
+        """Give back threads, memory and worker processes."""

@@ -1,0 +1,29 @@
+"""What one forward pass computes. Goes down every `forward()` as an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(slots=True)
+class LayerKV:
+    """One layer's keys and values in the layout of `kernels/paged_attention`."""
+
+    k: torch.Tensor
+    v: torch.Tensor
+
+
+@dataclass(slots=True)
+class ForwardBatch:
+    """T tokens of B requests. Request b owns the rows [query_start_loc[b], query_start_loc[b + 1])."""
+
+    token_ids: torch.Tensor  # [T] int32
+    positions: torch.Tensor  # [T] int32, absolute position in the request
+    slot_mapping: torch.Tensor  # [T] int32, block id x block size + offset: where the token's K and V go
+    query_start_loc: torch.Tensor  # [B + 1] int32
+    seq_lens: torch.Tensor  # [B] int32, tokens of the request once this pass is done
+    block_tables: torch.Tensor  # [B, max blocks] int32; columns beyond a request's blocks are not read
+    logits_rows: torch.Tensor  # [R] int32, the rows whose logits are wanted
+    kv: list[LayerKV]  # one per layer
