@@ -107,4 +107,14 @@ KVIK_INLINE void with_type(int dtype, const Fn& fn) {
     }
 }
 
+// The same for what is only read: f16 too.
+template <class Fn>
+KVIK_INLINE void with_source_type(int dtype, const Fn& fn) {
+    if (dtype == kF16) {
+        fn.template operator()<f16>();
+    } else {
+        with_type(dtype, fn);
+    }
+}
+
 }  // namespace kvik::KVIK_ISA

@@ -26,10 +26,17 @@ namespace kvik {
 
 // clang-format off
 #define KVIK_OPS(OP)                                                                                                   \
-    OP(rms_norm,     void(void* out, const void* x, const void* weight, int64_t rows, int64_t size, float eps,         \
-                          bool unit_offset, int dtype))                                                                \
+    OP(rms_norm, void(void* out, const void* x, const void* weight, int64_t rows, int64_t size, float eps,             \
+                      bool unit_offset, int dtype))                                                                    \
     OP(add_rms_norm, void(void* out, const void* x, void* residual, const void* weight, int64_t rows, int64_t size,    \
-                          float eps, bool unit_offset, int dtype))
+                          float eps, bool unit_offset, int dtype))                                                     \
+    OP(linear, void(void* out, const void* x, const void* weight, const void* bias, int64_t m, int64_t n, int64_t k,   \
+                    int dtype))                                                                                        \
+    OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
+                       int packed_dtype, int rows_dtype))                                                              \
+    OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
+                          const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
+    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))
 // clang-format on
 
 struct Table {
