@@ -113,7 +113,9 @@ def _max_model_len(asked: int | None, limit: int) -> int | None:
 
 def _cache_config(args: EngineArgs, dtype: str) -> CacheConfig:
     block_size = DEFAULT_BLOCK_SIZE if args.block_size is None else args.block_size
-    _require(block_size in BLOCK_SIZES, f"--block-size takes one of {', '.join(map(str, BLOCK_SIZES))}, got {block_size}")
+    _require(
+        block_size in BLOCK_SIZES, f"--block-size takes one of {', '.join(map(str, BLOCK_SIZES))}, got {block_size}"
+    )
     share = args.gpu_memory_utilization
     _require(0 < share <= 1, f"--gpu-memory-utilization takes a share above 0 and at most 1, got {share}")
     if args.kv_cache_dtype not in ("auto", dtype):

@@ -55,7 +55,8 @@ def _check_ranges(config: ServerConfig) -> None:
         _require(value >= 1, f"--{name.replace('_', '-')} takes 1 or more, got {value}")
     kwargs = config.default_chat_template_kwargs
     _require(
-        kwargs is None or isinstance(kwargs, dict), f"--default-chat-template-kwargs takes a JSON object, got {kwargs!r}"
+        kwargs is None or isinstance(kwargs, dict),
+        f"--default-chat-template-kwargs takes a JSON object, got {kwargs!r}",
     )
 
 
@@ -75,11 +76,6 @@ def _check_combinations(config: ServerConfig) -> None:
     _require(
         config.ssl_certfile is not None or config.ssl_keyfile is None,
         "--ssl-keyfile needs --ssl-certfile: add the certificate of that key",
-    )
-    _require(
-        not config.allow_credentials or "*" not in config.allowed_origins,
-        '--allow-credentials does not go with --allowed-origins \'["*"]\', for any site could then act as the user: '
-        "name the origins",
     )
 
 
