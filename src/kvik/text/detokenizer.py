@@ -6,11 +6,14 @@ Sole owner of an answer's half-decoded characters. Knows no logprobs and no mess
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kvik.sampling_params import SamplingParams
 from kvik.text.incremental_decoder import IncrementalDecoder
 from kvik.text.stop_strings import StopMatch, StopStrings
-from kvik.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from kvik.text.tokenizer import Tokenizer
 
 
 class Detokenizer:
@@ -73,9 +76,7 @@ class Detokenizer:
         return match.stop
 
 
-def _make_decoder(
-    tokenizer: Tokenizer, prompt_token_ids: Sequence[int], params: SamplingParams
-) -> IncrementalDecoder:
+def _make_decoder(tokenizer: Tokenizer, prompt_token_ids: Sequence[int], params: SamplingParams) -> IncrementalDecoder:
     if params.skip_special_tokens:
         return IncrementalDecoder(tokenizer.backend, prompt_token_ids, skipped_ids=tokenizer.special_token_ids)
     if params.spaces_between_special_tokens:
