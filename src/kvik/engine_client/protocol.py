@@ -1,0 +1,86 @@
+"""What the server asks of an engine, wherever it runs. `AsyncLLM` is the real one; tests bring a fake."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from kvik.config import EngineConfig
+from kvik.messages import EngineFacts, Phase
+from kvik.sampling_params import SamplingParams
+from kvik.text.chat_template import ChatTemplate
+from kvik.text.outputs import RequestOutput
+from kvik.text.processor import PromptOptions
+from kvik.text.tokenizer import Tokenizer
+
+
+class OutputStream(Protocol):
+    """The outputs of one accepted request, in order, the last one with `finished` set.
+
+    Iterating raises `EngineRequestError` when this request failed, `EngineDeadError` when the engine did.
+    """
+
+    def __aiter__(self) -> AsyncIterator[RequestOutput]: ...
+
+    async def __anext__(self) -> RequestOutput: ...
+
+    async def aclose(self) -> None:
+        """Stop listening; what still runs is aborted. To be called when the client has gone; harmless after the end."""
+
+
+class EngineClient(Protocol):
+    """Requests in, streams of outputs out."""
+
+    config: EngineConfig
+    facts: EngineFacts
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate
+
+    @property
+    def is_dead(self) -> bool: ...
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Phases of the start, of both processes, in order of their start."""
+
+    async def add_request(
+        self,
+        prompt: str | list[int],
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        options: PromptOptions = ...,
+        stream_interval: int = 1,
+    ) -> OutputStream:
+        """Check the request, hand it to the engine and return its outputs.
+
+        All that a client can have done wrong is raised here, as `InvalidRequestError`, before anything is sent:
+        a server can still answer with a status. `OverloadedError` while shutting down, `EngineDeadError`.
+        """
+
+    def generate(
+        self,
+        prompt: str | list[int],
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        options: PromptOptions = ...,
+        stream_interval: int = 1,
+    ) -> AsyncIterator[RequestOutput]:
+        """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
+
+    async def abort(self, request_id: str) -> None:
+        """End a request; its stream gets a last output with finish reason "abort". Unknown ids are ignored."""
+
+    async def check_health(self) -> None:
+        """Raises `EngineDeadError` if the engine has died."""
+
+    async def reset_prefix_cache(self) -> bool:
+        """Forget all cached blocks; False while requests hold blocks."""
+
+    async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
+        """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""
