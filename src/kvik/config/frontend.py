@@ -1,0 +1,83 @@
+"""What was asked of the HTTP server: one field per flag, frozen. Knows neither the engine nor HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvik.config.flags import flag
+
+GENERAL = "General"
+"""The group of the flags that concern the process rather than the API."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Flags of the front end. Raises `ConfigError` from `create_server_config` (args.py), not from here."""
+
+    host: str | None = flag(None, "address to listen on; unset: all interfaces", common=True)
+    port: int = flag(8000, "TCP port", common=True)
+    uds: str | None = flag(None, "listen on this Unix socket; host and port are not used", common=True)
+    api_key: tuple[str, ...] = flag(
+        (), "accepted keys, one or more (also KVIK_API_KEY); shown as *** in logs", common=True
+    )
+    allowed_origins: tuple[str, ...] = flag((), "CORS: origins, a JSON list", kind="json_list", common=True)
+    allowed_methods: tuple[str, ...] = flag(("*",), "CORS: methods, a JSON list", kind="json_list")
+    allowed_headers: tuple[str, ...] = flag(("*",), "CORS: request headers, a JSON list", kind="json_list")
+    allow_credentials: bool = flag(False, "CORS: let browsers send credentials")
+    root_path: str | None = flag(None, "URL prefix that a proxy in front strips")
+    ssl_keyfile: str | None = flag(None, "TLS private key, a PEM file")
+    ssl_certfile: str | None = flag(None, "TLS certificate, a PEM file")
+    ssl_ca_certs: str | None = flag(None, "certificates that client certificates are checked against")
+    ssl_cert_reqs: int = flag(0, "client certificates: 0 not asked for, 1 optional, 2 required")
+    ssl_ciphers: str | None = flag(None, "ciphers for TLS 1.2 and below, in OpenSSL's notation")
+
+    chat_template: str | None = flag(
+        None, "Jinja chat template: a file, or the template itself; replaces the model's", common=True
+    )
+    chat_template_content_format: str = flag(
+        "auto",
+        "how templates get a message's content: as a string, or as a list of parts",
+        choices=("auto", "string", "openai"),
+    )
+    trust_request_chat_template: bool = flag(False, "accept a chat template that comes with a request")
+    default_chat_template_kwargs: dict[str, Any] | None = flag(  # noqa: RUF009
+        None, "template variables that requests need not set, a JSON object"
+    )
+    response_role: str = flag("assistant", "role of the answer")
+    return_tokens_as_token_ids: bool = flag(False, "logprobs name tokens as token_id:N")
+    max_log_len: int | None = flag(None, "prompt characters, or ids, per log line; unset: all", kind="size")
+    enable_prompt_tokens_details: bool = flag(False, "fill usage.prompt_tokens_details")
+    enable_per_request_metrics: bool = flag(False, "timings in each response; needs log stats")
+    enable_server_load_tracking: bool = flag(False, "let /load count the requests in flight")
+    enable_force_include_usage: bool = flag(False, "usage in every stream, asked for or not")
+    sse_keep_alive_interval: int = flag(0, "seconds between comment lines in a silent stream; 0: none")
+    enable_tokenizer_info_endpoint: bool = flag(False, "serve /tokenizer_info")
+    enable_log_outputs: bool = flag(False, "log answers too; needs --enable-log-requests")
+    enable_log_deltas: bool = flag(True, "with --enable-log-outputs: log each piece of a stream, not only its end")
+    log_error_stack: bool = flag(False, "log the traceback of error responses")
+    fingerprint_mode: str = flag("full", "form of system_fingerprint", choices=("full", "hash", "custom", "none"))
+    fingerprint_value: str | None = flag(None, "the fingerprint of --fingerprint-mode custom")
+    uvicorn_log_level: str = flag(
+        "info",
+        "log level of the HTTP server",
+        choices=("critical", "error", "warning", "info", "debug", "trace"),
+    )
+    disable_uvicorn_access_log: bool = flag(False, "no line per HTTP request")
+    disable_access_log_for_endpoints: str | None = flag(None, "paths without such lines, separated by commas")
+    enable_request_id_headers: bool = flag(False, "X-Request-Id on responses")
+    disable_fastapi_docs: bool = flag(False, "no OpenAPI, Swagger and ReDoc pages")
+    h11_max_incomplete_event_size: int = flag(4194304, "bytes that an HTTP request's head may have", kind="size")
+    h11_max_header_count: int = flag(256, "headers that an HTTP request may have")
+
+    disable_log_stats: bool = flag(
+        False, "no periodic log line and no vllm: metrics", group=GENERAL, kind="switch", common=True
+    )
+    shutdown_timeout: int = flag(
+        30, "seconds that running requests get to finish on SIGTERM; 0: abort them at once", group=GENERAL
+    )
+    enable_log_requests: bool = flag(False, "log each request", group=GENERAL, common=True)
+
+    default_sampling_params: dict[str, Any] = field(default_factory=dict)
+    """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:
+    names of `SamplingParams` (temperature, top_p, top_k, min_p, repetition_penalty, max_tokens). No flag."""
