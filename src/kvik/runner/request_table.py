@@ -1,0 +1,78 @@
+"""What the runner remembers of each running request between steps: one row of tables per request.
+
+Written by `admit`, `append_blocks`, `append_token` and `drop`; read by the batch builder. Knows no tensor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kvik.sampling.state import SamplingState
+from kvik.step import AdmittedRequest
+
+
+class RequestRow:
+    """One running request. `index` is its row in the tables."""
+
+    __slots__ = ("index", "num_blocks", "num_prompt_tokens", "num_tokens", "request_id", "sampling")
+
+    def __init__(self, index: int, request: AdmittedRequest, sampling: SamplingState) -> None:
+        self.index = index
+        self.request_id = request.request_id
+        self.num_prompt_tokens = request.num_prompt_tokens
+        self.num_tokens = len(request.token_ids)
+        self.num_blocks = 0
+        self.sampling = sampling
+
+
+class RequestTable:
+    """Token ids and block ids of all running requests, as matrices that grow nowhere.
+
+    The matrices are zero pages until a row is written, so their size costs address space, not memory.
+    """
+
+    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+        max_num_blocks = -(-max_model_len // block_size)
+        self.token_ids: npt.NDArray[np.int32] = np.zeros((max_num_seqs, max_model_len), np.int32)
+        self.block_ids: npt.NDArray[np.int32] = np.zeros((max_num_seqs, max_num_blocks), np.int32)
+        self._rows: dict[str, RequestRow] = {}
+        self._free = list(range(max_num_seqs - 1, -1, -1))
+
+    def __getitem__(self, request_id: str) -> RequestRow:
+        return self._rows[request_id]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def admit(self, request: AdmittedRequest) -> None:
+        """Give the request a row. Raises `InvalidRequestError` for parameters that no sampler can follow."""
+        sampling = SamplingState(
+            request.sampling_params,
+            request.token_ids,
+            request.num_prompt_tokens,
+            request.eos_token_id,
+            self._vocab_size,
+        )
+        row = RequestRow(self._free.pop(), request, sampling)
+        self._rows[request.request_id] = row
+        self.token_ids[row.index, : row.num_tokens] = request.token_ids
+
+    def append_blocks(self, row: RequestRow, block_ids: list[int]) -> None:
+        if block_ids:
+            end = row.num_blocks + len(block_ids)
+            self.block_ids[row.index, row.num_blocks : end] = block_ids
+            row.num_blocks = end
+
+    def append_token(self, row: RequestRow, token_id: int) -> None:
+        if row.num_tokens < self.token_ids.shape[1]:
+            self.token_ids[row.index, row.num_tokens] = token_id
+        row.num_tokens += 1
+        row.sampling.append(token_id)
+
+    def drop(self, request_id: str) -> None:
+        """Forget a request; one that was never admitted here is fine (aborted while it waited)."""
+        row = self._rows.pop(request_id, None)
+        if row is not None:
+            self._free.append(row.index)

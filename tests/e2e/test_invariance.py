@@ -1,0 +1,58 @@
+"""A request's answer does not depend on its neighbours, on chunking, on preemption or on the prefix cache."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from support.server import MODEL, KvikServer
+
+NUM_NEIGHBOURS = 31
+
+
+@pytest.fixture(scope="module")
+def cramped() -> Iterator[KvikServer]:
+    """Small steps and few blocks: long prompts are chunked, and running requests are preempted."""
+    flags = "--max-num-batched-tokens 256 --max-num-seqs 64 --num-gpu-blocks-override 190 --max-model-len 1024"
+    with KvikServer(*flags.split()) as running:
+        yield running
+
+
+def ask(server: KvikServer, prompt: list[int], **fields: Any) -> tuple[list[int], list[float]]:
+    """Token ids of the answer and the log probabilities of the 5 best at each position, all bits of them."""
+    body = dict(model=MODEL, prompt=prompt, max_tokens=48, ignore_eos=True, logprobs=5, return_token_ids=True, **fields)
+    status, answer, _ = server.request("POST", "/v1/completions", body)
+    assert status == 200, answer
+    choice = answer["choices"][0]
+    return choice["token_ids"], [v for top in choice["logprobs"]["top_logprobs"] for v in sorted(top.values())]
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 0.9, "top_p": 0.95, "top_k": 40, "seed": 11}])
+def test_alone_and_among_31_others(cramped: KvikServer, sampling: dict[str, Any]) -> None:
+    draw = random.Random(3)
+    prompt = [draw.randrange(100, 49000) for _ in range(300)]
+    neighbours = [[draw.randrange(100, 49000) for _ in range(draw.randrange(20, 400))] for _ in range(NUM_NEIGHBOURS)]
+    alone = ask(cramped, prompt, **sampling, cache_salt="alone")
+
+    preemptions_before = cramped.metric("vllm:num_preemptions_total")
+    with ThreadPoolExecutor(NUM_NEIGHBOURS + 1) as pool:
+        others = [pool.submit(ask, cramped, p, temperature=0.7, seed=i) for i, p in enumerate(neighbours)]
+        crowded = pool.submit(ask, cramped, prompt, **sampling, cache_salt="crowded").result()
+        assert all(len(other.result()[0]) == 48 for other in others)
+    assert cramped.metric("vllm:num_preemptions_total") > preemptions_before
+
+    assert crowded[0] == alone[0]
+    assert crowded[1] == alone[1]
+
+
+def test_a_cached_prefix_changes_no_bit(cramped: KvikServer) -> None:
+    draw = random.Random(4)
+    prompt = [draw.randrange(100, 49000) for _ in range(200)]
+    cold = ask(cramped, prompt, temperature=0)
+    hits_before = cramped.metric("vllm:prefix_cache_hits_total")
+    warm = ask(cramped, prompt, temperature=0)
+    assert cramped.metric("vllm:prefix_cache_hits_total") >= hits_before + 192
+    assert warm == cold

@@ -1,0 +1,37 @@
+"""Rules that a reader of the source may rely on, each checked as naively as possible."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "src" / "kvik").rglob("*.py"))
+FORBIDDEN_MODULES = {"pickle", "cloudpickle", "marshal", "shelve", "dill"}
+FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_pickle_and_no_eval(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        assert not {n.partition(".")[0] for n in names} & FORBIDDEN_MODULES, f"{file}:{node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in FORBIDDEN_CALLS, f"{file}:{node.lineno} calls {node.func.id}"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.read_text().strip()], ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_file_says_what_it_is(file: Path) -> None:
+    assert ast.get_docstring(ast.parse(file.read_text())), f"{file} has no docstring at its top"
+
+
+def test_the_floor_plan_in_the_docs_names_every_room() -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text()
+    for folder in (f for f in (ROOT / "src" / "kvik").iterdir() if (f / "__init__.py").exists()):
+        assert f"  {folder.name}/" in plan or f" {folder.name}/" in plan, f"{folder.name} is not in the floor plan"
