@@ -53,10 +53,15 @@ class Flag:
     choices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     """Other spellings, dashes included: "-tp"."""
-    is_supported: bool = True
-    """False: the flag is known, and any value but the default is refused."""
+    accepts: tuple[Any, ...] | None = None
+    """None: the flag is supported. Otherwise kvik does not have its feature yet, and takes nothing but the default
+    and these values, which ask for what is so anyway."""
     is_ours: bool = False
     """The interface that we keep compatible with does not have it."""
+
+    @property
+    def is_supported(self) -> bool:
+        return self.accepts is None
 
     @property
     def dest(self) -> str:

@@ -35,6 +35,7 @@ class ServerConfig:
     chat_template: str | None = flag(
         None, "Jinja chat template: a file, or the template itself; replaces the model's", common=True
     )
+    """The template's text: a file named on the command line has been read by then."""
     chat_template_content_format: str = flag(
         "auto",
         "how templates get a message's content: as a string, or as a list of parts",
@@ -77,6 +78,10 @@ class ServerConfig:
         30, "seconds that running requests get to finish on SIGTERM; 0: abort them at once", group=GENERAL
     )
     enable_log_requests: bool = flag(False, "log each request", group=GENERAL, common=True)
+
+    custom_histogram_buckets: dict[str, Any] | None = flag(  # noqa: RUF009
+        None, "upper bounds for families of histograms, a JSON object: see docs/metrics.md", group="ObservabilityConfig"
+    )
 
     default_sampling_params: dict[str, Any] = field(default_factory=dict)
     """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:

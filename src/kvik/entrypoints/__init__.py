@@ -1,0 +1,1 @@
+"""Doors that are known under these names elsewhere."""

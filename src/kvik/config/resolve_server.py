@@ -1,0 +1,110 @@
+"""From what the flags say to a complete `ServerConfig`: key from the environment, template text, and all checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from kvik.config import env
+from kvik.config.frontend import ServerConfig
+from kvik.errors import ConfigError
+
+
+def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[str, Any]) -> ServerConfig:
+    """Pick the front end's flags out of `Parsed.values` and check them. Raises `ConfigError`."""
+    names = {f.name for f in fields(ServerConfig)}
+    config = ServerConfig(**{name: value for name, value in values.items() if name in names})
+    key = env.api_key()
+    config = replace(
+        config,
+        api_key=config.api_key or ((key,) if key is not None else ()),
+        chat_template=_template_text(config.chat_template),
+        default_sampling_params=default_sampling_params,
+    )
+    _check_ranges(config)
+    _check_combinations(config)
+    _check_files(config)
+    _check_buckets(config.custom_histogram_buckets)
+    return config
+
+
+def _template_text(template: str | None) -> str | None:
+    """The content of a file, or the template itself, which no file name can be mistaken for: it has a brace."""
+    if template is None or "{" in template:
+        return template
+    try:
+        return Path(template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(
+            f"--chat-template takes a file of Jinja text, or the template itself (with braces): cannot read {template}: {e}"
+        ) from None
+
+
+def _check_ranges(config: ServerConfig) -> None:
+    _require(0 <= config.port <= 65535, f"--port takes 0 (any free one) to 65535, got {config.port}")
+    _require(config.ssl_cert_reqs in (0, 1, 2), f"--ssl-cert-reqs takes 0, 1 or 2, got {config.ssl_cert_reqs}")
+    _require(all(config.api_key), "--api-key takes keys that are not empty")
+    for name in ("sse_keep_alive_interval", "shutdown_timeout", "max_log_len"):
+        value = getattr(config, name)
+        _require(value is None or value >= 0, f"--{name.replace('_', '-')} takes 0 or more, got {value}")
+    for name in ("h11_max_incomplete_event_size", "h11_max_header_count"):
+        value = getattr(config, name)
+        _require(value >= 1, f"--{name.replace('_', '-')} takes 1 or more, got {value}")
+    kwargs = config.default_chat_template_kwargs
+    _require(
+        kwargs is None or isinstance(kwargs, dict),
+        f"--default-chat-template-kwargs takes a JSON object, got {kwargs!r}",
+    )
+
+
+def _check_combinations(config: ServerConfig) -> None:
+    _require(
+        config.enable_log_requests or not config.enable_log_outputs,
+        "--enable-log-outputs needs --enable-log-requests: add it",
+    )
+    _require(
+        not (config.enable_per_request_metrics and config.disable_log_stats),
+        "--enable-per-request-metrics needs the statistics that --disable-log-stats turns off: drop one of them",
+    )
+    _require(
+        (config.fingerprint_mode == "custom") == (config.fingerprint_value is not None),
+        "--fingerprint-mode custom and --fingerprint-value go together: give both or neither",
+    )
+    _require(
+        config.ssl_certfile is not None or config.ssl_keyfile is None,
+        "--ssl-keyfile needs --ssl-certfile: add the certificate of that key",
+    )
+
+
+def _check_files(config: ServerConfig) -> None:
+    for name in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
+        path = getattr(config, name)
+        _require(path is None or Path(path).is_file(), f"--{name.replace('_', '-')}: there is no file {path}")
+
+
+def _check_buckets(buckets: Any) -> None:
+    """Upper bounds must be positive, finite and rising; which families there are is for telemetry/buckets.py to say."""
+    if buckets is None:
+        return
+    from kvik.telemetry.buckets import FAMILIES
+
+    _require(isinstance(buckets, dict), f"--custom-histogram-buckets takes a JSON object, got {buckets!r}")
+    for family, bounds in buckets.items():
+        known = ", ".join(FAMILIES)
+        _require(family in FAMILIES, f"--custom-histogram-buckets: there is no family {family}; there are {known}")
+        _require(
+            isinstance(bounds, list)
+            and len(bounds) > 0
+            and all(isinstance(b, int | float) and not isinstance(b, bool) for b in bounds)
+            and all(0 < b and math.isfinite(b) for b in bounds)
+            and all(a < b for a, b in zip(bounds, bounds[1:], strict=False)),
+            f"--custom-histogram-buckets: {family} takes a list of rising, finite numbers above 0, got {bounds!r}",
+        )
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)

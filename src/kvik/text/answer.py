@@ -1,0 +1,157 @@
+"""One answer of a request while it grows: its tokens, its text, its logprobs and its times.
+
+Takes `TokenDelta`s, gives `CompletionOutput`s. Knows nothing of the other answers of its request.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kvik.messages import EventKind, FinishReason, TokenDelta, TokenLogprobs
+from kvik.sampling_params import OutputKind, SamplingParams
+from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.text.detokenizer import Detokenizer
+from kvik.text.logprobs import LogprobDecoder
+from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestTimes
+
+if TYPE_CHECKING:
+    from kvik.text.tokenizer import Tokenizer
+
+
+class Answer:
+    """Everything about answer `index`; `engine_id` is its own request in the engine.
+
+    `cumulative` says what `take_output` gives: all so far, or what is new since the last time.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        engine_id: str,
+        prompt_token_ids: list[int],
+        params: SamplingParams,
+        arrival_time_s: float,
+        tokenizer: Tokenizer | None,
+        logprob_decoder: LogprobDecoder,
+    ) -> None:
+        self.index = index
+        self.engine_id = engine_id
+        self.times = RequestTimes(arrival_time_s)
+        self.num_tokens = 0
+        self.num_cached_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: int | str | None = None
+        self._prompt_token_ids = prompt_token_ids
+        self._params = params
+        self._cumulative = params.output_kind != OutputKind.DELTA
+        self._detokenizer = Detokenizer(tokenizer, prompt_token_ids, params)
+        self._logprob_decoder = logprob_decoder
+        self._token_ids: list[int] = []
+        self._logprobs: list[PositionLogprobs] = []
+        self._recent_ids = prompt_token_ids[-8:]
+        """The last tokens of prompt and answer, which complete half characters in logprobs."""
+        self._cumulative_logprob = 0.0
+        self._num_shown_chars = 0
+        self._num_preemptions = 0
+
+    def update(self, delta: TokenDelta, step_time_s: float, stats: IterationStats) -> bool:
+        """Take what a step brought; True if a stop string ended the answer, so that the engine must be told."""
+        self._note_events(delta)
+        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
+        ended_in_engine = delta.finish_reason
+        num_kept, stop = self._detokenizer.push(
+            delta.new_token_ids, ends_with_stop_token=ended_in_engine == FinishReason.STOP
+        )
+        if stop is None and ended_in_engine is not None:
+            stop = self._detokenizer.finish()
+        if delta.new_token_ids:
+            self._note_tokens(num_kept, step_time_s, stats)
+            self._keep(delta.new_token_ids[:num_kept], delta.new_logprobs)
+        if stop is not None:
+            self.finish_reason, self.stop_reason = FinishReason.STOP, stop
+        elif ended_in_engine is not None:
+            self.finish_reason, self.stop_reason = ended_in_engine, delta.stop_reason
+        return stop is not None and ended_in_engine is None
+
+    def end(self, reason: FinishReason) -> None:
+        """End it from outside, showing what was held back."""
+        self._detokenizer.finish()
+        self.finish_reason, self.stop_reason = reason, None
+
+    def take_output(self) -> CompletionOutput:
+        """All so far, or what is new since the last call."""
+        text = self._detokenizer.text
+        output = CompletionOutput(
+            index=self.index,
+            text=text if self._cumulative else text[self._num_shown_chars :],
+            token_ids=list(self._token_ids),
+            logprobs=list(self._logprobs) if self._has_logprobs else None,
+            cumulative_logprob=self._cumulative_logprob if self._has_logprobs else None,
+            finish_reason=None if self.finish_reason is None else str(self.finish_reason),
+            stop_reason=self.stop_reason,
+        )
+        self._num_shown_chars = len(text)
+        if not self._cumulative:
+            self._token_ids.clear()
+            self._logprobs.clear()
+        return output
+
+    def finished_stats(self) -> FinishedRequestStats:
+        """Counts and durations, once `finish_reason` is set."""
+        assert self.finish_reason is not None
+        times = self.times
+        times.finished_s = time.monotonic()
+        return FinishedRequestStats(
+            finish_reason=self.finish_reason,
+            num_prompt_tokens=len(self._prompt_token_ids),
+            num_generation_tokens=self.num_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            max_tokens=self._params.max_tokens,
+            num_preemptions=self._num_preemptions,
+            e2e_s=times.finished_s - times.arrival_s,
+            queue_s=_span(times.queued_s, times.scheduled_s),
+            prefill_s=_span(times.scheduled_s, times.first_token_s),
+            decode_s=_span(times.first_token_s, times.last_token_s),
+            inference_s=_span(times.scheduled_s, times.last_token_s),
+        )
+
+    @property
+    def _has_logprobs(self) -> bool:
+        return self._params.logprobs is not None or self._params.logprob_token_ids is not None
+
+    def _keep(self, token_ids: list[int], logprobs: list[TokenLogprobs] | None) -> None:
+        if logprobs is not None and self._has_logprobs:
+            for token_id, position in zip(token_ids, logprobs, strict=False):
+                self._logprobs.append(self._logprob_decoder.position(self._recent_ids, position))
+                self._cumulative_logprob += position.logprobs[0]
+                self._recent_ids = [*self._recent_ids[-7:], token_id]
+        self._token_ids += token_ids
+
+    def _note_events(self, delta: TokenDelta) -> None:
+        for event in delta.events:
+            if event.kind == EventKind.PREEMPTED:
+                self._num_preemptions += 1
+            elif event.kind == EventKind.QUEUED:
+                self.times.queued_s = self.times.queued_s or event.time_s
+            else:
+                self.times.scheduled_s = self.times.scheduled_s or event.time_s
+
+    def _note_tokens(self, num_tokens: int, step_time_s: float, stats: IterationStats) -> None:
+        stats.num_generation_tokens += num_tokens
+        times = self.times
+        if self.num_tokens == 0:
+            times.first_token_s = step_time_s
+            times.first_token_latency_s = time.monotonic() - times.arrival_s
+            stats.num_prompt_tokens += len(self._prompt_token_ids)
+            stats.num_cached_tokens += self.num_cached_tokens
+            stats.time_to_first_token_s.append(times.first_token_latency_s)
+        else:
+            stats.inter_token_latency_s.append(step_time_s - times.last_token_s)
+        times.last_token_s = step_time_s
+        self.num_tokens += num_tokens
+
+
+def _span(start_s: float, end_s: float) -> float:
+    """Seconds between two times; 0 where one of them never came."""
+    return end_s - start_s if start_s and end_s else 0.0

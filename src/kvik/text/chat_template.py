@@ -1,0 +1,212 @@
+"""A conversation -> the prompt text that the model was trained on, by the model's Jinja template.
+
+Knows no HTTP and no token ids. What is rendered, and within which limits: see `sandbox.py`; in which form templates
+get the messages: see `conversation.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jinja2
+
+from kvik.errors import ConfigError, InvalidRequestError
+from kvik.text.content_format import ContentFormat, detect_content_format
+from kvik.text.conversation import Message, template_messages
+from kvik.text.sandbox import BUDGET, RenderBudget, compile_template
+
+MAX_RENDER_S = 5.0
+MAX_RENDERED_CHARS = 1 << 25
+_LONG_CONVERSATION_CHARS = 1 << 16
+"""From here on, rendering may take longer than an event loop should wait."""
+_SENTINEL = "<kvik: the answer goes on here> "
+"""Ends with a space, so that one sees whether the template trims contents."""
+_MISSING = (
+    "this model has no chat template: start the server with --chat-template FILE (or the template's text), "
+    "or use /v1/completions"
+)
+
+
+class SpecialTokens(Protocol):
+    """What a template needs of a tokenizer; None where the model has no such token."""
+
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
+
+
+class ChatTemplate:
+    """The template of one model. Stateless between renderings; safe to use from several threads.
+
+    `source` is None where the model has none; then every rendering without a template of its own is refused.
+    Raises `ConfigError` if the template does not parse.
+    """
+
+    def __init__(
+        self,
+        source: str | None,
+        variables: Mapping[str, Any] | None = None,
+        content_format: Literal["auto", "string", "openai"] = "auto",
+    ) -> None:
+        self.source = source
+        self._variables = dict(variables or {})
+        self._asked_format = content_format
+        if source is not None:
+            try:
+                compile_template(source)
+            except jinja2.TemplateSyntaxError as error:
+                raise ConfigError(f"the chat template does not parse, line {error.lineno}: {error.message}") from None
+
+    @classmethod
+    def for_tokenizer(
+        cls,
+        tokenizer: SpecialTokens,
+        override: str | None = None,
+        content_format: Literal["auto", "string", "openai"] = "auto",
+        variables: Mapping[str, Any] | None = None,
+    ) -> ChatTemplate:
+        """The tokenizer's template, or `override`: a file's path or the text itself, as --chat-template takes it.
+
+        `variables` are defaults of the server for template variables (--default-chat-template-kwargs).
+        """
+        source = tokenizer.chat_template if override is None else load_template(override)
+        tokens = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+        known = {name: token for name, token in tokens.items() if token is not None}
+        return cls(source, known | dict(variables or {}), content_format)
+
+    @property
+    def content_format(self) -> ContentFormat:
+        """In which form this template gets contents."""
+        return self._format_of(self.source or "")
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        template: str | None = None,
+    ) -> str:
+        """The prompt text. `template` replaces the model's; the caller has decided to trust it.
+
+        With `continue_final_message` the text ends where the last message ends, so that the model goes on with it.
+        Raises `InvalidRequestError`: no template, messages it does not take, or a limit of `sandbox.py` reached.
+        """
+        source = self.source if template is None else template
+        if source is None:
+            raise InvalidRequestError(_MISSING, param="messages")
+        if continue_final_message and add_generation_prompt:
+            raise InvalidRequestError(
+                "continue_final_message and add_generation_prompt exclude each other; set the latter to false",
+                param="continue_final_message",
+            )
+        _check_variables(chat_template_kwargs or {})
+        compiled = _compile_for_request(source)
+        plain = template_messages(messages, self._format_of(source))
+        final_text = _mark_end(plain[-1]) if continue_final_message else ""
+        text = _run(
+            compiled,
+            self._variables
+            | dict(chat_template_kwargs or {})
+            | {
+                "messages": plain,
+                "tools": list(tools) if tools else None,
+                "documents": list(documents) if documents else None,
+                "add_generation_prompt": add_generation_prompt,
+            },
+        )
+        return _cut_at_mark(text, final_text) if continue_final_message else text
+
+    async def render_async(self, messages: Sequence[Message], **options: Any) -> str:
+        """`render` for an event loop: long conversations are rendered in a thread. Same arguments and errors."""
+        if _num_chars(messages) < _LONG_CONVERSATION_CHARS:
+            return self.render(messages, **options)
+        return await asyncio.to_thread(self.render, messages, **options)
+
+    def _format_of(self, source: str) -> ContentFormat:
+        return _detected_format(source) if self._asked_format == "auto" else self._asked_format
+
+
+def load_template(path_or_text: str) -> str:
+    """The template in a file, or the text itself if it holds Jinja. Raises `ConfigError` if it is neither."""
+    if "{" in path_or_text or "\n" in path_or_text:
+        return path_or_text
+    try:
+        return Path(path_or_text).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--chat-template must be a readable file or the template itself, got {path_or_text!r}: {error}"
+        ) from None
+
+
+_detected_format = lru_cache(maxsize=64)(detect_content_format)
+_compiled = lru_cache(maxsize=64)(compile_template)
+
+
+def _compile_for_request(source: str) -> jinja2.Template:
+    try:
+        return _compiled(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise InvalidRequestError(
+            f"chat_template does not parse, line {error.lineno}: {error.message}", param="chat_template"
+        ) from None
+
+
+def _check_variables(variables: Mapping[str, Any]) -> None:
+    for name in ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message"):
+        if name in variables:
+            raise InvalidRequestError(
+                f"chat_template_kwargs must not hold {name!r}; it is a field of the request",
+                param="chat_template_kwargs",
+            )
+
+
+def _run(template: jinja2.Template, variables: dict[str, Any]) -> str:
+    budget = RenderBudget(MAX_RENDER_S, MAX_RENDERED_CHARS)
+    pieces: list[str] = []
+    try:
+        for piece in template.generate(variables | {BUDGET: budget}):
+            budget.add_output(piece)
+            pieces.append(piece)
+    except Exception as error:  # a template may fail in any way on messages that it does not expect
+        reason = str(error) or type(error).__name__
+        raise InvalidRequestError(f"the chat template refused the messages: {reason}", param="messages") from error
+    return "".join(pieces)
+
+
+def _mark_end(message: dict[str, Any]) -> str:
+    """Append the sentinel to the message's text; returns the text without it."""
+    content = message.get("content")
+    if isinstance(content, str):
+        message["content"] = content + _SENTINEL
+        return content
+    if isinstance(content, list) and content:
+        text = str(content[-1]["text"])
+        content[-1] = {"type": "text", "text": text + _SENTINEL}
+        return text
+    raise InvalidRequestError(
+        "continue_final_message needs a last message with text content to continue", param="continue_final_message"
+    )
+
+
+def _cut_at_mark(rendered: str, final_text: str) -> str:
+    end = rendered.rfind(_SENTINEL.strip())
+    if end < 0 or final_text.strip() not in rendered:
+        raise InvalidRequestError(
+            "continue_final_message is not possible here: the chat template changes or drops the last message's text",
+            param="continue_final_message",
+        )
+    trimmed = not rendered.startswith(_SENTINEL, end)
+    return rendered[:end].rstrip() if trimmed else rendered[:end]
+
+
+def _num_chars(messages: Sequence[Message]) -> int:
+    """Characters of all contents, roughly."""
+    return sum(len(str(m.get("content"))) for m in messages if isinstance(m, Mapping))
