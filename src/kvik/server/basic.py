@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, exposition
 from starlette.requests import Request
 from starlette.responses import Response
 
-import kvik
+from kvik import __version__
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
 
@@ -21,7 +21,7 @@ async def load(request: Request) -> Response:
 
 
 async def version(request: Request) -> Response:
-    return json_response({"version": kvik.__version__})
+    return json_response({"version": __version__})
 
 
 async def metrics(request: Request) -> Response:

@@ -8,7 +8,7 @@ types, so that /docs can show them, and counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,7 +64,7 @@ class GenerationFields(BaseModel):
     truncate_prompt_tokens: Int64 | None = Field(
         None, description="keep this many tokens of the prompt; -1: the model's maximum"
     )
-    truncation_side: str | None = Field(None, description="left or right")
+    truncation_side: Literal["left", "right"] | None = Field(None, description="where tokens are dropped")
     priority: Int64 | None = Field(None, description="lower is sooner, with --scheduling-policy priority")
     request_id: str | None = Field(None, description="base of the answer's id; X-Request-Id wins")
     cache_salt: str | None = Field(None, description="isolates this request's entries of the prefix cache")
@@ -138,8 +138,6 @@ def check_common(request: GenerationFields, limits: RequestLimits) -> None:
         raise InvalidRequestError("stream_options need stream=true", param="stream_options")
     if request.prompt_logprobs is not None and request.stream:
         raise InvalidRequestError("prompt_logprobs are not available with stream=true", param="prompt_logprobs")
-    if request.truncation_side not in (None, "left", "right"):
-        raise InvalidRequestError("truncation_side must be left or right", param="truncation_side")
     _check_cache_salt(request.cache_salt, limits.max_cache_salt_chars)
 
 

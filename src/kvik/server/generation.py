@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kvik.engine_client.protocol import EngineClient, OutputStream
 from kvik.errors import EngineRequestError
 from kvik.sampling_params import SamplingParams
 from kvik.server.request_id import engine_request_id
 from kvik.server.responses import settle
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import PromptOptions
+
+if TYPE_CHECKING:
+    from kvik.engine_client.protocol import EngineClient, OutputStream
 
 
 class News(NamedTuple):

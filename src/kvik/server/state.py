@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
-import kvik
+from kvik import __version__
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
-from kvik.engine_client.protocol import EngineClient
 from kvik.errors import UnknownModelError
 from kvik.server.limits import RequestLimits
+
+if TYPE_CHECKING:
+    from kvik.engine_client.protocol import EngineClient
 
 
 @dataclass(slots=True)
@@ -41,6 +43,10 @@ class ServerState:
     def is_healthy(self) -> bool:
         return not (self.is_draining or self.client.is_dead)
 
+    def permission_id(self, name: str) -> str:
+        """Stable while the server lives."""
+        return hashlib.sha256(f"{name} {self.created_s}".encode()).hexdigest()[:16]
+
     def check_model(self, name: str | None) -> str:
         """The name for the answer, always the first one. Raises `UnknownModelError` for a name not served."""
         if name and name not in self.model_names:
@@ -56,11 +62,11 @@ def state_of(request: Request) -> ServerState:
 
 def system_fingerprint(server: ServerConfig, engine: EngineConfig) -> str | None:
     """Changes when an answer to the same request and seed might, in the form of --fingerprint-mode."""
-    digest = hashlib.sha256(repr((kvik.__version__, engine)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(repr((__version__, engine)).encode()).hexdigest()[:8]
     size = engine.parallel.tensor_parallel_size
     parallel = f"-tp{size}" if size > 1 else ""
     return {
-        "full": f"kvik-{kvik.__version__}{parallel}-{digest}",
+        "full": f"kvik-{__version__}{parallel}-{digest}",
         "hash": digest,
         "custom": server.fingerprint_value,
         "none": None,

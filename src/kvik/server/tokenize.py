@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -16,7 +16,9 @@ from kvik.server.chat.protocol import Message, check_messages
 from kvik.server.fields import TokenId, refuse_unsupported
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
-from kvik.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from kvik.text.tokenizer import Tokenizer
 
 _LONG_TEXT_CHARS = 8192
 """From here on, tokenizing takes longer than the event loop should wait."""

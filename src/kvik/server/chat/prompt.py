@@ -7,7 +7,6 @@ from typing import Any
 
 from kvik.errors import InvalidRequestError
 from kvik.server.state import ServerState
-from kvik.text.chat_template import ChatTemplate
 
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message")
 
@@ -19,8 +18,7 @@ async def render_prompt(body: Any, state: ServerState) -> str:
     """
     variables = _template_variables(body)
     _check_trust(body.chat_template, variables, state.config.trust_request_chat_template)
-    template: ChatTemplate = state.client.chat_template
-    return await template.render_async(
+    return await state.client.chat_template.render_async(
         body.messages,
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,

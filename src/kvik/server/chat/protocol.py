@@ -19,9 +19,7 @@ MESSAGE_SCHEMA = {
     "type": "object",
     "properties": {
         "role": {"type": "string", "examples": ["system", "user", "assistant", "tool"]},
-        "content": {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART_SCHEMA}, {"type": "null"}]
-        },
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART_SCHEMA}, {"type": "null"}]},
         "name": {"type": "string"},
         "reasoning": {"type": "string"},
         "tool_calls": {"type": "array", "items": {"type": "object"}},

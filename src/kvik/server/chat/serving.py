@@ -98,9 +98,7 @@ def _in_chat_terms(error: InvalidRequestError, body: ChatCompletionRequest) -> I
     return InvalidRequestError(error.message.replace(error.param, name, 1), param=name)
 
 
-def _context(
-    body: ChatCompletionRequest, state: ServerState, request_id: str, model: str, prompt: str
-) -> ChatAnswer:
+def _context(body: ChatCompletionRequest, state: ServerState, request_id: str, model: str, prompt: str) -> ChatAnswer:
     role = response_role(body, state.config.response_role)
     return ChatAnswer(
         request=body,
