@@ -48,7 +48,7 @@ class PackedWeight:
         """Rows [first_row, first_row + r) become weight [r, K], rounded to this dtype. Any float dtype, any r."""
         if weight.dim() != 2 or weight.shape[1] != self.k or not weight.is_floating_point():
             raise ValueError(
-                f"fill_rows: weight is {list(weight.shape)} {weight.dtype}; it must be [rows, {self.k}] of a float dtype"
+                f"fill_rows: weight is {list(weight.shape)} {weight.dtype}; it must be [rows, {self.k}] of floats"
             )
         end_row = first_row + weight.shape[0]
         if first_row < 0 or end_row > self.n:
