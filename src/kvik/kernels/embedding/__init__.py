@@ -21,6 +21,8 @@ def embedding(
     """
     if ids.dim() != 1 or ids.dtype is not torch.int32:
         raise ValueError(f"embedding: ids are {list(ids.shape)} {ids.dtype}; they must be [T] torch.int32")
+    if ids.is_cpu is not (table.data if isinstance(table, PackedWeight) else table).is_cpu:
+        raise ValueError(f"embedding: ids lie on {ids.device}; they must be where the table is")
     native_dtype = native is not None and dtype in (torch.float32, torch.bfloat16)
     if isinstance(table, PackedWeight):
         if table.is_packed and native_dtype:
