@@ -5,13 +5,13 @@
 
 namespace kvik::KVIK_ISA {
 
-// fn(begin, end, share) over contiguous shares of [0, num_tasks); see run_parallel.
+// fn(begin, end, thread) over contiguous shares of [0, num_tasks); see run_parallel.
 template <class Fn>
 static inline void parallel_for(int64_t num_tasks, int64_t min_tasks_per_share, const Fn& fn) {
     run_parallel(
         num_tasks, min_tasks_per_share,
-        [](void* context, int64_t begin, int64_t end, int share) {
-            (*static_cast<const Fn*>(context))(begin, end, share);
+        [](void* context, int64_t begin, int64_t end, int thread) {
+            (*static_cast<const Fn*>(context))(begin, end, thread);
         },
         const_cast<Fn*>(&fn));
 }

@@ -72,9 +72,9 @@ struct Job {
     int num_shares = 0;
 
     // An exception would leave other threads computing for a caller that is gone: it ends the process instead.
-    void run_share(int share) const noexcept {
+    void run_share(int share, int thread) const noexcept {
         const int64_t begin = num_tasks * share / num_shares, end = num_tasks * (share + 1) / num_shares;
-        if (begin < end) fn(context, begin, end, share);
+        if (begin < end) fn(context, begin, end, thread);
     }
 };
 
@@ -85,7 +85,7 @@ thread_local bool inside_task = false;
 class Pool {
 public:
     explicit Pool(int num_threads) {
-        for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { work(); });
+        for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, i] { work(i); });
     }
 
     ~Pool() {
@@ -103,7 +103,7 @@ public:
         claims_.store(static_cast<uint64_t>(job.num_shares) << 32);
         start_.wake();
         inside_task = true;
-        while (run_one_share()) {
+        while (run_one_share(0)) {
         }
         inside_task = false;
         done_.wait([this] { return num_done_.load() == job_.num_shares; });
@@ -113,23 +113,23 @@ private:
     static bool open(uint64_t claims) { return static_cast<uint32_t>(claims) < claims >> 32; }
 
     // False where no share is left. job_ is read after the claim only: from then on the caller waits for this share.
-    bool run_one_share() {
+    bool run_one_share(int thread) {
         uint64_t claims = claims_.load();
         do {
             if (!open(claims)) return false;
         } while (!claims_.compare_exchange_weak(claims, claims + 1));
         const int num_shares = static_cast<int>(claims >> 32);
-        job_.run_share(static_cast<int>(static_cast<uint32_t>(claims)));
+        job_.run_share(static_cast<int>(static_cast<uint32_t>(claims)), thread);
         if (num_done_.fetch_add(1) + 1 == num_shares) done_.wake();
         return true;
     }
 
-    void work() {
+    void work(int thread) {
         inside_task = true;
         while (true) {
             start_.wait([this] { return open(claims_.load()) || stopping_.load(); });
             if (stopping_.load()) return;
-            run_one_share();
+            run_one_share(thread);
         }
     }
 
