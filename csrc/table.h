@@ -36,7 +36,7 @@ namespace kvik {
                        int packed_dtype, int rows_dtype))                                                              \
     OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
                           const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
-    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))               \
+    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))              \
     OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))
 // clang-format on
 
