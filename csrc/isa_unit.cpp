@@ -1,7 +1,10 @@
 // All kernels for one instruction set, KVIK_ISA. Compiled once per set, with that set's flags.
 #include "simd.h"
 
+#include "ops/logprobs.h"
 #include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/sample.h"
 #include "table.h"
 
 namespace kvik::KVIK_ISA {

@@ -29,7 +29,21 @@ namespace kvik {
     OP(rms_norm,     void(void* out, const void* x, const void* weight, int64_t rows, int64_t size, float eps,         \
                           bool unit_offset, int dtype))                                                                \
     OP(add_rms_norm, void(void* out, const void* x, void* residual, const void* weight, int64_t rows, int64_t size,    \
-                          float eps, bool unit_offset, int dtype))
+                          float eps, bool unit_offset, int dtype))                                                     \
+    OP(rope_and_cache, void(void* q_out, const void* qkv, const void* cos_sin, const int32_t* positions,               \
+                            const int32_t* slots, void* k_cache, void* v_cache, const void* q_norm,                    \
+                            const void* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,           \
+                            int64_t head_dim, int64_t block_size, float eps, bool unit_offset, int dtype))             \
+    OP(sample,       void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                           \
+                          const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p,      \
+                          const int64_t* seeds, const int64_t* positions))                                             \
+    OP(kept_tokens,  void(uint8_t* kept, const float* logits, int64_t num_rows, int64_t size,                          \
+                          const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p))     \
+    OP(arg_max,      void(int64_t* out, const float* logits, int64_t num_rows, int64_t size))                          \
+    OP(top_logprobs, void(int64_t* ids, float* values, int64_t* ranks, const float* logits, const int64_t* chosen,     \
+                          int64_t num_rows, int64_t size, int64_t k, bool normalize))                                  \
+    OP(token_logprobs, void(float* values, int64_t* ranks, const float* logits, const int64_t* token_ids,              \
+                            int64_t num_rows, int64_t size, int64_t num_ids, bool normalize))
 // clang-format on
 
 struct Table {

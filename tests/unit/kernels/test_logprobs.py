@@ -94,7 +94,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
         ([0, 9], 1, "from 0 to 8, got .0, 9."),
         ([0, -1], 1, "from 0 to 8"),
         ([0, 1], 10, "k must be from 0 to the vocabulary's 9, got 10"),
-        ([0], 1, "2 rows like the logits, got 1"),
+        ([0], 1, "2 rows like the logits, got 1 rows"),
     ],
 )
 def test_says_what_does_not_fit(chosen, k, message):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kvik.kernels.rope import reference
+from kvik.kernels.rope import cpu, reference
+from kvik.kernels.runtime import runs_native
 
 
 def rope_and_cache(
@@ -32,6 +34,11 @@ def rope_and_cache(
     The two products and their sum are rounded to the dtype, one by one. Raises ValueError when shapes disagree.
     """
     _check(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads)
+    _check_norms(qkv, cos_sin.shape[1], q_norm, k_norm)
+    if runs_native(qkv):
+        return cpu.rope_and_cache(
+            qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads, q_norm, k_norm, eps, unit_offset
+        )
     return reference.rope_and_cache(
         qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads=num_heads, num_kv_heads=num_kv_heads,
         q_norm=q_norm, k_norm=k_norm, eps=eps, unit_offset=unit_offset,
@@ -53,6 +60,13 @@ def _check(
         raise ValueError(
             f"positions and slots must have qkv's {qkv.shape[0]} rows, got {positions.shape[0]} and {slots.shape[0]}"
         )
+    if not (positions.dtype is torch.int32 is slots.dtype and positions.is_contiguous() and slots.is_contiguous()):
+        raise ValueError(
+            f"positions and slots must be contiguous int32, got {positions.dtype} with stride {positions.stride()} and "
+            f"{slots.dtype} with stride {slots.stride()}"
+        )
+    if not (cos_sin.is_contiguous() and k_cache.is_contiguous() and v_cache.is_contiguous()):
+        raise ValueError("cos_sin and the caches must be contiguous")
     if not qkv.dtype == cos_sin.dtype == k_cache.dtype == v_cache.dtype:
         raise ValueError(
             "qkv, cos_sin and the caches must share one dtype, got "
@@ -63,6 +77,14 @@ def _check(
             f"the caches must hold {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
             f"{list(v_cache.shape)}"
         )
+
+
+def _check_norms(qkv: Tensor, head_dim: int, *norms: Tensor | None) -> None:
+    for norm in norms:
+        if norm is not None and (norm.shape != (head_dim,) or norm.dtype is not qkv.dtype):
+            raise ValueError(
+                f"q_norm and k_norm must be [{head_dim}] in {qkv.dtype}, got {list(norm.shape)} {norm.dtype}"
+            )
 
 
 __all__ = ["rope_and_cache"]
