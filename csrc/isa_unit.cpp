@@ -2,6 +2,7 @@
 #include "simd.h"
 
 #include "ops/logprobs.h"
+#include "ops/paged_attention.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/sample.h"

@@ -34,6 +34,10 @@ namespace kvik {
                             const int32_t* slots, void* k_cache, void* v_cache, const void* q_norm,                    \
                             const void* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,           \
                             int64_t head_dim, int64_t block_size, float eps, bool unit_offset, int dtype))             \
+    OP(paged_attention, void(void* out, const void* q, const void* k_cache, const void* v_cache,                       \
+                             const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,     \
+                             int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,            \
+                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype))            \
     OP(sample,       void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                           \
                           const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p,      \
                           const int64_t* seeds, const int64_t* positions))                                             \

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kvik.kernels.paged_attention import reference
+from kvik.kernels.paged_attention import cpu, reference
 from kvik.kernels.paged_attention.cache import allocate_kv_cache
+from kvik.kernels.runtime import runs_native
 
 
 def paged_attention(
@@ -32,6 +34,10 @@ def paged_attention(
     A query's result depends on its own request alone, bit for bit. Raises ValueError when shapes disagree.
     """
     _check(q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim)
+    if runs_native(q) and cpu.fits(head_dim, k_cache.shape[3]):
+        return cpu.paged_attention(
+            q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim, scale, window
+        )
     return reference.paged_attention(
         q, k_cache, v_cache, block_tables, query_start_loc, seq_lens,
         num_kv_heads=num_kv_heads, head_dim=head_dim, scale=scale, window=window,
@@ -52,6 +58,14 @@ def _check(
             f"{num_requests} requests need {num_requests + 1} query starts and {num_requests} block tables, got "
             f"{query_start_loc.shape[0]} and {block_tables.shape[0]}"
         )
+    indices = (block_tables, query_start_loc, seq_lens)
+    if not all(index.dtype is torch.int32 and index.is_contiguous() for index in indices):
+        raise ValueError(
+            "block_tables, query_start_loc and seq_lens must be contiguous int32, got "
+            f"{', '.join(f'{index.dtype} with stride {index.stride()}' for index in indices)}"
+        )
+    if not (k_cache.is_contiguous() and v_cache.is_contiguous()):
+        raise ValueError("the caches must be contiguous")
     if k_cache.dtype != q.dtype or v_cache.dtype != q.dtype:
         raise ValueError(f"q and the caches must share one dtype, got {q.dtype}, {k_cache.dtype} and {v_cache.dtype}")
     if k_cache.shape[1] != num_kv_heads or v_cache.shape[1] != num_kv_heads or v_cache.shape[3] != head_dim:
