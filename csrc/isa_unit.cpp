@@ -1,6 +1,10 @@
 // All kernels for one instruction set, KVIK_ISA. Compiled once per set, with that set's flags.
 #include "simd.h"
 
+#include "ops/dequantize.h"
+#include "ops/embedding.h"
+#include "ops/gated_activation.h"
+#include "ops/linear.h"
 #include "ops/logprobs.h"
 #include "ops/paged_attention.h"
 #include "ops/rms_norm.h"

@@ -22,6 +22,7 @@
 //   broadcast_pair(const bf16*)   2 consecutive elements to every lane; first_of_pair(p): (p[0], 0)
 //   dot(a, b, acc)                acc[i] + a[i].first * b[i].first + a[i].second * b[i].second
 //
+//   widen1(bf16|f16)              one element as a float
 //   kMaxRows, kMaxPanels          the register tile of ops/linear.h
 #pragma once
 
@@ -32,6 +33,29 @@
 #include "dtype.h"
 
 #define KVIK_INLINE static inline __attribute__((always_inline))
+
+namespace kvik::KVIK_ISA {
+
+KVIK_INLINE float float_of(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+KVIK_INLINE float widen1(bf16 a) { return float_of(static_cast<uint32_t>(a.bits) << 16); }
+
+// Subnormal halves are a count of 2^-24.
+KVIK_INLINE float widen1(f16 a) {
+    const uint32_t sign = (a.bits & 0x8000u) << 16, exponent = (a.bits >> 10) & 31u, mantissa = a.bits & 0x3ffu;
+    if (exponent == 0) {
+        const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
+        return sign ? -tiny : tiny;
+    }
+    const uint32_t wide = exponent == 31u ? 255u : exponent + 112u;
+    return float_of(sign | (wide << 23) | (mantissa << 13));
+}
+
+}  // namespace kvik::KVIK_ISA
 
 #if defined(KVIK_SIMD_AVX512) || defined(KVIK_SIMD_AVX512_BF16)
 #include "simd/avx512.h"
@@ -104,6 +128,16 @@ KVIK_INLINE void with_type(int dtype, const Fn& fn) {
         fn.template operator()<bf16>();
     } else {
         fn.template operator()<float>();
+    }
+}
+
+// The same for what is only read: f16 too.
+template <class Fn>
+KVIK_INLINE void with_source_type(int dtype, const Fn& fn) {
+    if (dtype == kF16) {
+        fn.template operator()<f16>();
+    } else {
+        with_type(dtype, fn);
     }
 }
 

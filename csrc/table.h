@@ -26,10 +26,18 @@ namespace kvik {
 
 // clang-format off
 #define KVIK_OPS(OP)                                                                                                   \
-    OP(rms_norm,     void(void* out, const void* x, const void* weight, int64_t rows, int64_t size, float eps,         \
-                          bool unit_offset, int dtype))                                                                \
+    OP(rms_norm, void(void* out, const void* x, const void* weight, int64_t rows, int64_t size, float eps,             \
+                      bool unit_offset, int dtype))                                                                    \
     OP(add_rms_norm, void(void* out, const void* x, void* residual, const void* weight, int64_t rows, int64_t size,    \
                           float eps, bool unit_offset, int dtype))                                                     \
+    OP(linear, void(void* out, const void* x, const void* weight, const void* bias, int64_t m, int64_t n, int64_t k,   \
+                    int dtype))                                                                                        \
+    OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
+                       int packed_dtype, int rows_dtype))                                                              \
+    OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
+                          const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
+    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))              \
+    OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))                    \
     OP(rope_and_cache, void(void* q_out, const void* qkv, const void* cos_sin, const int32_t* positions,               \
                             const int32_t* slots, void* k_cache, void* v_cache, const void* q_norm,                    \
                             const void* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,           \
@@ -38,12 +46,12 @@ namespace kvik {
                              const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,     \
                              int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,            \
                              int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype))            \
-    OP(sample,       void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                           \
+    OP(sample, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                                 \
                           const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p,      \
                           const int64_t* seeds, const int64_t* positions))                                             \
-    OP(kept_tokens,  void(uint8_t* kept, const float* logits, int64_t num_rows, int64_t size,                          \
+    OP(kept_tokens, void(uint8_t* kept, const float* logits, int64_t num_rows, int64_t size,                           \
                           const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p))     \
-    OP(arg_max,      void(int64_t* out, const float* logits, int64_t num_rows, int64_t size))                          \
+    OP(arg_max, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size))                               \
     OP(top_logprobs, void(int64_t* ids, float* values, int64_t* ranks, const float* logits, const int64_t* chosen,     \
                           int64_t num_rows, int64_t size, int64_t k, bool normalize))                                  \
     OP(token_logprobs, void(float* values, int64_t* ranks, const float* logits, const int64_t* token_ids,              \

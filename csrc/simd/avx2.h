@@ -122,12 +122,6 @@ KVIK_INLINE Pairs load_pairs(const bf16* p) {
     const __m256i* q = reinterpret_cast<const __m256i*>(p);
     return as_pairs(_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1));
 }
-KVIK_INLINE float widen1(bf16 a) {
-    const uint32_t bits = static_cast<uint32_t>(a.bits) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
 KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return {set1(widen1(p[0])), set1(widen1(p[1]))}; }
 KVIK_INLINE Pairs first_of_pair(const bf16* p) { return {set1(widen1(p[0])), zero()}; }
 KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }

@@ -102,19 +102,6 @@ KVIK_INLINE F32 round_bf16(F32 a) {
     return each([&](int i) { return bit_cast<Float4>(rounded_bits(a.q[i])); });
 }
 
-KVIK_INLINE float widen1(bf16 a) { return bit_cast<float>(static_cast<uint32_t>(a.bits) << 16); }
-
-// Subnormal halves are a count of 2^-24.
-KVIK_INLINE float widen1(f16 a) {
-    const uint32_t sign = (a.bits & 0x8000u) << 16, exponent = (a.bits >> 10) & 31u, mantissa = a.bits & 0x3ffu;
-    if (exponent == 0) {
-        const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
-        return sign ? -tiny : tiny;
-    }
-    const uint32_t wide = exponent == 31u ? 255u : exponent + 112u;
-    return bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
-}
-
 template <class To, class T>
 KVIK_INLINE To load4(const T* p) {
     To to;
