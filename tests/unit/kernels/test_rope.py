@@ -88,6 +88,7 @@ def test_norms_each_head_before_the_rotation(dtype, head_dim, unit_offset):
     assert torch.equal(given["v_cache"], twin["v_cache"])
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_negative_slot_is_not_written(dtype):
     given = inputs(5, 16, dtype)
@@ -97,6 +98,7 @@ def test_a_negative_slot_is_not_written(dtype):
     assert written == {slot for slot in given["slots"].tolist() if slot >= 0}
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_norm", [False, True])
 def test_equals_the_reference(dtype, with_norm):
