@@ -69,7 +69,9 @@ struct Tile {
 };
 
 template <class T>
-KVIK_INLINE int64_t first_partition(const Args<T>& a, const Tile& t) { return a.first_key(t.first_position) / kPartition; }
+KVIK_INLINE int64_t first_partition(const Args<T>& a, const Tile& t) {
+    return a.first_key(t.first_position) / kPartition;
+}
 KVIK_INLINE int64_t end_partition(const Tile& t) { return (t.first_position + t.num_queries - 1) / kPartition + 1; }
 
 // A share of work: partitions [begin, end) of a tile. `kept` is the first of its rows among the partial results, or
@@ -143,7 +145,8 @@ static void cut_work(Work<T>& w, Cutter& cutter, const Args<T>& a) {
 
 // scale * q k^T for kRows queries and kN groups of 16 keys.
 template <class T, int kRows, int kN>
-static void score_tile(float* scores, const T* const* q, const T* const* keys, int64_t units, int64_t step, float scale) {
+static void score_tile(float* scores, const T* const* q, const T* const* keys, int64_t units, int64_t step,
+                       float scale) {
     using U = Unit<T>;
     F32 acc[kRows][kN];
     for (int r = 0; r < kRows; ++r)
@@ -439,7 +442,7 @@ static Size measure(const Args<T>& a, int threads) {
 struct Plan {
     Item* items;
     int64_t* first_item;   // [threads + 1]: the share of each thread
-    int64_t* first_split;  // [num_split + 1]: where the items of each split tile begin
+    int64_t* first_split;  // [num_split]: where the items of each split tile begin
     Partial kept;
 };
 
@@ -460,13 +463,12 @@ static void fill_plan(Plan& plan, const Args<T>& a, const Size& size, int shares
         for (int32_t p = begin; p < end; ++p, kept += num_rows) add({t, p, p + 1, kept}, cost_of(a, t) / (end - begin));
     });
     while (share <= shares) plan.first_item[share++] = n;
-    plan.first_split[num_split] = n;
 }
 
 template <class T>
 static Plan cut_plan(Cutter& cutter, const Args<T>& a, const Size& size, int shares) {
     return {cutter.take<Item>(size.num_items), cutter.take<int64_t>(shares + 1),
-            cutter.take<int64_t>(size.num_split + 1), cutter.take_partial(size.num_kept_rows, a.head_dim)};
+            cutter.take<int64_t>(size.num_split), cutter.take_partial(size.num_kept_rows, a.head_dim)};
 }
 
 template <class T>
@@ -506,8 +508,7 @@ static void all(const Args<T>& a) {
         const Work<T> w = my_work(thread);
         for (int64_t s = begin; s < end; ++s) {
             const Item* items = plan.items + plan.first_split[s];
-            merge_split(a, items, items->tile.num_queries ? end_partition(items->tile) - first_partition(a, items->tile) : 0,
-                        plan.kept, w.whole);
+            merge_split(a, items, end_partition(items->tile) - first_partition(a, items->tile), plan.kept, w.whole);
         }
     });
 }

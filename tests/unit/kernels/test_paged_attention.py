@@ -239,6 +239,15 @@ def test_a_request_without_queries_is_skipped():
     torch.testing.assert_close(second.float(), exact_attention(sequences[1], 0.25, 0), **TOLERANCE[BF16])
 
 
+@pytest.mark.parametrize("length", [1, 77, 600])
+def test_close_to_torch_in_the_same_dtype(length):
+    s = Sequence.random(length, 6, 2, 64, BF16, seed=length)
+    (out,) = attend(Cache([s], 16), [(0, s, 0, length)])
+    q, k, v = (x.transpose(0, 1)[None] for x in (s.q, s.k, s.v))
+    want = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(out, want[0].transpose(0, 1), rtol=2e-2, atol=2e-2)
+
+
 def test_huge_scores_stay_finite():
     s = Sequence.random(40, 2, 1, 16, F32, seed=1)
     s.q.mul_(1e4), s.k.mul_(1e4)
@@ -252,6 +261,8 @@ def test_huge_scores_stay_finite():
         ({"q": torch.zeros(1, 33, dtype=BF16)}, r"q must be \[T, Hq \* 16\]"),
         ({"seq_lens": torch.ones(2, dtype=torch.int32)}, "2 requests need 3 query starts"),
         ({"q": torch.zeros(1, 32)}, "must share one dtype"),
+        ({"block_tables": torch.zeros(1, 1, dtype=torch.int64)}, "contiguous int32, got torch.int64"),
+        ({"k_cache": torch.zeros(2, 1, 8, 16, 2, dtype=BF16)}, r"2 heads of 16, got K \[2, 1,"),
     ],
 )
 def test_says_what_does_not_fit(change, message):
