@@ -25,7 +25,7 @@ from kvik.executor.base import Executor
 from kvik.messages import EngineFailed, Hello, Ready, Shutdown, Start, StartFailed, StartupProgress
 from kvik.telemetry.log import configure_logging, get_logger
 from kvik.telemetry.phases import PhaseTimer
-from kvik.wire.sockets import EngineSocket
+from kvik.wire.engine_socket import EngineSocket
 
 logger = get_logger("kvik.engine.process")  # not __name__, which is __main__ here
 
