@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     """The process' exit code."""
     parser = argparse.ArgumentParser(prog="kvik.engine.process", description="kvik's engine; started by kvik itself")
     parser.add_argument("address", help="where the API process listens, such as ipc:///tmp/kvik-1234/engine")
-    parser.add_argument("--log-level", default="INFO", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument(
+        "--log-level", default="INFO", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+    )
     args = parser.parse_args(argv)
     heed_signals()
     end_with_parent()
