@@ -174,8 +174,9 @@ def test_cache_config_info(registry: CollectorRegistry, metrics: EngineMetrics) 
     assert sample.value == 1
     expected = {
         "engine": "0", "block_size": "16", "num_gpu_blocks": "64", "cache_dtype": "auto",
-        "kv_cache_size_tokens": "1024", "kv_cache_max_concurrency": "2.0", "enable_prefix_caching": "True", "gpu_memory_utilization": "0.92",
-        "prefix_caching_hash_algo": "sha256", "mamba_cache_mode": "none", "kv_offloading_size": "None",
+        "kv_cache_size_tokens": "1024", "kv_cache_max_concurrency": "2.0", "enable_prefix_caching": "True",
+        "gpu_memory_utilization": "0.92", "prefix_caching_hash_algo": "sha256", "mamba_cache_mode": "none",
+        "kv_offloading_size": "None",
     }  # fmt: skip
     assert expected.items() <= sample.labels.items()
     assert "model_name" not in sample.labels
