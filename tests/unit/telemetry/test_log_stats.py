@@ -44,7 +44,7 @@ def test_the_line(clock: Clock, lines: pytest.LogCaptureFixture) -> None:
 
 def test_parts_that_are_not_always_there(clock: Clock, lines: pytest.LogCaptureFixture) -> None:
     log = LogStats("cuda", engine_index=12, clock=clock)
-    log.record(SchedulerStats(num_preemptions=2), None)
+    log.record(SchedulerStats(num_preemptions=2), IterationStats(num_generation_tokens=1))
     clock.now_s += 10
     log.log()
     assert lines.messages[0].startswith("Engine 012: ")
@@ -54,11 +54,11 @@ def test_parts_that_are_not_always_there(clock: Clock, lines: pytest.LogCaptureF
 
 def test_the_second_idle_line_and_those_after_it_are_debug(clock: Clock, lines: pytest.LogCaptureFixture) -> None:
     log = LogStats("cpu", clock=clock)
-    for num_tokens in (5, 0, 0, 0, 1):
+    for num_tokens in (0, 5, 0, 0, 0, 1):
         log.record(None, IterationStats(num_generation_tokens=num_tokens))
         clock.now_s += 10
         log.log()
-    assert [record.levelname for record in lines.records] == ["INFO", "INFO", "DEBUG", "DEBUG", "INFO"]
+    assert [record.levelname for record in lines.records] == ["DEBUG", "INFO", "INFO", "DEBUG", "DEBUG", "INFO"]
 
 
 def test_an_interval_forgets_the_one_before(clock: Clock, lines: pytest.LogCaptureFixture) -> None:
