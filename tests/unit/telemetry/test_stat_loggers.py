@@ -36,7 +36,7 @@ def test_every_logger_hears_every_step() -> None:
 
 
 def test_metrics_and_line_of_a_config(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="kvik")
+    caplog.set_level(logging.DEBUG, logger="kvik")
     registry = CollectorRegistry()
     manager = StatLoggerManager.from_config(CONFIG, FACTS, registry)
     assert manager.is_active
