@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from kvik.config.engine import EngineConfig
 from kvik.config.flags import flag
 
 if TYPE_CHECKING:
+    from kvik.config.engine import EngineConfig
     from kvik.modelfile import ModelFile
 
 KV_CACHE_DTYPES = (
@@ -136,6 +136,16 @@ class EngineArgs:
         if values.get("model_tag") is not None:
             chosen["model"] = values["model_tag"]
         return cls(**chosen)
+
+    @classmethod
+    def from_kwargs(cls, **given: Any) -> Self:
+        """From Python keywords, named like the flags: `LLM(model, max_model_len="8k")`.
+
+        Raises `ConfigError` for an unknown keyword, `NotSupportedYetError` for a flag whose feature is not there yet.
+        """
+        from kvik.config.keywords import read_keywords
+
+        return cls(**read_keywords(cls, given))
 
     def open_model(self) -> ModelFile:
         """Open the checkpoint (its facts, not its weights). Raises `ConfigError` or `ModelFileError`."""
