@@ -81,6 +81,7 @@ class EngineCoreClient:
         self._call_ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._death: EngineDeadError | None = None
+        self._is_ready = False
 
     @classmethod
     def spawn(cls) -> Self:
@@ -113,6 +114,7 @@ class EngineCoreClient:
                 on_phase(message.phase)
             elif isinstance(message, StartFailed):
                 raise _start_error(message)
+        self._is_ready = True
         return message
 
     def send(self, message: ToEngine) -> None:
@@ -144,9 +146,7 @@ class EngineCoreClient:
         if self._exited is None:
             self._process.kill_and_wait()
         elif not self._exited.done():
-            if self._death is None:
-                self._connection.send(Shutdown())
-            await self._wait_for_exit(self._exited)
+            await self._end_process(self._exited)
         self._die("the engine has been shut down")
         self._connection.close()
 
@@ -155,17 +155,17 @@ class EngineCoreClient:
         self._process.kill_and_wait()
         self._connection.close()
 
-    async def _wait_for_exit(self, exited: asyncio.Future[int]) -> None:
-        steps: tuple[tuple[float, Callable[[], None]], ...] = (
-            (SHUTDOWN_TIMEOUT_S, self._process.terminate),
-            (TERMINATE_TIMEOUT_S, self._process.kill),
-        )
-        for timeout_s, then in steps:
-            if (await asyncio.wait((exited,), timeout=timeout_s))[0]:
+    async def _end_process(self, exited: asyncio.Future[int]) -> None:
+        """Ask first, if it is in its loop and can hear; then insist."""
+        if self._is_ready and self._death is None:
+            self._connection.send(Shutdown())
+            if await _ends_within(exited, SHUTDOWN_TIMEOUT_S):
                 return
-            logger.warning("engine process %d has not ended within %.0f s", self._process.pid, timeout_s)
-            then()
-        await exited
+            logger.warning("engine process %d has not ended in %.0f s", self._process.pid, SHUTDOWN_TIMEOUT_S)
+        self._process.terminate()
+        if not await _ends_within(exited, TERMINATE_TIMEOUT_S):
+            self._process.kill()
+            await exited
 
     async def _expect_hello(self) -> None:
         while not isinstance(await self._recv(), Hello):
@@ -205,6 +205,11 @@ class EngineCoreClient:
             answer.set_exception(EngineError(message.failure))
         else:
             answer.set_result(message.result)
+
+
+async def _ends_within(exited: asyncio.Future[int], timeout_s: float) -> bool:
+    await asyncio.wait((exited,), timeout=timeout_s)
+    return exited.done()
 
 
 def _start_error(failed: StartFailed) -> KvikError:
