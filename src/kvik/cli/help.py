@@ -21,12 +21,15 @@ _WORDS = {
 def help_text(usage: str, flags: Sequence[Flag], groups: Mapping[str, str], topic: str) -> str:
     """Help on `topic`: "" for the common flags and the groups, "all", a group's title, or a part of flags' names.
 
+    Where there are no groups, every topic is help on all flags.
     Raises `ConfigError` where no flag answers to the topic.
     """
     lines = [f"usage: {usage}"]
-    if not topic:
+    if not groups:
+        lines += _section("", flags)
+    elif not topic:
         lines += _section("common flags", [f for f in flags if f.is_common and f.is_supported])
-        lines += _group_list(flags, groups) if groups else _section("", [f for f in flags if not f.is_common])
+        lines += _group_list(flags, groups)
     elif topic.lower() == "all":
         for title in groups:
             lines += _section(title, [f for f in flags if f.group == title])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ def default_sampling_params_of(args: EngineArgs, model_file: ModelFile) -> dict[
     return params
 
 
-def _base(source: str, model_file: ModelFile) -> Mapping[str, Any]:
+def _base(source: str, model_file: ModelFile) -> dict[str, Any]:
     """--generation-config: the model's own, none, or that of another folder."""
     if source == "auto":
         return model_file.generation_config

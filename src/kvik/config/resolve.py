@@ -41,7 +41,6 @@ def open_model_of(args: EngineArgs) -> ModelFile:
         raise ConfigError("--trust-remote-code is refused: kvik never runs code that comes with a model; leave it out")
     if args.model is None:
         return open_model(str(embedded_model_path()))
-    _require_path("model", args.model, "kvik reads a local folder or .gguf file and downloads nothing")
     return open_model(args.model)
 
 
@@ -64,9 +63,9 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
 
 def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
     tokenizer = args.tokenizer or model_file.path
-    _require_path("tokenizer", str(tokenizer), "give the folder or .gguf file that holds it")
+    _require(Path(tokenizer).exists(), f"--tokenizer: there is no folder or .gguf file {tokenizer}; check the path")
     _require(args.max_logprobs >= -1, f"--max-logprobs takes -1 (no limit) or more, got {args.max_logprobs}")
-    if args.quantization not in (None, model_file.format):
+    if args.quantization is not None and (args.quantization, model_file.format) != ("gguf", "gguf"):
         raise NotSupportedYetError(f"--quantization {args.quantization}")
     return ModelConfig(
         model=str(model_file.path),
@@ -216,8 +215,3 @@ def _log_decisions(config: EngineConfig) -> None:
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ConfigError(message)
-
-
-def _require_path(flag: str, path: str, what_to_do: str) -> None:
-    if not Path(path).exists():
-        raise ConfigError(f"--{flag}: there is no file or folder {path}; {what_to_do}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def _template_text(template: str | None) -> str | None:
         return Path(template).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(
-            f"--chat-template takes a file of Jinja text, or the template itself (with braces): cannot read {template}: {e}"
+            f"--chat-template takes a file, or the template itself, which has braces: cannot read {template}: {e}"
         ) from None
 
 
@@ -96,13 +97,15 @@ def _check_buckets(buckets: Any) -> None:
         known = ", ".join(FAMILIES)
         _require(family in FAMILIES, f"--custom-histogram-buckets: there is no family {family}; there are {known}")
         _require(
-            isinstance(bounds, list)
-            and len(bounds) > 0
-            and all(isinstance(b, int | float) and not isinstance(b, bool) for b in bounds)
-            and all(0 < b and math.isfinite(b) for b in bounds)
-            and all(a < b for a, b in zip(bounds, bounds[1:], strict=False)),
+            isinstance(bounds, list) and _are_bounds(bounds),
             f"--custom-histogram-buckets: {family} takes a list of rising, finite numbers above 0, got {bounds!r}",
         )
+
+
+def _are_bounds(bounds: list[Any]) -> bool:
+    numbers = [b for b in bounds if isinstance(b, int | float) and not isinstance(b, bool)]
+    rising = all(a < b for a, b in pairwise([0, *numbers]))
+    return 0 < len(numbers) == len(bounds) and rising and math.isfinite(numbers[-1])
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,0 +1,245 @@
+"""The Prometheus metrics of one engine: their names, labels and buckets, and how statistics become their values.
+
+Knows no HTTP. Every label combination exists from the start, so that a rate over a quiet hour is 0 and not absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from kvik.config.engine import EngineConfig
+from kvik.config.not_yet import NOT_YET
+from kvik.messages import EngineFacts, FinishReason, SchedulerStats
+from kvik.telemetry.buckets import bucket_families
+from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+
+M = TypeVar("M", Gauge, Counter, Histogram)
+
+METRIC_PREFIX = "vllm:"
+"""The interface's own prefix: dashboards and autoscalers ask for these names."""
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+PROMPT_SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
+CACHE_TIERS = ("device", "host", "disk", "p2p", "external_unspecified")
+WAITING_REASONS = ("capacity", "deferred")
+SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
+REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens")
+
+
+def create_registry() -> CollectorRegistry:
+    """A registry of its own, with the usual python_* and process_* metrics in it."""
+    registry = CollectorRegistry()
+    GCCollector(registry)
+    PlatformCollector(registry)
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """What GET /metrics answers, of the type `CONTENT_TYPE`."""
+    return generate_latest(registry)
+
+
+class EngineMetrics:
+    """All metrics of one engine. `record` is called once per engine step."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        config: EngineConfig,
+        facts: EngineFacts,
+        custom_buckets: Mapping[str, Sequence[float]] | None = None,
+        engine_index: int = 0,
+    ) -> None:
+        self._make = _Maker(registry, config.model.served_model_names[0], str(engine_index))
+        self._buckets = bucket_families(facts.max_model_len, custom_buckets)
+        self._make_gauges()
+        self._make_counters()
+        self._make_latency_histograms()
+        self._make_request_histograms()
+        _set_cache_config_info(registry, config, facts, str(engine_index))
+
+    def _make_gauges(self) -> None:
+        gauge, gauges = self._make.gauge, self._make.gauges
+        self._running = gauge("num_requests_running", "Requests that the last step computed or could have.")
+        self._waiting = gauge("num_requests_waiting", "Requests that wait for their first or next admission.")
+        self._waiting_by_reason = gauges(
+            "num_requests_waiting_by_reason", "The same, by what they wait for.", "reason", WAITING_REASONS
+        )
+        self._kv_cache_usage = gauge("kv_cache_usage_perc", "Share of the usable KV blocks in use, from 0 to 1.")
+        sleep = gauges("engine_sleep_state", "1 for the state that the engine is in.", "sleep_state", SLEEP_STATES)
+        sleep["awake"].set(1)
+
+    def _make_counters(self) -> None:
+        counter, counters = self._make.counter, self._make.counters
+        self._prompt_tokens = counter("prompt_tokens", "Prompt tokens whose prefill is done, cached ones included.")
+        self._prompt_by_source = counters(
+            "prompt_tokens_by_source", "The same, by where their keys and values came from.", "source", PROMPT_SOURCES
+        )
+        self._cached_tokens = counter("prompt_tokens_cached", "Prompt tokens found in a cache.")
+        self._cached_by_source = counters(
+            "prompt_tokens_cached_by_source", "The same, by the cache's tier.", "source", CACHE_TIERS
+        )
+        self._generation_tokens = counter("generation_tokens", "Tokens generated.")
+        self._success = counters(
+            "request_success", "Finished requests, whatever the outcome.", "finished_reason", map(str, FinishReason)
+        )
+        self._preemptions = counter("num_preemptions", "Requests taken out of the batch to make room.")
+        self._cache_queries = counter("prefix_cache_queries", "Tokens looked up in the prefix cache.")
+        self._cache_hits = counter("prefix_cache_hits", "Tokens found in the prefix cache.")
+        for name in ("external_prefix_cache", "mm_cache"):
+            counter(f"{name}_queries", "Always 0: kvik has no such cache yet.")
+            counter(f"{name}_hits", "Always 0: kvik has no such cache yet.")
+        self.rejections = self._make.counters_without_engine(
+            "admission_rejections", "Requests refused with 503.", "reason", REJECTION_REASONS
+        )
+
+    def _make_latency_histograms(self) -> None:
+        def histogram(name: str, about: str, family: str = "request_latency") -> Histogram:
+            return self._make.histogram(name, about, self._buckets[family])
+
+        self._ttft = histogram("time_to_first_token_seconds", "Arrival to the first token.", "time_to_first_token")
+        self._itl = histogram("inter_token_latency_seconds", "Between outputs of a request.", "inter_token_latency")
+        self._tpot = histogram(
+            "request_time_per_output_token_seconds", "Mean time per token after the first.", "inter_token_latency"
+        )
+        self._e2e = histogram("e2e_request_latency_seconds", "Arrival to the end.")
+        self._queue = histogram("request_queue_time_seconds", "Queued to the first admission.")
+        self._prefill = histogram("request_prefill_time_seconds", "First admission to the first token.")
+        self._decode = histogram("request_decode_time_seconds", "First token to the last.")
+        self._inference = histogram("request_inference_time_seconds", "First admission to the last token.")
+
+    def _make_request_histograms(self) -> None:
+        def histogram(name: str, about: str, family: str = "request_tokens") -> Histogram:
+            return self._make.histogram(name, about, self._buckets[family])
+
+        self._request_prompt = histogram("request_prompt_tokens", "Prompt tokens per request.")
+        self._request_generation = histogram("request_generation_tokens", "Generated tokens per request.")
+        self._request_longest = histogram("request_max_num_generation_tokens", "Tokens of the longest of n answers.")
+        self._request_max_tokens = histogram(
+            "request_params_max_tokens", "The limit on the answer, where there is one."
+        )
+        self._request_n = histogram("request_params_n", "Answers asked for.", "request_params_n")
+        self._request_computed = histogram(
+            "request_prefill_kv_computed_tokens", "Prompt tokens that no cache had, per request."
+        )
+        self._request_preemptions = histogram(
+            "request_num_preemptions", "Preemptions per request.", "request_num_preemptions"
+        )
+        self._iteration_tokens = histogram(
+            "iteration_tokens_total", "Prompt tokens computed and tokens generated, per step.", "iteration_tokens"
+        )
+
+    def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None:
+        """Take in one step: the scheduler's state, if it came along, and what the step brought."""
+        if stats is not None:
+            self._record_scheduler(stats)
+        if iteration is not None:
+            self._record_iteration(iteration)
+
+    def _record_scheduler(self, stats: SchedulerStats) -> None:
+        self._running.set(stats.num_running)
+        self._waiting.set(stats.num_waiting)
+        self._waiting_by_reason["capacity"].set(stats.num_waiting)
+        self._kv_cache_usage.set(stats.kv_cache_usage)
+        self._preemptions.inc(stats.num_preemptions)
+        self._cache_queries.inc(stats.prefix_cache_queries)
+        self._cache_hits.inc(stats.prefix_cache_hits)
+
+    def _record_iteration(self, iteration: IterationStats) -> None:
+        computed = iteration.num_computed_prompt_tokens
+        self._prompt_tokens.inc(iteration.num_prompt_tokens)
+        self._prompt_by_source["local_compute"].inc(computed)
+        self._prompt_by_source["local_cache_hit"].inc(iteration.num_cached_tokens)
+        self._cached_tokens.inc(iteration.num_cached_tokens)
+        self._cached_by_source["device"].inc(iteration.num_cached_tokens)
+        self._generation_tokens.inc(iteration.num_generation_tokens)
+        self._iteration_tokens.observe(computed + iteration.num_generation_tokens)
+        _observe_all(self._ttft, iteration.time_to_first_token_s)
+        _observe_all(self._itl, iteration.inter_token_latency_s)
+        _observe_all(self._request_n, iteration.finished_n)
+        _observe_all(self._request_longest, iteration.finished_max_generation_tokens)
+        for finished in iteration.finished:
+            self._record_finished(finished)
+
+    def _record_finished(self, finished: FinishedRequestStats) -> None:
+        self._success[str(finished.finish_reason)].inc()
+        self._e2e.observe(finished.e2e_s)
+        self._queue.observe(finished.queue_s)
+        self._prefill.observe(finished.prefill_s)
+        self._decode.observe(finished.decode_s)
+        self._inference.observe(finished.inference_s)
+        self._tpot.observe(finished.time_per_output_token_s)
+        self._request_prompt.observe(finished.num_prompt_tokens)
+        self._request_generation.observe(finished.num_generation_tokens)
+        self._request_computed.observe(finished.num_prompt_tokens - finished.num_cached_tokens)
+        self._request_preemptions.observe(finished.num_preemptions)
+        if finished.max_tokens is not None:
+            self._request_max_tokens.observe(finished.max_tokens)
+
+
+class _Maker:
+    """Makes metrics with the labels that nearly all of them carry already filled in."""
+
+    def __init__(self, registry: CollectorRegistry, model_name: str, engine: str) -> None:
+        self._registry, self._model_name, self._engine = registry, model_name, engine
+
+    def gauge(self, name: str, about: str) -> Gauge:
+        return self._labelled(Gauge, name, about)
+
+    def counter(self, name: str, about: str) -> Counter:
+        return self._labelled(Counter, name, about)
+
+    def histogram(self, name: str, about: str, buckets: Sequence[float]) -> Histogram:
+        return self._labelled(Histogram, name, about, buckets=buckets)
+
+    def gauges(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Gauge]:
+        return self._split(Gauge, name, about, label, values)
+
+    def counters(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
+        return self._split(Counter, name, about, label, values)
+
+    def counters_without_engine(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
+        metric = Counter(METRIC_PREFIX + name, about, ["model_name", label], registry=self._registry)
+        return {value: metric.labels(self._model_name, value) for value in values}
+
+    def _labelled(self, kind: type[M], name: str, about: str, **options: Any) -> M:
+        labels = ["model_name", "engine"]
+        metric = kind(METRIC_PREFIX + name, about, labels, registry=self._registry, **options)
+        return metric.labels(self._model_name, self._engine)
+
+    def _split(self, kind: type[M], name: str, about: str, label: str, values: Iterable[str]) -> dict[str, M]:
+        metric = kind(METRIC_PREFIX + name, about, ["model_name", "engine", label], registry=self._registry)
+        return {value: metric.labels(self._model_name, self._engine, value) for value in values}
+
+
+def _observe_all(histogram: Histogram, values: Iterable[float]) -> None:
+    for value in values:
+        histogram.observe(value)
+
+
+def _set_cache_config_info(registry: CollectorRegistry, config: EngineConfig, facts: EngineFacts, engine: str) -> None:
+    """A gauge that is always 1 and says in its labels what the KV cache is; what kvik lacks is at its default."""
+    cache = config.cache
+    labels: dict[str, object] = {f.dest: f.default for f in NOT_YET if f.group == "CacheConfig"}
+    labels |= {
+        "block_size": facts.block_size,
+        "cache_dtype": cache.kv_cache_dtype,
+        "enable_prefix_caching": cache.enable_prefix_caching,
+        "gpu_memory_utilization": cache.gpu_memory_utilization,
+        "kv_cache_max_concurrency": round(facts.max_concurrency, 2),
+        "kv_cache_memory_bytes": facts.kv_cache_bytes,
+        "kv_cache_size_tokens": facts.kv_cache_size_tokens,
+        "num_cpu_blocks": 0,
+        "num_gpu_blocks": facts.num_blocks,
+        "num_gpu_blocks_override": cache.num_blocks_override,
+        "prefix_caching_hash_algo": cache.prefix_caching_hash_algo,
+    }
+    about = "What the KV cache is; num_gpu_blocks are blocks of the device that computes."
+    info = Gauge(METRIC_PREFIX + "cache_config_info", about, ["engine", *labels], registry=registry)
+    info.labels(engine, *map(str, labels.values())).set(1)
