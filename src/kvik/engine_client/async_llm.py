@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from kvik.config import EngineConfig
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
-from kvik.errors import EngineDeadError, OverloadedError
+from kvik.errors import EngineDeadError, KvikError, OverloadedError
 from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.log import get_logger, log_once
@@ -31,9 +31,9 @@ logger = get_logger(__name__)
 
 
 class StatLogger(Protocol):
-    """Hears of every step, and of ends that no step brought (`scheduler` is None then)."""
+    """Hears of every step, and of ends that no step brought (`stats` is None then)."""
 
-    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None: ...
+    def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None: ...
 
 
 class AsyncLLM:
@@ -155,8 +155,12 @@ class AsyncLLM:
         self._output_processor.add_request(request, stream_interval)
         self._streams[internal_id] = stream
         self._idle.clear()
-        for engine_request in request.engine_requests:
-            self._client.send(engine_request)
+        try:
+            for engine_request in request.engine_requests:
+                self._client.send(engine_request)
+        except KvikError:
+            self._abandon(internal_id)
+            raise
         return stream
 
     async def generate(
@@ -256,7 +260,8 @@ class AsyncLLM:
 
     def _abort(self, internal_ids: list[str]) -> None:
         if internal_ids:
-            self._hand_out(self._output_processor.abort(internal_ids), None)
+            with contextlib.suppress(EngineDeadError):  # then there is nothing left to abort
+                self._hand_out(self._output_processor.abort(internal_ids), None)
 
     def _abandon(self, internal_id: str) -> None:
         """The reader of a stream has left."""

@@ -144,6 +144,8 @@ class Processor:
         arrival_time_s: float,
     ) -> ProcessedRequest:
         _check_cache_salt(cache_salt)
+        _check_unicode("request_id", request_id)
+        _check_unicode("cache_salt", cache_salt or "")
         max_tokens = params.max_tokens
         ids = truncate(ids, options.truncate_prompt_tokens, options.truncation_side, self._max_model_len, max_tokens)
         check_token_count(len(ids), self._max_model_len)
@@ -207,3 +209,12 @@ def _check_cache_salt(salt: str | None) -> None:
             f"cache_salt must have 1 to {_MAX_CACHE_SALT_CHARS} characters, none of them @, /, \\ or NUL",
             param="cache_salt",
         )
+
+
+def _check_unicode(param: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{param} is not valid Unicode: character {error.start} is half of a surrogate pair", param=param
+        ) from None

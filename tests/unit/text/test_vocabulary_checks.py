@@ -15,7 +15,7 @@ from kvik.text.vocabulary_checks import check_logprobs, check_stop_strings, chec
 )
 def test_ids_outside_the_vocabulary_are_named(params: dict[str, Any]) -> None:
     check_vocabulary(SamplingParams(**params), 11)
-    with pytest.raises(InvalidRequestError, match="token id 10 .* 0 to 9") as caught:
+    with pytest.raises(InvalidRequestError, match=r"token id 10 .* 0 to 9") as caught:
         check_vocabulary(SamplingParams(**params), 10)
     assert caught.value.param == next(iter(params))
 
