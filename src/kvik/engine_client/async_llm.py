@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from kvik.config import EngineConfig
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
-from kvik.errors import EngineDeadError, KvikError, OverloadedError
+from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError
 from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.log import get_logger, log_once
@@ -44,7 +44,7 @@ class AsyncLLM:
         config: EngineConfig,
         client: AsyncCoreClient,
         facts: EngineFacts,
-        tokenizer: Tokenizer | None,
+        tokenizer: Tokenizer,
         chat_template: ChatTemplate,
         *,
         stat_logger: StatLogger | None = None,
@@ -286,10 +286,10 @@ class AsyncLLM:
 
 async def _load_text(
     config: EngineConfig, timer: PhaseTimer, make_chat_template: Callable[[Tokenizer], ChatTemplate]
-) -> tuple[Tokenizer | None, ChatTemplate]:
+) -> tuple[Tokenizer, ChatTemplate]:
     """Tokenizer and chat template, read in a thread."""
     if config.model.skip_tokenizer_init:
-        return None, ChatTemplate(None)
+        raise NotSupportedYetError("--skip-tokenizer-init for a server")
     with timer.phase("load tokenizer"):
         tokenizer = await asyncio.to_thread(Tokenizer.load, config.model.tokenizer)
     return tokenizer, make_chat_template(tokenizer)

@@ -21,7 +21,9 @@ STOP, LENGTH, ERROR = FinishReason.STOP, FinishReason.LENGTH, FinishReason.ERROR
 class Bench:
     """One output processor and one request; steps are given by hand."""
 
-    def __init__(self, *, interval: int = 1, request_interval: int = 1, prompt: str | list[int] = "ab", **params: Any) -> None:
+    def __init__(
+        self, *, interval: int = 1, request_interval: int = 1, prompt: str | list[int] = "ab", **params: Any
+    ) -> None:
         self.processor = OutputProcessor(TOKENIZER, interval)
         self.request = self.add(prompt, request_interval, **params)
 
