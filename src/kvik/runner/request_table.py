@@ -17,13 +17,13 @@ class RequestRow:
 
     __slots__ = ("index", "num_blocks", "num_prompt_tokens", "num_tokens", "request_id", "sampling")
 
-    def __init__(self, index: int, request: AdmittedRequest) -> None:
+    def __init__(self, index: int, request: AdmittedRequest, sampling: SamplingState) -> None:
         self.index = index
         self.request_id = request.request_id
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = len(request.token_ids)
         self.num_blocks = 0
-        self.sampling = SamplingState.of(request)
+        self.sampling = sampling
 
 
 class RequestTable:
@@ -32,7 +32,8 @@ class RequestTable:
     The matrices are zero pages until a row is written, so their size costs address space, not memory.
     """
 
-    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int) -> None:
+    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
         max_num_blocks = -(-max_model_len // block_size)
         self.token_ids: npt.NDArray[np.int32] = np.zeros((max_num_seqs, max_model_len), np.int32)
         self.block_ids: npt.NDArray[np.int32] = np.zeros((max_num_seqs, max_num_blocks), np.int32)
@@ -46,7 +47,15 @@ class RequestTable:
         return len(self._rows)
 
     def admit(self, request: AdmittedRequest) -> None:
-        row = RequestRow(self._free.pop(), request)
+        """Give the request a row. Raises `InvalidRequestError` for parameters that no sampler can follow."""
+        sampling = SamplingState(
+            request.sampling_params,
+            request.token_ids,
+            request.num_prompt_tokens,
+            request.eos_token_id,
+            self._vocab_size,
+        )
+        row = RequestRow(self._free.pop(), request, sampling)
         self._rows[request.request_id] = row
         self.token_ids[row.index, : row.num_tokens] = request.token_ids
 

@@ -1,0 +1,82 @@
+"""How much memory keys and values get on this machine, and taking it. The arithmetic itself is `kvik.plan`'s."""
+
+from __future__ import annotations
+
+import torch
+
+from kvik.config import EngineConfig
+from kvik.kernels import runtime
+from kvik.kernels.paged_attention import allocate_kv_cache
+from kvik.layers.batch import LayerKV
+from kvik.messages import EngineFacts
+from kvik.modelfile.spec import ModelSpec
+from kvik.plan import GIB, NUM_NULL_BLOCKS, KVCachePlan, MemoryBudget, available_kv_bytes, plan_kv_cache
+from kvik.platforms import cpu
+from kvik.telemetry.log import get_logger
+
+logger = get_logger(__name__)
+
+
+def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
+    """Settle the number of blocks and the context length, and log them. The weights are in memory already.
+
+    Raises `InsufficientMemoryError` when one request of `max_model_len` tokens does not fit.
+    """
+    dtype_bytes = getattr(torch, config.model.dtype).itemsize
+    budget = cpu_budget(config, weights_bytes, dtype_bytes)
+    plan = plan_kv_cache(config.model.spec, config.cache, budget, dtype_bytes, config.model.max_model_len)
+    facts = EngineFacts(
+        device="cpu",
+        kernels=runtime.isa(),
+        num_threads=runtime.num_threads(),
+        weights_bytes=weights_bytes,
+        kv_cache_bytes=plan.pool_bytes,
+        num_blocks=plan.num_blocks,
+        block_size=plan.block_size,
+        max_model_len=plan.max_model_len,
+    )
+    _log(config, budget, plan)
+    return facts
+
+
+def cpu_budget(config: EngineConfig, weights_bytes: int, dtype_bytes: int) -> MemoryBudget:
+    """The machine's memory as far as other processes leave it, less what this one holds and will need in a step."""
+    resident = cpu.resident_memory_bytes()
+    framework_bytes = max(0, resident - weights_bytes)
+    return MemoryBudget(
+        total_bytes=min(cpu.total_memory_bytes(), cpu.available_memory_bytes() + resident),
+        utilization=config.cache.gpu_memory_utilization,
+        weights_bytes=weights_bytes,
+        activations_bytes=framework_bytes + activation_bytes(config, dtype_bytes),
+    )
+
+
+def activation_bytes(config: EngineConfig, dtype_bytes: int) -> int:
+    """Most bytes of intermediate tensors that are alive at once in a step that uses the whole token budget.
+
+    The widest moment of a layer is the gated MLP: residual, normed input, gate and up, their product. At the end
+    the logits of every request stand in fp32 beside their copy in the model's dtype.
+    """
+    spec, scheduler = config.model.spec, config.scheduler
+    mlp = 2 * spec.hidden_size + 3 * spec.intermediate_size
+    attention = 2 * spec.hidden_size + 2 * (spec.num_heads + spec.num_kv_heads) * spec.head_dim
+    layer_bytes = scheduler.max_num_batched_tokens * max(mlp, attention) * dtype_bytes
+    logits_bytes = scheduler.max_num_seqs * spec.vocab_size * (4 + dtype_bytes)
+    return layer_bytes + logits_bytes
+
+
+def allocate_kv(spec: ModelSpec, facts: EngineFacts, dtype: torch.dtype) -> list[LayerKV]:
+    """One pair of tensors per layer; address space now, memory as blocks are first written."""
+    num_blocks = facts.num_blocks + NUM_NULL_BLOCKS
+    return [
+        LayerKV(*allocate_kv_cache(num_blocks, spec.num_kv_heads, spec.head_dim, facts.block_size, dtype))
+        for _ in range(spec.num_layers)
+    ]
+
+
+def _log(config: EngineConfig, budget: MemoryBudget, plan: KVCachePlan) -> None:
+    if config.cache.num_blocks_override is not None:
+        logger.info("Overriding the number of KV blocks with %d", config.cache.num_blocks_override)
+    logger.info("Available KV cache memory: %.2f GiB", available_kv_bytes(config.cache, budget) / GIB)
+    logger.info("CPU KV cache size: %s tokens", f"{plan.num_tokens:,}")
+    logger.info("Maximum concurrency for %s tokens per request: %.2fx", f"{plan.max_model_len:,}", plan.max_concurrency)

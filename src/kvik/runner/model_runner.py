@@ -1,0 +1,131 @@
+"""StepPlan -> ForwardBatch -> logits -> token ids. Owns the model and the memory of keys and values.
+
+Knows nothing of queues, clients or text: a plan comes in, a result goes out, and nothing here decides who runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+
+from kvik.config import EngineConfig
+from kvik.errors import KvikError
+from kvik.kernels import runtime
+from kvik.messages import EngineFacts
+from kvik.modelfile import open_model
+from kvik.models import Model, build_model
+from kvik.runner.batch_builder import BatchBuilder
+from kvik.runner.kv_memory import allocate_kv, plan_kv_memory
+from kvik.runner.progress import LoadingBar
+from kvik.runner.request_table import RequestTable
+from kvik.runner.result_builder import ResultBuilder
+from kvik.runner.warm_up import warm_up_plan
+from kvik.step import AdmittedRequest, SampledTokens, StepPlan, StepResult
+from kvik.telemetry.log import get_logger, log_once
+from kvik.telemetry.phases import PhaseTimer
+from kvik.weights import open_checkpoint
+
+logger = get_logger(__name__)
+
+GIB = 1 << 30
+
+
+class ModelRunner:
+    """One model on one device. `start` once, then `execute` per step."""
+
+    def __init__(self, config: EngineConfig, num_threads: int) -> None:
+        self._config = config
+        runtime.set_num_threads(num_threads)
+
+    def start(self, phases: PhaseTimer) -> EngineFacts:
+        """Load the weights, reserve the KV cache, warm up.
+
+        Raises `ModelFileError`, `UnsupportedArchitectureError` or `InsufficientMemoryError`.
+        """
+        self._say_what_computes()
+        with phases.phase("load weights") as phase:
+            model = self._load_model()
+            phase.num_bytes = model.weights_bytes
+        with phases.phase("reserve KV cache") as phase:
+            facts = plan_kv_memory(self._config, model.weights_bytes)
+            self._prepare(model, facts)
+            phase.num_bytes = facts.kv_cache_bytes
+        with phases.phase("warm up"):
+            self._warm_up(facts)
+        return facts
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        """Compute one step. What one request causes is its `SampledTokens.error`; its neighbours go on."""
+        for request_id in plan.dropped_request_ids:
+            self._table.drop(request_id)
+        refused = [failure for request in plan.admitted if (failure := self._admit(request)) is not None]
+        if refused:
+            return self._execute_without(plan, refused)
+        batch, rows = self._batches.build(plan)
+        hidden = self._model.forward(batch)
+        return self._results.build(plan, batch, rows, hidden)
+
+    def _admit(self, request: AdmittedRequest) -> SampledTokens | None:
+        """Take the request in, or say why not."""
+        try:
+            self._table.admit(request)
+        except KvikError as error:
+            return SampledTokens(request.request_id, [], error=str(error))
+        return None
+
+    def _execute_without(self, plan: StepPlan, refused: list[SampledTokens]) -> StepResult:
+        """Compute the requests of the plan that could be admitted, and report the others in their places."""
+        failures = {failure.request_id: failure for failure in refused}
+        rest = [s for s in plan.scheduled if s.request_id not in failures]
+        computed = self.execute(StepPlan([], rest, [])).sampled if rest else []
+        by_id = failures | {sampled.request_id: sampled for sampled in computed}
+        return StepResult([by_id[s.request_id] for s in plan.scheduled])
+
+    # --- start ---------------------------------------------------------------------------------------
+
+    def _say_what_computes(self) -> None:
+        isa = runtime.isa()
+        if isa == "reference":
+            log_once(
+                logger,
+                logging.WARNING,
+                "no native kernels in this installation (no C++20 compiler when it was installed?): computing with "
+                "plain torch, which is many times slower. Install a compiler and reinstall kvik to change that.",
+            )
+        logger.info("Using %s kernels on %d threads.", isa, runtime.num_threads())
+
+    def _load_model(self) -> Model:
+        asked = self._config.model
+        logger.info("Starting to load model %s...", asked.model)
+        started = time.perf_counter()
+        max_positions = asked.max_model_len or asked.spec.max_position_embeddings
+        model = build_model(asked.spec, getattr(torch, asked.dtype), max_positions=max_positions)
+        if self._config.load.load_format == "dummy":
+            model.load_dummy(asked.seed)
+        else:
+            model_file = open_model(asked.model)
+            kind = "gguf" if model_file.format == "gguf" else "safetensors"
+            bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
+            model.load(open_checkpoint(model_file), bar.advance)
+        seconds = time.perf_counter() - started
+        logger.info("Loading weights took %.2f seconds", seconds)
+        logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)
+        return model
+
+    def _prepare(self, model: Model, facts: EngineFacts) -> None:
+        spec = self._config.model.spec
+        kv = allocate_kv(spec, facts, getattr(torch, self._config.model.dtype))
+        self._model = model
+        self._table = RequestTable(
+            self._config.scheduler.max_num_seqs, facts.max_model_len, facts.block_size, spec.vocab_size
+        )
+        self._batches = BatchBuilder(self._table, facts.block_size, kv)
+        self._results = ResultBuilder(model, self._table, self._config.model.logprobs_mode)
+
+    def _warm_up(self, facts: EngineFacts) -> None:
+        """Run one small prompt and drop it, so that no first request pays for first touches of code and weights."""
+        plan = warm_up_plan(facts.block_size, facts.max_model_len)
+        self.execute(plan)
+        self._table.drop(plan.scheduled[0].request_id)

@@ -1,0 +1,70 @@
+"""Hidden states -> logits -> sampled tokens and log probabilities, for those requests of a step that want them."""
+
+from __future__ import annotations
+
+import torch
+
+from kvik.errors import EngineRequestError
+from kvik.layers.batch import ForwardBatch
+from kvik.messages import TokenLogprobs
+from kvik.models import Model
+from kvik.runner.request_table import RequestRow, RequestTable
+from kvik.sampling import SampledToken, Sampler
+from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
+
+_PROMPT_ROWS_AT_ONCE = 64
+"""Prompt positions whose logits are held at the same time: 64 rows of a 128k vocabulary are 33 MB."""
+
+
+class ResultBuilder:
+    def __init__(self, model: Model, table: RequestTable, logprobs_mode: str) -> None:
+        self._model = model
+        self._table = table
+        self._sampler = Sampler(logprobs_mode)
+
+    def build(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> StepResult:
+        """One entry per scheduled request; hidden [T, H]. Appends each new token to its request's row."""
+        results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
+        for result, scheduled, row, start in zip(
+            results, plan.scheduled, rows, batch.query_start_loc.tolist(), strict=False
+        ):
+            if row.sampling.params.prompt_logprobs is not None:
+                self._score_prompt(result, scheduled, row, hidden, start)
+        ending = [
+            i for i, (s, row) in enumerate(zip(plan.scheduled, rows, strict=True))
+            if s.num_computed_tokens + s.num_scheduled_tokens == row.num_tokens
+        ]  # fmt: skip
+        if ending:
+            logits = self._model.logits(hidden, batch.logits_rows)
+            sampled_tokens = self._sampler.sample(logits, [rows[i].sampling for i in ending])
+            for i, sampled in zip(ending, sampled_tokens, strict=True):
+                self._take(results[i], rows[i], sampled)
+        return StepResult(results)
+
+    def _take(self, result: SampledTokens, row: RequestRow, sampled: SampledToken) -> None:
+        if sampled.error is not None:
+            result.error = sampled.error
+            return
+        result.token_ids = [sampled.token_id]
+        result.logprobs = None if sampled.logprobs is None else [sampled.logprobs]
+        self._table.append_token(row, sampled.token_id)
+
+    def _score_prompt(
+        self, result: SampledTokens, scheduled: ScheduledRequest, row: RequestRow, hidden: torch.Tensor, start: int
+    ) -> None:
+        """Score the prompt tokens that this step's positions predict; the first token of all has no score."""
+        k = row.sampling.params.prompt_logprobs
+        first = scheduled.num_computed_tokens
+        end = min(first + scheduled.num_scheduled_tokens, row.num_prompt_tokens - 1)
+        if k is None or first >= row.num_prompt_tokens:
+            return
+        scores: list[TokenLogprobs | None] = [None] if first == 0 else []
+        try:
+            for at in range(first, end, _PROMPT_ROWS_AT_ONCE):
+                until = min(at + _PROMPT_ROWS_AT_ONCE, end)
+                hidden_rows = torch.arange(start + at - first, start + until - first, dtype=torch.int32)
+                targets = self._table.token_ids[row.index, at + 1 : until + 1].tolist()
+                scores += self._sampler.prompt_logprobs(self._model.logits(hidden, hidden_rows), targets, k)
+        except EngineRequestError as error:
+            result.error = str(error)
+        result.prompt_logprobs = scores

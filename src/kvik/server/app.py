@@ -1,0 +1,115 @@
+"""The ASGI application: routes, middleware, and what they share. Knows neither sockets nor processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from kvik import __version__
+from kvik.config.frontend import ServerConfig
+from kvik.server import basic, models, tokenize
+from kvik.server.chat.protocol import ChatCompletionRequest
+from kvik.server.chat.serving import create_chat_completion
+from kvik.server.completions.protocol import CompletionRequest
+from kvik.server.completions.serving import create_completion
+from kvik.server.limits import RequestLimits
+from kvik.server.middleware.admission import AdmissionMiddleware
+from kvik.server.middleware.auth import AuthenticationMiddleware
+from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
+from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
+from kvik.server.middleware.request_id import RequestIdMiddleware
+from kvik.server.openapi import describe_bodies, request_body
+from kvik.server.state import ServerState, system_fingerprint
+from kvik.telemetry.http_metrics import HttpMetrics
+
+if TYPE_CHECKING:
+    from kvik.engine_client.protocol import EngineClient
+
+
+def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
+    """What the handlers share. The engine must be ready."""
+    state = ServerState(client=client, config=config, limits=limits or RequestLimits())
+    state.fingerprint = system_fingerprint(config, client.config)
+    return state
+
+
+def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> FastAPI:
+    """The application. `registry` holds the metrics that GET /metrics shows; HTTP metrics are added to it."""
+    config = state.config
+    docs: dict[str, Any] = {}
+    if config.disable_fastapi_docs:
+        docs = {"openapi_url": None, "docs_url": None, "redoc_url": None}
+    app = FastAPI(
+        title="kvik",
+        version=__version__,
+        root_path=config.root_path or "",
+        middleware=_middleware(state, registry),
+        exception_handlers={HTTPException: framework_error},
+        **docs,
+    )
+    app.state.kvik = state
+    app.state.registry = registry
+    _add_routes(app, config)
+    describe_bodies(app)
+    return app
+
+
+def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middleware]:
+    """Outermost first. Metrics see every answer; the id is on every answer; CORS answers preflights before keys."""
+    config = state.config
+    stack = [Middleware(HttpMetricsMiddleware, metrics=HttpMetrics(registry))]
+    if config.enable_request_id_headers:
+        stack.append(Middleware(RequestIdMiddleware))
+    if config.allowed_origins:
+        stack.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=config.allowed_origins,
+                allow_methods=config.allowed_methods,
+                allow_headers=config.allowed_headers,
+                allow_credentials=config.allow_credentials,
+            )
+        )
+    stack.append(Middleware(ErrorBoundaryMiddleware, log_stacks=config.log_error_stack))
+    if config.api_key:
+        stack.append(Middleware(AuthenticationMiddleware, keys=config.api_key))
+    stack.append(Middleware(AdmissionMiddleware, state=state))
+    return stack
+
+
+def _add_routes(app: FastAPI, config: ServerConfig) -> None:
+    def get(path: str, handler: Any, **options: Any) -> None:
+        app.add_api_route(path, handler, methods=["GET"], **options)
+
+    def post(path: str, handler: Any, body: type[Any]) -> None:
+        app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
+
+    get("/health", basic.health)
+    app.add_api_route("/ping", basic.health, methods=["GET", "POST"], name="ping", operation_id="ping")
+    get("/load", basic.load)
+    get("/version", basic.version)
+    get("/metrics", basic.metrics)
+    get("/metrics{rest:path}", basic.metrics, include_in_schema=False)
+    get("/v1/models", models.list_models)
+    get("/v1/models/{model_id:path}", models.retrieve_model)
+    post("/tokenize", tokenize.tokenize, tokenize.TokenizeRequest)
+    post("/detokenize", tokenize.detokenize, tokenize.DetokenizeRequest)
+    if config.enable_tokenizer_info_endpoint:
+        get("/tokenizer_info", tokenize.tokenizer_info)
+    post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
+    post("/v1/completions", create_completion, CompletionRequest)
+
+
+def route_lines(app: FastAPI) -> list[str]:
+    """One line per route for the log."""
+    lines = []
+    for route in app.routes:
+        methods = getattr(route, "methods", None)
+        if methods and getattr(route, "include_in_schema", True) is not None:
+            lines.append(f"Route: {getattr(route, 'path', '')}, Methods: {', '.join(sorted(methods))}")
+    return lines

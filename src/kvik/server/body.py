@@ -1,0 +1,155 @@
+"""From a request's bytes to a checked model: size, JSON, depth, shape. Every failure is an `InvalidBodyError`.
+
+Knows no endpoint. The message of a shape error is a list, one line per error, in the form that clients of the
+field know: `{'type': ..., 'loc': 'body.messages', 'msg': ..., 'input': ...}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from kvik.server.errors import BodyTooLargeError, ClientDisconnectedError, InvalidBodyError
+from kvik.server.limits import RequestLimits
+from kvik.telemetry.log import get_logger
+
+logger = get_logger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_ERRORS = 10
+MAX_ERROR_CHARS = 1000
+MAX_INPUT_CHARS = 200
+MAX_UNKNOWN_FIELDS = 256
+"""Distinct unknown field names that are warned of in the life of a process."""
+
+_warned_fields: set[str] = set()
+
+
+async def read_model(request: Request, model: type[M], limits: RequestLimits) -> M:
+    """The request's JSON body as a `model`. Raises `InvalidBodyError`, `BodyTooLargeError`."""
+    check_content_type(request.headers.get("content-type"))
+    content = decode(await read_body(request, limits.max_body_bytes), limits.max_json_depth)
+    return validate(content, model)
+
+
+def check_content_type(content_type: str | None) -> None:
+    kind = (content_type or "").split(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise InvalidBodyError(f"the content type must be application/json, got {kind[:100] or 'none'}")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body, never more than `max_bytes` of it in memory."""
+    too_large = BodyTooLargeError(f"the body may have at most {max_bytes} bytes; split the request")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and len(announced) < 20 and int(announced) > max_bytes:
+        raise too_large
+    parts: list[bytes] = []
+    num_bytes = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnectedError
+        part = message.get("body", b"")
+        num_bytes += len(part)
+        if num_bytes > max_bytes:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def decode(body: bytes, max_depth: int) -> Any:
+    """Strict JSON: no NaN, no lone surrogates, integers of at most 64 bits, nesting of at most `max_depth`."""
+    try:
+        content = msgspec.json.decode(body)
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except msgspec.DecodeError as error:
+        raise _malformed(str(error), len(body)) from None
+    except UnicodeDecodeError as error:
+        raise _malformed("the body is not UTF-8", error.start) from None
+    # So many brackets are needed for so many levels: most bodies need no walk.
+    if body.count(b"[") + body.count(b"{") > max_depth:
+        _check_depth(content, max_depth)
+    return content
+
+
+def validate(content: Any, model: type[M]) -> M:
+    """`content` as a `model`; fields that the model does not have are ignored, with one warning each."""
+    try:
+        result = model.model_validate(content)
+    except ValidationError as error:
+        raise _invalid(error) from None
+    if isinstance(content, dict):
+        _warn_of_unknown(content.keys() - known_fields(model))
+    return result
+
+
+def known_fields(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields)
+
+
+def _warn_of_unknown(names: set[str]) -> None:
+    for name in sorted(names - _warned_fields):
+        if len(_warned_fields) >= MAX_UNKNOWN_FIELDS:
+            return
+        _warned_fields.add(name)
+        logger.log(logging.WARNING, "request field %.100r is unknown here and ignored", name)
+
+
+def _malformed(reason: str, num_bytes: int) -> InvalidBodyError:
+    at = re.search(r"\(byte (\d+)\)", reason)
+    loc = f"body.{at.group(1) if at else num_bytes}"
+    entry = {"type": "json_invalid", "loc": loc, "msg": "JSON decode error", "input": {}, "ctx": {"error": reason}}
+    return InvalidBodyError(_listed([entry], 1), param=loc)
+
+
+def _too_deep(max_depth: int) -> InvalidBodyError:
+    return InvalidBodyError(f"JSON may be nested at most {max_depth} levels deep", param="body")
+
+
+def _check_depth(content: Any, max_depth: int) -> None:
+    level = [content]
+    for _ in range(max_depth):
+        nested: list[Any] = []
+        for value in level:
+            items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            nested.extend(item for item in items if isinstance(item, dict | list))
+        if not nested:
+            return
+        level = nested
+    raise _too_deep(max_depth)
+
+
+def _invalid(error: ValidationError) -> InvalidBodyError:
+    entries = []
+    for found in error.errors(include_url=False, include_context=True)[:MAX_ERRORS]:
+        entry: dict[str, Any] = {
+            "type": found["type"],
+            "loc": ".".join(["body", *(str(part)[:100] for part in found["loc"])]),
+            "msg": found["msg"],
+            "input": _cut(found["input"]),
+        }
+        if "ctx" in found:
+            entry["ctx"] = {key: _cut(value) for key, value in found["ctx"].items()}
+        entries.append(entry)
+    return InvalidBodyError(_listed(entries, error.error_count()), param=entries[0]["loc"])
+
+
+def _cut(value: Any) -> Any:
+    text = repr(value)
+    return value if len(text) <= MAX_INPUT_CHARS else text[:MAX_INPUT_CHARS] + "..."
+
+
+def _listed(entries: list[dict[str, Any]], num_errors: int) -> str:
+    lines = [f"  {entry}"[:MAX_ERROR_CHARS] for entry in entries]
+    if num_errors > len(entries):
+        lines.append(f"  ... and {num_errors - len(entries)} more")
+    return "\n".join([f"{num_errors} validation error{'s' if num_errors != 1 else ''}:", *lines])

@@ -1,0 +1,47 @@
+"""Who is let in: nobody new while the server goes down; and how many are inside, for /load."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kvik.server.errors import DrainingError, describe
+from kvik.server.middleware.paths import is_open, route_path
+from kvik.server.responses import error_response
+from kvik.server.state import ServerState
+
+
+class AdmissionMiddleware:
+    """503 with Retry-After for what acts, while draining or dead; counts requests with --enable-server-load-tracking.
+
+    Probes and metrics pass: they tell of the drain.
+    """
+
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+        self.app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(route_path(scope)):
+            await self.app(scope, receive, send)
+            return
+        refusal = self._refusal()
+        if refusal is not None:
+            await error_response(describe(refusal))(scope, receive, send)
+        elif self._state.config.enable_server_load_tracking and scope["method"] == "POST":
+            await self._counted(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _refusal(self) -> Exception | None:
+        if self._state.is_draining:
+            return DrainingError("the server is shutting down and takes no new requests; try again elsewhere or later")
+        if self._state.client.is_dead:
+            return DrainingError("the engine has died and the server is going down; try again later")
+        return None
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._state.num_in_flight += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._state.num_in_flight -= 1

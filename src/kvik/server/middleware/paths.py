@@ -1,0 +1,27 @@
+"""Paths as routes see them, and the few that stay open. Knows no request."""
+
+from __future__ import annotations
+
+from starlette.types import Scope
+
+PROBE_PATHS = frozenset({"/health", "/ping", "/load", "/version"})
+"""Asked by machines, often; they never act."""
+DOCS_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+
+
+def route_path(scope: Scope) -> str:
+    """The path without the prefix of --root-path, exactly as the router strips it."""
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    if root_path and path == root_path:
+        return ""
+    return path[len(root_path) :] if root_path and path.startswith(root_path + "/") else path
+
+
+def is_metrics(path: str) -> bool:
+    return path.startswith("/metrics")
+
+
+def is_open(path: str) -> bool:
+    """Readable without a key: probes, metrics and the documentation. Everything else acts, or tells of the model."""
+    return path in PROBE_PATHS or path in DOCS_PATHS or is_metrics(path)

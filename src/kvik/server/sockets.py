@@ -1,0 +1,83 @@
+"""The listening socket, bound before anything slow: a taken port is found out at once. Knows no HTTP."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+from kvik.config.frontend import ServerConfig
+from kvik.errors import ConfigError, KvikError
+
+
+class AddressTakenError(KvikError):
+    """Somebody else listens where this server should."""
+
+
+def bind(config: ServerConfig) -> socket.socket:
+    """The socket of --uds, or of --host and --port. Raises `AddressTakenError`, `ConfigError`."""
+    return _bind_unix(config.uds) if config.uds else _bind_tcp(config.host, config.port)
+
+
+def url_of(config: ServerConfig, sock: socket.socket) -> str:
+    """Where clients find the server."""
+    if config.uds:
+        return f"unix:{config.uds}"
+    host, port = sock.getsockname()[:2]
+    scheme = "https" if config.ssl_certfile else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def taken(where: str) -> AddressTakenError:
+    return AddressTakenError(f"{where} is taken: end the process that listens there, or choose another one")
+
+
+def _bind_tcp(host: str | None, port: int) -> socket.socket:
+    address = host or "0.0.0.0"
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise _bind_error(error, address, port) from None
+    return sock
+
+
+def _bind_error(error: OSError | OverflowError, address: str, port: int) -> KvikError:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return taken(f"port {port} on {address} (--port {port})")
+    if number == errno.EACCES:
+        return ConfigError(f"--port {port} needs privileges that this process lacks; choose one from 1024 on")
+    if isinstance(error, OverflowError):
+        return ConfigError(f"--port must be from 0 to 65535, got {port}")
+    return ConfigError(f"--host {address} is no address of this machine: {error.strerror or error}")
+
+
+def _bind_unix(path: str) -> socket.socket:
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise taken(f"--uds {path}") from None
+        raise ConfigError(f"--uds {path} cannot be made: {error.strerror or error}") from None
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that a dead server left behind; anything else stays and makes the bind fail."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigError(f"--uds {path} exists and is no socket; choose another path")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)

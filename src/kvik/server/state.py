@@ -1,0 +1,73 @@
+"""What all handlers of one server share. Made once by `init_app_state`; holds no request."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from starlette.requests import Request
+
+from kvik import __version__
+from kvik.config import EngineConfig
+from kvik.config.frontend import ServerConfig
+from kvik.errors import UnknownModelError
+from kvik.server.limits import RequestLimits
+
+if TYPE_CHECKING:
+    from kvik.engine_client.protocol import EngineClient
+
+
+@dataclass(slots=True)
+class ServerState:
+    """The engine, what was asked of the server, and where the server is in its life."""
+
+    client: EngineClient
+    config: ServerConfig
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    created_s: int = field(default_factory=lambda: int(time.time()))
+    """Unix time; the `created` of the served models."""
+    is_draining: bool = False
+    """Going down: what runs may finish, nothing new is taken."""
+    num_in_flight: int = 0
+    """Requests that are being worked on; counted only with --enable-server-load-tracking."""
+    fingerprint: str | None = None
+    """`system_fingerprint` of answers."""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return self.client.config.model.served_model_names
+
+    @property
+    def is_healthy(self) -> bool:
+        return not (self.is_draining or self.client.is_dead)
+
+    def permission_id(self, name: str) -> str:
+        """Stable while the server lives."""
+        return hashlib.sha256(f"{name} {self.created_s}".encode()).hexdigest()[:16]
+
+    def check_model(self, name: str | None) -> str:
+        """The name for the answer, always the first one. Raises `UnknownModelError` for a name not served."""
+        if name and name not in self.model_names:
+            raise UnknownModelError(
+                f"the model {name[:200]!r} does not exist; served here: {', '.join(self.model_names)}", param="model"
+            )
+        return self.model_names[0]
+
+
+def state_of(request: Request) -> ServerState:
+    return cast(ServerState, request.app.state.kvik)
+
+
+def system_fingerprint(server: ServerConfig, engine: EngineConfig) -> str | None:
+    """Changes when an answer to the same request and seed might, in the form of --fingerprint-mode."""
+    digest = hashlib.sha256(repr((__version__, engine)).encode()).hexdigest()[:8]
+    size = engine.parallel.tensor_parallel_size
+    parallel = f"-tp{size}" if size > 1 else ""
+    return {
+        "full": f"kvik-{__version__}{parallel}-{digest}",
+        "hash": digest,
+        "custom": server.fingerprint_value,
+        "none": None,
+    }[server.fingerprint_mode]
