@@ -1,0 +1,20 @@
+"""Checkpoint files -> named raw tensors. Knows formats and names, no model; nothing is dequantised here."""
+
+from kvik.modelfile import ModelFile
+from kvik.modelfile.gguf import read_gguf_header
+from kvik.weights.checkpoint import Checkpoint, RawTensor, Shard
+from kvik.weights.folder import FolderCheckpoint
+from kvik.weights.gguf import GgufCheckpoint
+
+__all__ = ["Checkpoint", "RawTensor", "Shard", "open_checkpoint"]
+
+
+def open_checkpoint(model_file: ModelFile) -> Checkpoint:
+    """Find and check the weights of an opened model; nothing is read yet.
+
+    Raises ModelFileError, naming file and tensor, for files that are missing, broken, or not to be read (pickles).
+    """
+    if model_file.format == "hf":
+        return FolderCheckpoint(model_file.path)
+    header = model_file.gguf_header or read_gguf_header(model_file.path)
+    return GgufCheckpoint(header, model_file.spec)

@@ -1,0 +1,283 @@
+"""Requests in, streams of outputs out, over an engine in a process of its own.
+
+One task reads the engine's steps and hands each request its share; everything else is called by the server.
+Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Protocol, Self
+
+from kvik.config import EngineConfig
+from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
+from kvik.engine_client.stream import RequestStream
+from kvik.errors import EngineDeadError, OverloadedError
+from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
+from kvik.sampling_params import OutputKind, SamplingParams
+from kvik.telemetry.log import get_logger
+from kvik.telemetry.phases import PhaseTimer
+from kvik.telemetry.stats import IterationStats
+from kvik.text.chat_template import ChatTemplate
+from kvik.text.output_processor import OutputProcessor, ProcessedStep
+from kvik.text.outputs import RequestOutput
+from kvik.text.processor import Processor, PromptOptions
+
+if TYPE_CHECKING:
+    from kvik.text.tokenizer import Tokenizer
+
+logger = get_logger(__name__)
+
+
+class StatLogger(Protocol):
+    """Hears of every step, and of ends that no step brought (`scheduler` is None then)."""
+
+    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None: ...
+
+
+class AsyncLLM:
+    """The engine client of the server. `from_engine_config` makes one that is ready to serve."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        client: AsyncCoreClient,
+        facts: EngineFacts,
+        tokenizer: Tokenizer | None,
+        chat_template: ChatTemplate,
+        *,
+        stat_logger: StatLogger | None = None,
+        phases: list[Phase] | None = None,
+    ) -> None:
+        """Needs a running event loop. `client` has been started; `facts` are what its engine measured."""
+        self.config = config
+        self.facts = facts
+        self.tokenizer = tokenizer
+        self.chat_template = chat_template
+        self._phases = phases or []
+        self._client = client
+        self._stat_logger = stat_logger
+        self._processor = Processor(config.model, tokenizer, facts.max_model_len)
+        self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
+        self._streams: dict[str, RequestStream] = {}
+        """Open streams by internal id."""
+        self._death: EngineDeadError | None = None
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._dead = asyncio.Event()
+        self._output_handler = asyncio.create_task(self._handle_outputs(), name="output-handler")
+
+    @classmethod
+    async def from_engine_config(
+        cls,
+        config: EngineConfig,
+        *,
+        client: EngineCoreClient | None = None,
+        make_chat_template: Callable[[Tokenizer], ChatTemplate] = ChatTemplate.for_tokenizer,
+        make_stat_logger: Callable[[EngineFacts], StatLogger] | None = None,
+        phases: PhaseTimer | None = None,
+    ) -> Self:
+        """Start the engine (or `client`, spawned before) and wait until it can serve.
+
+        Loads the tokenizer meanwhile. Raises `ConfigError`, `ModelFileError`, `InsufficientMemoryError` or
+        `EngineDeadError`; the engine process has ended then.
+        """
+        client = client or EngineCoreClient.spawn()
+        timer = phases or PhaseTimer("APIServer")
+        engine_phases: list[Phase] = []
+        starting = asyncio.create_task(client.start(config, engine_phases.append))
+        try:
+            tokenizer, chat_template = await _load_text(config, timer, make_chat_template)
+            ready = await starting
+            stat_logger = make_stat_logger(ready.facts) if make_stat_logger is not None else None
+        except BaseException:
+            starting.cancel()
+            await client.shutdown()
+            raise
+        known = {(p.name, p.start_s) for p in engine_phases}
+        engine_phases += [p for p in ready.phases if (p.name, p.start_s) not in known]
+        return cls(
+            config,
+            client,
+            ready.facts,
+            tokenizer,
+            chat_template,
+            stat_logger=stat_logger,
+            phases=[*timer.phases, *engine_phases],
+        )
+
+    @property
+    def is_dead(self) -> bool:
+        return self._death is not None
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Phases of the start, of both processes, in order of their start."""
+        return sorted(self._phases, key=lambda p: p.start_s)
+
+    @property
+    def num_open_requests(self) -> int:
+        return len(self._streams)
+
+    async def wait_dead(self) -> EngineDeadError:
+        """Return once the engine has died, with what it died of."""
+        await self._dead.wait()
+        assert self._death is not None
+        return self._death
+
+    async def add_request(
+        self,
+        prompt: str | list[int],
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        options: PromptOptions = PromptOptions(),
+        stream_interval: int = 1,
+    ) -> RequestStream:
+        """Check the request, hand it to the engine and return its outputs.
+
+        All that a client can have done wrong is raised here, as `InvalidRequestError`, before anything is sent.
+        `OverloadedError` while shutting down; `EngineDeadError`. `stream_interval` can only raise the server's.
+        """
+        self._check_open()
+        request = await self._processor.process_async(
+            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options
+        )
+        self._check_open()
+        internal_id = request.internal_id
+        deltas = sampling_params.output_kind == OutputKind.DELTA
+        stream = RequestStream(lambda: self._abandon(internal_id), deltas)
+        self._output_processor.add_request(request, stream_interval)
+        self._streams[internal_id] = stream
+        self._idle.clear()
+        for engine_request in request.engine_requests:
+            self._client.send(engine_request)
+        return stream
+
+    async def generate(
+        self,
+        prompt: str | list[int],
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        options: PromptOptions = PromptOptions(),
+        stream_interval: int = 1,
+    ) -> AsyncIterator[RequestOutput]:
+        """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
+        stream = await self.add_request(
+            prompt,
+            sampling_params,
+            request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            options=options,
+            stream_interval=stream_interval,
+        )
+        try:
+            async for output in stream:
+                yield output
+        finally:
+            await stream.aclose()
+
+    async def abort(self, request_id: str) -> None:
+        """End a request; its stream gets a last output with finish reason "abort". Unknown ids are ignored."""
+        self._abort(self._output_processor.internal_ids(request_id))
+
+    async def check_health(self) -> None:
+        """Raises `EngineDeadError` if the engine has died."""
+        if self._death is not None:
+            raise self._death
+
+    async def reset_prefix_cache(self) -> bool:
+        """Forget all cached blocks; False while requests hold blocks."""
+        return bool(await self._client.utility("reset_prefix_cache"))
+
+    async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
+        """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""
+        self._is_draining = True
+        if self._streams and drain_timeout_s > 0 and not self.is_dead:
+            logger.info("waiting up to %.0f s for %d open requests", drain_timeout_s, len(self._streams))
+            await asyncio.wait((asyncio.ensure_future(self._idle.wait()),), timeout=drain_timeout_s)
+        if not self.is_dead:
+            self._abort(self._output_processor.internal_ids())
+        self._output_handler.cancel()
+        await asyncio.wait((self._output_handler,))
+        await self._client.shutdown()
+
+    def _check_open(self) -> None:
+        if self._death is not None:
+            raise self._death
+        if self._is_draining:
+            raise OverloadedError("the server is shutting down and takes no new requests; try another one")
+
+    async def _handle_outputs(self) -> None:
+        """Read steps for ever. Ends with the engine, or with an error of its own: then all streams end too."""
+        try:
+            while True:
+                step = await self._client.next_step()
+                self._hand_out(self._output_processor.process(step), step.stats)
+        except EngineDeadError as error:
+            self._die(error)
+        except Exception as error:
+            logger.exception("the output handler failed")
+            self._die(EngineDeadError(f"the output handler failed: {error}"))
+
+    def _hand_out(self, processed: ProcessedStep, scheduler: SchedulerStats | None) -> None:
+        """Give each stream its outputs, tell the engine what to abort, and the loggers what there was."""
+        for internal_id, output in processed.outputs:
+            stream = self._streams.get(internal_id)
+            if stream is None:
+                continue
+            if isinstance(output, RequestOutput):
+                stream.put(output)
+            else:
+                stream.fail(output)
+            if stream.ended:
+                self._forget(internal_id)
+        if processed.aborts:
+            self._client.send(Abort(processed.aborts))
+        if self._stat_logger is not None:
+            self._stat_logger.record(scheduler, processed.stats)
+
+    def _abort(self, internal_ids: list[str]) -> None:
+        if internal_ids:
+            self._hand_out(self._output_processor.abort(internal_ids), None)
+
+    def _abandon(self, internal_id: str) -> None:
+        """The reader of a stream has left."""
+        self._forget(internal_id)
+        if not self.is_dead:
+            self._abort([internal_id])
+
+    def _forget(self, internal_id: str) -> None:
+        self._streams.pop(internal_id, None)
+        if not self._streams:
+            self._idle.set()
+
+    def _die(self, error: EngineDeadError) -> None:
+        logger.error("the engine is dead: %s", error)
+        self._death = error
+        for stream in self._streams.values():
+            stream.fail(EngineDeadError(str(error)))
+        self._streams.clear()
+        self._idle.set()
+        self._dead.set()
+
+
+async def _load_text(
+    config: EngineConfig, timer: PhaseTimer, make_chat_template: Callable[[Tokenizer], ChatTemplate]
+) -> tuple[Tokenizer | None, ChatTemplate]:
+    """Tokenizer and chat template, read in a thread."""
+    if config.model.skip_tokenizer_init:
+        return None, ChatTemplate(None)
+    from kvik.text.tokenizer import Tokenizer
+
+    with timer.phase("load tokenizer"):
+        tokenizer = await asyncio.to_thread(Tokenizer.load, config.model.tokenizer)
+    return tokenizer, make_chat_template(tokenizer)

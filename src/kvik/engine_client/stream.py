@@ -1,0 +1,86 @@
+"""The outputs of one request between the task that makes them and the one that reads them. Knows no engine.
+
+A slow reader costs no memory beyond its own answer: what it has not read yet is one output, and news is merged into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kvik.text.outputs import CompletionOutput, RequestOutput
+
+
+class RequestStream:
+    """An async iterator with one writer and one reader. `cancel` is called once if the reader leaves before the end.
+
+    `deltas`: outputs hold only what is new and are appended when merged; otherwise the newer one replaces the older.
+    """
+
+    def __init__(self, cancel: Callable[[], None], deltas: bool) -> None:
+        self._cancel = cancel
+        self._deltas = deltas
+        self._unread: RequestOutput | None = None
+        self._error: Exception | None = None
+        self._ended = False
+        self._news = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """The last output, or an error, has been put in."""
+        return self._ended
+
+    def put(self, output: RequestOutput) -> None:
+        """Add an output; wakes the reader. The one with `finished` is the last."""
+        self._unread = output if self._unread is None else merge_outputs(self._unread, output, self._deltas)
+        self._ended = output.finished
+        self._news.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the stream: the reader gets what is unread, then this error."""
+        if not self._ended:
+            self._error = error
+            self._ended = True
+            self._news.set()
+
+    def __aiter__(self) -> RequestStream:
+        return self
+
+    async def __anext__(self) -> RequestOutput:
+        while self._unread is None:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._ended:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        output, self._unread = self._unread, None
+        return output
+
+    async def aclose(self) -> None:
+        """Leave: what still runs is aborted. Nothing is awaited, so that a cancelled task can do it too."""
+        if not self._ended:
+            self._ended = True
+            self._cancel()
+        self._unread = self._error = None
+
+
+def merge_outputs(older: RequestOutput, newer: RequestOutput, deltas: bool) -> RequestOutput:
+    """One output that says what both say. The older one may be changed and must not be used any more."""
+    answers = {answer.index: answer for answer in older.outputs}
+    for answer in newer.outputs:
+        before = answers.get(answer.index)
+        answers[answer.index] = _append(before, answer) if deltas and before is not None else answer
+    newer.outputs = [answers[index] for index in sorted(answers)]
+    if newer.prompt_logprobs is None:
+        newer.prompt_logprobs = older.prompt_logprobs
+    return newer
+
+
+def _append(before: CompletionOutput, after: CompletionOutput) -> CompletionOutput:
+    after.text = before.text + after.text
+    after.token_ids = before.token_ids + after.token_ids
+    if before.logprobs is not None and after.logprobs is not None:
+        after.logprobs = before.logprobs + after.logprobs
+    return after

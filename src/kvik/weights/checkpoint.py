@@ -1,0 +1,53 @@
+"""What all checkpoints look like from here on: named raw tensors, shard by shard. Knows no file format, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True)
+class RawTensor:
+    """A tensor as the file stores it."""
+
+    name: str
+    """As Hugging Face names it, such as "model.layers.0.self_attn.q_proj.weight", whatever the file format."""
+    shape: tuple[int, ...]
+    """In values, rows first."""
+    fmt: str
+    """How values are stored: "f32", "f16", "bf16", or a block format of GGUF such as "q4_k"."""
+    data: torch.Tensor
+    """uint8 [num_bytes], in most cases a view of the mapped file. Read it, don't write: it may be gone and reread."""
+
+
+class Shard(Protocol):
+    """One file of a checkpoint."""
+
+    @property
+    def name(self) -> str: ...
+
+    def tensors(self) -> Iterator[RawTensor]:
+        """The tensors in the order in which they lie in the file. A tensor's pages are dropped as the next is asked
+        for; its data stays valid (it would be read from the file again)."""
+        ...
+
+    def release(self) -> None:
+        """Drop the pages of this file from the process. What was handed out stays valid."""
+        ...
+
+
+class Checkpoint(Protocol):
+    """All weights of a model. Opened and checked, nothing read yet."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors, as stored."""
+        ...
+
+    @property
+    def num_shards(self) -> int: ...
+
+    def shards(self) -> Iterator[Shard]: ...

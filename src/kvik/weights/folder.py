@@ -1,0 +1,127 @@
+"""The weights of a Hugging Face folder: one .safetensors file, or several with an index. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from kvik.errors import ModelFileError
+from kvik.modelfile.json_file import read_json_object
+from kvik.weights.checkpoint import RawTensor, Shard
+from kvik.weights.safetensors import SafetensorsFile
+
+_SINGLE: Final = "model.safetensors"
+_INDEX: Final = "model.safetensors.index.json"
+_TEXT_PREFIXES: Final = {
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "model.language_model.": "model.",
+}
+"""Where models of text and images keep the text model, and what its tensors are called without the rest."""
+_OTHER_PREFIXES: Final = tuple(
+    prefix + part for prefix in ("", "model.") for part in ("vision_tower.", "multi_modal_projector.")
+)
+
+
+class SafetensorsShard:
+    """One file, and which of its tensors belong to the text model, under which name."""
+
+    def __init__(self, file: SafetensorsFile, names: dict[str, str]) -> None:
+        self._file = file
+        self._names = names
+
+    @property
+    def name(self) -> str:
+        return self._file.path.name
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(self._file.infos[name].num_bytes for name in self._names)
+
+    def tensors(self) -> Iterator[RawTensor]:
+        return self._file.tensors(self._names)
+
+    def release(self) -> None:
+        self._file.release()
+
+
+class FolderCheckpoint:
+    """See checkpoint.Checkpoint. All files are opened, and their headers checked, at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ModelFileError for a folder without safetensors, a missing shard or tensor, or a broken file."""
+        self._shards = [_shard(folder / name, tensors) for name, tensors in _find_files(folder).items()]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(shard.num_bytes for shard in self._shards)
+
+    @property
+    def num_shards(self) -> int:
+        return len(self._shards)
+
+    def shards(self) -> Iterator[Shard]:
+        return iter(self._shards)
+
+
+def _shard(path: Path, wanted: list[str] | None) -> SafetensorsShard:
+    """`wanted`: what the index says is in this file, or None for all that is there."""
+    file = SafetensorsFile(path)
+    for name in wanted or ():
+        if name not in file.infos:
+            raise ModelFileError(f"{path} lacks tensor {name!r}, which {_INDEX} says it holds")
+    names = list(file.infos) if wanted is None else wanted
+    return SafetensorsShard(file, {name: text for name in names if (text := _text_name(name)) is not None})
+
+
+def _text_name(name: str) -> str | None:
+    """The name in a model of text only; None for a tensor of the other parts."""
+    if name.startswith(_OTHER_PREFIXES):
+        return None
+    for prefix, replacement in _TEXT_PREFIXES.items():
+        if name.startswith(prefix):
+            return replacement + name[len(prefix) :]
+    return name
+
+
+def _find_files(folder: Path) -> dict[str, list[str] | None]:
+    """File names in order, each with the tensors that the index assigns to it (None: no index)."""
+    if (folder / _INDEX).is_file():
+        return _read_index(folder / _INDEX)
+    if (folder / _SINGLE).is_file():
+        return {_SINGLE: None}
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    if len(names) == 1:
+        return {names[0]: None}
+    raise ModelFileError(_no_weights_message(folder, names))
+
+
+def _read_index(path: Path) -> dict[str, list[str] | None]:
+    weight_map: Any = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelFileError(f"{path}: field 'weight_map' must be an object of tensor names to file names")
+    files: dict[str, list[str] | None] = {}
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelFileError(f"{path}: tensor {tensor!r} is in {name!r}; it must be a .safetensors file beside it")
+        tensors = files.setdefault(name, [])
+        assert tensors is not None
+        tensors.append(tensor)
+    missing = sorted(name for name in files if not (path.parent / name).is_file())
+    if missing:
+        raise ModelFileError(f"{path.parent} lacks {len(missing)} of {len(files)} shards: {', '.join(missing)}")
+    return dict(sorted(files.items()))
+
+
+def _no_weights_message(folder: Path, safetensors: list[str]) -> str:
+    if safetensors:
+        return f"{folder} has {len(safetensors)} .safetensors files but no {_INDEX} that says what is where"
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if not pickles:
+        return f"{folder} has no weights: neither {_SINGLE} nor {_INDEX} is there"
+    return (
+        f"{folder} has its weights in {pickles[0]}, a pickle, which can run code when it is read; "
+        "kvik never reads one. Convert it where you trust it, with transformers: "
+        "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+    )
