@@ -23,6 +23,7 @@ from kvik.server.middleware.auth import AuthenticationMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
 from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
+from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_bodies, request_body
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.telemetry.http_metrics import HttpMetrics
@@ -47,7 +48,6 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
     app = FastAPI(
         title="kvik",
         version=__version__,
-        root_path=config.root_path or "",
         middleware=_middleware(state, registry),
         exception_handlers={HTTPException: framework_error},
         **docs,
@@ -63,6 +63,8 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
     """Outermost first. Metrics see every answer; the id is on every answer; CORS answers preflights before keys."""
     config = state.config
     stack = [Middleware(HttpMetricsMiddleware, metrics=HttpMetrics(registry))]
+    if config.root_path and config.root_path.strip("/"):
+        stack.insert(0, Middleware(RootPathMiddleware, root_path=config.root_path))
     if config.enable_request_id_headers:
         stack.append(Middleware(RequestIdMiddleware))
     if config.allowed_origins:
