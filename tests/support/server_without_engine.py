@@ -225,3 +225,11 @@ def make_server(**flags: Any) -> Server:
     state = init_app_state(llm, ServerConfig(**flags))  # type: ignore[arg-type]
     app = build_app(state, CollectorRegistry())
     return Server(llm, state, TestClient(app, raise_server_exceptions=False))
+
+
+def events_of(text: str) -> list[str]:
+    """The data of server-sent events; comments are left out."""
+    assert text.endswith("\n\n")
+    events = [event for event in text.split("\n\n")[:-1] if not event.startswith(":")]
+    assert all(event.startswith("data: ") for event in events)
+    return [event.removeprefix("data: ") for event in events]

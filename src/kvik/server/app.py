@@ -92,7 +92,8 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
     get("/health", basic.health)
-    app.add_api_route("/ping", basic.health, methods=["GET", "POST"], name="ping", operation_id="ping")
+    get("/ping", basic.health)
+    app.add_api_route("/ping", basic.health, methods=["POST"])
     get("/load", basic.load)
     get("/version", basic.version)
     get("/metrics", basic.metrics)
