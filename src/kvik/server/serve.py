@@ -94,7 +94,7 @@ class _Shutdown:
             self._drain = asyncio.ensure_future(self._run())
         else:
             logger.info("Shutdown at once, without waiting for running requests")
-            self._server.force_exit = self._server.should_exit = True
+            self._server.should_exit = True
             if self._drain is not None:
                 self._drain.cancel()
             for connection in list(self._server.server_state.connections):
