@@ -63,7 +63,10 @@ def import_seconds() -> float:
 
 
 def load_table(rounds: int) -> list[str]:
-    rows = ["| work | output tok/s | TTFT ms | TPOT ms | ITL p99 ms | API CPU s per 1,000 tokens | lost |", "|" + "---|" * 7]
+    rows = [
+        "| work | output tok/s | TTFT ms | TPOT ms | ITL p99 ms | API CPU s per 1,000 tokens | lost |",
+        "|" + "---|" * 7,
+    ]
     with Server(["--no-enable-prefix-caching"]) as server:
         for name, work in WORKS:
             results, cpu = [], []

@@ -28,9 +28,7 @@ class Work:
 
     def prompts(self) -> list[list[int]]:
         draw = random.Random(self.seed)
-        return [
-            [draw.randrange(100, self.vocab_size) for _ in range(self.input_len)] for _ in range(self.num_requests)
-        ]
+        return [[draw.randrange(100, self.vocab_size) for _ in range(self.input_len)] for _ in range(self.num_requests)]
 
 
 @dataclass

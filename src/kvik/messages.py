@@ -111,7 +111,7 @@ class StartupProgress(_Message):
     phase: Phase
 
 
-class EngineFacts(_Part, frozen=True):
+class EngineFacts(msgspec.Struct, array_like=True, frozen=True):
     """What the engine measured at its start. `EngineConfig` is what was asked; neither is written again."""
 
     device: str

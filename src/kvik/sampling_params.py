@@ -145,9 +145,7 @@ def _check_combinations(p: SamplingParams) -> None:
     if any(not w for w in p.bad_words):
         raise InvalidRequestError("bad_words must not contain an empty string", param="bad_words")
     if p.allowed_token_ids is not None and not p.allowed_token_ids:
-        raise InvalidRequestError(
-            "allowed_token_ids must not be empty; leave it out instead", param="allowed_token_ids"
-        )
+        raise InvalidRequestError("allowed_token_ids must not be empty; leave it out", param="allowed_token_ids")
     if p.logprob_token_ids and len(p.logprob_token_ids) > MAX_LOGPROB_TOKEN_IDS:
         raise InvalidRequestError(
             f"logprob_token_ids may hold {MAX_LOGPROB_TOKEN_IDS} ids, got {len(p.logprob_token_ids)}",

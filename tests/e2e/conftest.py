@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from openai import OpenAI
+
 from support.server import KvikServer
 
 

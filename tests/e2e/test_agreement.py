@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.server import MODEL, KvikServer
 
 NUM_TOKENS = 32

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from support.server import MODEL
 from openai import OpenAI
+
+from support.server import MODEL
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from support.server import MODEL, KvikServer
 from openai import OpenAI
+
+from support.server import MODEL, KvikServer
 
 PROMPT = "The capital of France is"
 

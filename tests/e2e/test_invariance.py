@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from support.server import MODEL, KvikServer
 
 NUM_NEIGHBOURS = 31

@@ -10,10 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from support.server import MODEL, KvikServer, eventually
 
 
-def open_stream(server: KvikServer, max_tokens: int = 4000) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+def open_stream(
+    server: KvikServer, max_tokens: int = 4000
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     """A stream of which the first chunk has come."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     body = dict(model=MODEL, prompt="Count:", max_tokens=max_tokens, stream=True, ignore_eos=True, temperature=0)

@@ -89,7 +89,7 @@ NOT_YET: tuple[Flag, ...] = (
         _flag("dp-supervisor-probe-timeout-s", "float", 5.0, "seconds that a probe may take"),
         _flag("dp-supervisor-probe-failure-threshold", "int", 3, "failed probes after which a server counts as down"),
         _flag("enable-ssl-refresh", "bool", False, "reload certificates when files change"),
-        _flag("middleware", "str", (), "import path of more ASGI middleware"),
+        _flag("middleware", "list", (), "import path of more ASGI middleware"),
         _flag("enable-offline-docs", "bool", False, "serve the API pages without a CDN"),
         _flag("enable-flash-late-interaction", "bool", True, "score late-interaction models on the device"),
     ),

@@ -65,7 +65,7 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
     tokenizer = args.tokenizer or model_file.path
     _require(Path(tokenizer).exists(), f"--tokenizer: there is no folder or .gguf file {tokenizer}; check the path")
     _require(args.max_logprobs >= -1, f"--max-logprobs takes -1 (no limit) or more, got {args.max_logprobs}")
-    if args.quantization not in (None, model_file.format):
+    if args.quantization is not None and (args.quantization, model_file.format) != ("gguf", "gguf"):
         raise NotSupportedYetError(f"--quantization {args.quantization}")
     return ModelConfig(
         model=str(model_file.path),

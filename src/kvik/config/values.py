@@ -29,7 +29,8 @@ def parse_size(text: str) -> int:
     whole, fraction, suffix = match[1], match[2] or "", match[3]
     if fraction and not suffix.islower():
         raise ValueError("decimals with k, m, g or t only, such as 25.6k")
-    unit = (1024 if suffix.isupper() else 1000) ** (_POWERS.index(suffix.lower()) + 1) if suffix else 1
+    base = 1024 if suffix.isupper() else 1000
+    unit: int = base ** (_POWERS.index(suffix.lower()) + 1) if suffix else 1
     scaled, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
     if rest:
         raise ValueError("a whole number")

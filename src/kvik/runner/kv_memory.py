@@ -79,6 +79,4 @@ def _log(config: EngineConfig, budget: MemoryBudget, plan: KVCachePlan) -> None:
         logger.info("Overriding the number of KV blocks with %d", config.cache.num_blocks_override)
     logger.info("Available KV cache memory: %.2f GiB", available_kv_bytes(config.cache, budget) / GIB)
     logger.info("CPU KV cache size: %s tokens", f"{plan.num_tokens:,}")
-    logger.info(
-        "Maximum concurrency for %s tokens per request: %.2fx", f"{plan.max_model_len:,}", plan.max_concurrency
-    )
+    logger.info("Maximum concurrency for %s tokens per request: %.2fx", f"{plan.max_model_len:,}", plan.max_concurrency)

@@ -105,9 +105,10 @@ class ModelRunner:
         if self._config.load.load_format == "dummy":
             model.load_dummy(asked.seed)
         else:
-            checkpoint = open_checkpoint(open_model(asked.model))
-            bar = LoadingBar(checkpoint.kind, enabled=self._config.load.use_tqdm_on_load)
-            model.load(checkpoint, lambda name, num_done, num_shards: bar.advance(num_done, num_shards))
+            model_file = open_model(asked.model)
+            kind = "gguf" if model_file.format == "gguf" else "safetensors"
+            bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
+            model.load(open_checkpoint(model_file), bar.advance)
         seconds = time.perf_counter() - started
         logger.info("Loading weights took %.2f seconds", seconds)
         logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)

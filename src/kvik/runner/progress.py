@@ -14,7 +14,8 @@ class LoadingBar:
         self._stream = stream if stream is not None else sys.stderr
         self._enabled = enabled
 
-    def advance(self, num_done: int, num_shards: int) -> None:
+    def advance(self, shard_name: str, num_done: int, num_shards: int) -> None:
+        """`shard_name` is loaded; `num_done` of `num_shards` are."""
         if not self._enabled:
             return
         is_last = num_done == num_shards

@@ -22,9 +22,7 @@ class ResultBuilder:
         self._table = table
         self._sampler = Sampler(logprobs_mode)
 
-    def build(
-        self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor
-    ) -> StepResult:
+    def build(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> StepResult:
         """One entry per scheduled request; hidden [T, H]. Appends each new token to its request's row."""
         results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
         for result, scheduled, row, start in zip(
@@ -38,7 +36,8 @@ class ResultBuilder:
         ]  # fmt: skip
         if ending:
             logits = self._model.logits(hidden, batch.logits_rows)
-            for i, sampled in zip(ending, self._sampler.sample(logits, [rows[i].sampling for i in ending]), strict=True):
+            sampled_tokens = self._sampler.sample(logits, [rows[i].sampling for i in ending])
+            for i, sampled in zip(ending, sampled_tokens, strict=True):
                 self._take(results[i], rows[i], sampled)
         return StepResult(results)
 

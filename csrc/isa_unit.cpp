@@ -1,0 +1,20 @@
+// All kernels for one instruction set, KVIK_ISA. Compiled once per set, with that set's flags.
+#include "simd.h"
+
+#include "ops/dequantize.h"
+#include "ops/embedding.h"
+#include "ops/gated_activation.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "table.h"
+
+namespace kvik::KVIK_ISA {
+
+#define KVIK_STRING_(x) #x
+#define KVIK_STRING(x) KVIK_STRING_(x)
+#define KVIK_OP_ENTRY(name, ...) .name = name,
+
+extern const Table table;
+const Table table = {.isa = KVIK_STRING(KVIK_ISA), KVIK_OPS(KVIK_OP_ENTRY)};
+
+}  // namespace kvik::KVIK_ISA

@@ -1,0 +1,59 @@
+// Rows of a table, plain or packed, by id.
+#pragma once
+
+#include "../packed.h"
+
+namespace kvik::KVIK_ISA {
+
+// What is read of a table: its row in its own dtype, in place where it is plain.
+template <class S>
+KVIK_INLINE const S* table_row(const S* table, bool packed, int64_t size, int64_t id, S* buffer) {
+    if (!packed) return table + id * size;
+    gather_row(buffer, table, size, id);
+    return buffer;
+}
+
+// The value is rounded to the output's dtype, then multiplied by the scale rounded likewise, then rounded.
+template <class T, class S>
+static void embed_rows(T* out, const S* table, bool packed, int64_t size, const int32_t* ids, int64_t count, float scale) {
+    const F32 factor = round_to<T>(set1(scale));
+    parallel_for(count, min_tasks(size * sizeof(S)), [=](int64_t begin, int64_t end, int) {
+        S* buffer = packed ? static_cast<S*>(thread_scratch(static_cast<size_t>(size) * sizeof(S))) : nullptr;
+        for (int64_t i = begin; i < end; ++i) {
+            const S* row = table_row(table, packed, size, ids[i], buffer);
+            each_vector(size, [&](int64_t j, int64_t n) {
+                store_part(out + i * size + j, round_to<T>(load_part(row + j, n)) * factor, n);
+            });
+        }
+    });
+}
+
+template <class T>
+static void copy_rows(T* out, const T* table, bool packed, int64_t size, const int32_t* ids, int64_t count) {
+    parallel_for(count, min_tasks(size * sizeof(T)), [=](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) {
+            if (packed) {
+                gather_row(out + i * size, table, size, ids[i]);
+            } else {
+                std::memcpy(out + i * size, table + ids[i] * size, static_cast<size_t>(size) * sizeof(T));
+            }
+        }
+    });
+}
+
+// Returns -1, or the index of the first id outside [0, num_rows); then nothing is written.
+static int64_t embedding(void* out, const void* table, bool packed, int64_t num_rows, int64_t size, const int32_t* ids,
+                         int64_t count, float scale, int out_dtype, int table_dtype) {
+    for (int64_t i = 0; i < count; ++i)
+        if (ids[i] < 0 || ids[i] >= num_rows) return i;
+    with_type(out_dtype, [&]<class T>() {
+        if (scale == 1.0f && out_dtype == table_dtype)
+            return copy_rows(static_cast<T*>(out), static_cast<const T*>(table), packed, size, ids, count);
+        with_source_type(table_dtype, [&]<class S>() {
+            embed_rows(static_cast<T*>(out), static_cast<const S*>(table), packed, size, ids, count, scale);
+        });
+    });
+    return -1;
+}
+
+}  // namespace kvik::KVIK_ISA

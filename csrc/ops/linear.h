@@ -1,0 +1,187 @@
+// x [M, K] times a packed weight: the matrix product behind every linear layer.
+//
+// Each output element is one chain of fp32 multiply-adds over K in ascending steps, started from zero, whatever the
+// number of rows, the tile it falls in or the thread that computes it: so a row's result never depends on its
+// neighbours. Blocking over K stores the chain's fp32 value and takes it up again, which changes no bit.
+//
+// Up to kMaxRows rows the weight streams through once. Beyond, a block of up to kMaxPanels panels and kBlockSteps
+// steps stays in the cache while all tiles of up to kMaxRows rows pass over it.
+#pragma once
+
+#include "../packed.h"
+
+namespace kvik::KVIK_ISA {
+
+constexpr int64_t kBlockSteps = 512;  // times 4 panels of 64 bytes: 128 KiB, a small part of the second-level cache
+constexpr int64_t kBlockRows = 192;   // rows whose unfinished sums are kept: 48 KiB
+
+// What one step of K is, for bf16 a pair of elements, for fp32 one.
+template <class T>
+struct Step;
+
+template <>
+struct Step<bf16> {
+    using Operand = Pairs;
+    KVIK_INLINE Operand weight(const bf16* p) { return load_pairs(p); }
+    KVIK_INLINE Operand input(const bf16* p) { return broadcast_pair(p); }
+    KVIK_INLINE Operand last_input(const bf16* p) { return first_of_pair(p); }
+    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return dot(a, b, sum); }
+};
+
+template <>
+struct Step<float> {
+    using Operand = F32;
+    KVIK_INLINE Operand weight(const float* p) { return load(p); }
+    KVIK_INLINE Operand input(const float* p) { return set1(*p); }
+    KVIK_INLINE Operand last_input(const float* p) { return set1(*p); }
+    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return fma(a, b, sum); }
+};
+
+template <class T>
+struct LinearArgs {
+    T* out;
+    const T* x;
+    const T* weight;
+    const T* bias;  // or null
+    int64_t m, n, k;
+    int64_t steps;
+};
+
+// The part of the product that one register tile takes in one visit.
+struct Span {
+    int64_t row;                     // first row of x
+    int64_t panel;                   // first panel of the weight
+    int64_t begin_step, end_step;
+    float* sums;                     // [rows, panels, 16]: unfinished sums, where K is taken in blocks
+};
+
+template <class T>
+KVIK_INLINE void finish(const LinearArgs<T>& args, int64_t row, int64_t panel, F32 sum) {
+    const int64_t column = panel * kPanelRows, left = args.n - column, n = left < kPanelRows ? left : kPanelRows;
+    if (args.bias) sum = sum + load_part(args.bias + column, n);
+    store_part(args.out + row * args.n + column, sum, n);
+}
+
+template <class T, int kRows, int kPanels>
+static void tile(const LinearArgs<T>& args, const Span& span) {
+    using S = Step<T>;
+    F32 acc[kRows][kPanels];
+    for (int r = 0; r < kRows; ++r)
+        for (int p = 0; p < kPanels; ++p)
+            acc[r][p] = span.begin_step ? load(span.sums + (r * kPanels + p) * kLanes) : zero();
+
+    const int64_t panel_size = args.steps * kStepElements<T>;
+    const T* weight = args.weight + span.panel * panel_size;
+    const T* x = args.x + span.row * args.k;
+    const int64_t k = args.k;
+    const auto step = [&](int64_t s, auto input) {
+        typename S::Operand w[kPanels];
+        for (int p = 0; p < kPanels; ++p) w[p] = S::weight(weight + p * panel_size + s * kStepElements<T>);
+        for (int r = 0; r < kRows; ++r) {
+            const typename S::Operand a = input(x + r * k + s * kUnit<T>);
+            for (int p = 0; p < kPanels; ++p) acc[r][p] = S::add(a, w[p], acc[r][p]);
+        }
+    };
+    const int64_t whole_end = span.end_step < k / kUnit<T> ? span.end_step : k / kUnit<T>;
+    for (int64_t s = span.begin_step; s < whole_end; ++s) step(s, [](const T* p) { return S::input(p); });
+    if (whole_end < span.end_step) step(whole_end, [](const T* p) { return S::last_input(p); });
+
+    for (int r = 0; r < kRows; ++r)
+        for (int p = 0; p < kPanels; ++p) {
+            if (span.end_step == args.steps) {
+                finish(args, span.row + r, span.panel + p, acc[r][p]);
+            } else {
+                store(span.sums + (r * kPanels + p) * kLanes, acc[r][p]);
+            }
+        }
+}
+
+// The instance of tile() for a number of rows and panels that is known at run time only.
+template <class T, int kRows = kMaxRows, int kPanels = kMaxPanels>
+static void run_tile(const LinearArgs<T>& args, const Span& span, int64_t rows, int64_t panels) {
+    if constexpr (kRows > 1) {
+        if (rows < kRows) return run_tile<T, kRows - 1, kPanels>(args, span, rows, panels);
+    }
+    if constexpr (kPanels > 1) {
+        if (panels < kPanels) return run_tile<T, kRows, kPanels - 1>(args, span, rows, panels);
+    }
+    tile<T, kRows, kPanels>(args, span);
+}
+
+// All rows of [first_row, end_row) by up to kMaxPanels panels.
+template <class T>
+static void run_panels(const LinearArgs<T>& args, int64_t first_row, int64_t end_row, int64_t panel, int64_t panels) {
+    const int64_t rows = end_row - first_row, tiles = (rows + kMaxRows - 1) / kMaxRows;
+    const int64_t block = tiles == 1 ? args.steps : kBlockSteps;
+    float* sums = nullptr;
+    if (block < args.steps)
+        sums = static_cast<float*>(thread_scratch(sizeof(float) * kBlockRows * kMaxPanels * kLanes));
+    for (int64_t begin = 0; begin < args.steps; begin += block) {
+        const int64_t end = begin + block < args.steps ? begin + block : args.steps;
+        for (int64_t t = 0; t < tiles; ++t) {  // tiles of nearly equal height: 7 rows are 4 and 3, not 6 and 1
+            const int64_t from = rows * t / tiles, to = rows * (t + 1) / tiles;
+            const Span span = {first_row + from, panel, begin, end, sums + from * panels * kLanes};
+            run_tile<T>(args, span, to - from, panels);
+        }
+    }
+}
+
+template <class T>
+static void linear_typed(const LinearArgs<T>& args) {
+    const int64_t panels = num_panels(args.n), row_blocks = (args.m + kBlockRows - 1) / kBlockRows;
+    const int64_t task_bytes = args.steps * 64 * (args.m < kBlockRows ? args.m : kBlockRows);
+    // A task is one panel of one block of rows.
+    parallel_for(row_blocks * panels, min_tasks(task_bytes), [&](int64_t begin, int64_t end, int) {
+        for (int64_t task = begin; task < end;) {
+            const int64_t block = task / panels, panel = task % panels;
+            const int64_t share = end - task < panels - panel ? end - task : panels - panel;
+            const int64_t groups = (share + kMaxPanels - 1) / kMaxPanels;
+            for (int64_t g = 0; g < groups; ++g) {
+                const int64_t from = panel + share * g / groups, to = panel + share * (g + 1) / groups;
+                run_panels(args, args.m * block / row_blocks, args.m * (block + 1) / row_blocks, from, to - from);
+            }
+            task += share;
+        }
+    });
+}
+
+static void linear(void* out, const void* x, const void* weight, const void* bias, int64_t m, int64_t n, int64_t k,
+                   int dtype) {
+    with_type(dtype, [&]<class T>() {
+        linear_typed<T>({static_cast<T*>(out), static_cast<const T*>(x), static_cast<const T*>(weight),
+                         static_cast<const T*>(bias), m, n, k, num_steps<T>(k)});
+    });
+}
+
+template <class T>
+static void pack_rows_typed(T* packed, int64_t k, int64_t first_row, const char* rows, int64_t num_rows, int dtype,
+                            int64_t row_bytes) {
+    const int64_t first_panel = first_row / kPanelRows, end_row = first_row + num_rows;
+    const int64_t panel_size = num_steps<T>(k) * kStepElements<T>;
+    const bool as_is = dtype == (sizeof(T) == 2 ? kBf16 : kF32);
+    parallel_for(num_panels(end_row) - first_panel, min_tasks(panel_size * sizeof(T)), [=](int64_t begin, int64_t end, int) {
+        T* converted = as_is ? nullptr : static_cast<T*>(thread_scratch(kPanelRows * k * sizeof(T)));
+        for (int64_t panel = first_panel + begin; panel < first_panel + end; ++panel) {
+            const int64_t panel_row = panel * kPanelRows, panel_end = panel_row + kPanelRows;
+            const int64_t from = first_row > panel_row ? first_row : panel_row, to = end_row < panel_end ? end_row : panel_end;
+            const T* sources[kPanelRows];
+            for (int64_t row = from; row < to; ++row) {
+                const char* source = rows + (row - first_row) * row_bytes;
+                if (!as_is) convert_row(converted + (row - from) * k, source, k, dtype);
+                sources[row - from] = as_is ? reinterpret_cast<const T*>(source) : converted + (row - from) * k;
+            }
+            interleave(packed + panel * panel_size, k, from - panel_row, sources, to - from);
+        }
+    });
+}
+
+// Rows [0, num_rows) of a plain [num_rows, K] source become rows first_row and on of a packed weight.
+static void pack_rows(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows, int packed_dtype,
+                      int rows_dtype) {
+    const int64_t row_bytes = k * (rows_dtype == kF32 ? 4 : 2);
+    with_type(packed_dtype, [&]<class T>() {
+        pack_rows_typed(static_cast<T*>(packed), k, first_row, static_cast<const char*>(rows), num_rows, rows_dtype, row_bytes);
+    });
+}
+
+}  // namespace kvik::KVIK_ISA

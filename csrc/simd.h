@@ -1,0 +1,144 @@
+// A small vector wrapper: what a kernel may say. Sixteen fp32 lanes, whatever the machine has.
+//
+// The header of the instruction set defines, as static always-inline functions in kvik::KVIK_ISA:
+//
+//   F32                           16 fp32 lanes; + - * / between them
+//   zero() set1(float)
+//   load(const float*|bf16*|f16*) 16 elements, widened; any alignment
+//   load_n(p, n)                  the first n of 16 (0 <= n <= 16), the rest 0; does not touch memory beyond n
+//   store(float*|bf16*, F32)      bf16: rounded to nearest even, NaN stays NaN
+//   store_n(p, v, n)
+//   fma(a, b, c)                  a * b + c, fused where the machine can
+//   max(a, b) min(a, b)           b where either is NaN
+//   sqrt(a) round(a)              to nearest even
+//   scale2(a, n)                  a * 2^n for lanes n of whole numbers in [-160, 160]
+//   select_lt(a, b, x, y)         x where a < b, else y
+//   reduce_add(a) reduce_max(a)   over the lanes, in a fixed tree
+//   load_i8(const int8_t*) load_u8(const uint8_t*)    16 integers as fp32
+//   round_bf16(a)                 the fp32 value of a rounded to bf16
+//
+//   Pairs                         16 pairs of bf16: one operand of a dot product
+//   load_pairs(const bf16*)       32 consecutive elements
+//   broadcast_pair(const bf16*)   2 consecutive elements to every lane; first_of_pair(p): (p[0], 0)
+//   dot(a, b, acc)                acc[i] + a[i].first * b[i].first + a[i].second * b[i].second
+//
+//   widen1(bf16|f16)              one element as a float
+//   kMaxRows, kMaxPanels          the register tile of ops/linear.h
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "dtype.h"
+
+#define KVIK_INLINE static inline __attribute__((always_inline))
+
+namespace kvik::KVIK_ISA {
+
+KVIK_INLINE float float_of(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+KVIK_INLINE float widen1(bf16 a) { return float_of(static_cast<uint32_t>(a.bits) << 16); }
+
+// Subnormal halves are a count of 2^-24.
+KVIK_INLINE float widen1(f16 a) {
+    const uint32_t sign = (a.bits & 0x8000u) << 16, exponent = (a.bits >> 10) & 31u, mantissa = a.bits & 0x3ffu;
+    if (exponent == 0) {
+        const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
+        return sign ? -tiny : tiny;
+    }
+    const uint32_t wide = exponent == 31u ? 255u : exponent + 112u;
+    return float_of(sign | (wide << 23) | (mantissa << 13));
+}
+
+}  // namespace kvik::KVIK_ISA
+
+#if defined(KVIK_SIMD_AVX512) || defined(KVIK_SIMD_AVX512_BF16)
+#include "simd/avx512.h"
+#elif defined(KVIK_SIMD_AVX2)
+#include "simd/avx2.h"
+#elif defined(KVIK_SIMD_GENERIC)
+#include "simd/generic.h"
+#else
+#error "isa_unit.cpp is compiled with one of KVIK_SIMD_*; see CMakeLists.txt"
+#endif
+
+namespace kvik::KVIK_ISA {
+
+constexpr int kLanes = 16;
+
+// Rounds to what T can hold and comes back: what torch does between two ops of dtype T.
+template <class T>
+KVIK_INLINE F32 round_to(F32 a) {
+    if constexpr (sizeof(T) == 2) {
+        return round_bf16(a);
+    } else {
+        return a;
+    }
+}
+
+// e^a within 2 units in the last place; 0 below about -104, infinity above 88.73, NaN stays NaN.
+// 2^n * e^r with n = round(a / ln 2), |r| <= ln 2 / 2; ln 2 in two parts (Cody and Waite), e^r by its Taylor series.
+KVIK_INLINE F32 exp(F32 a) {
+    const F32 x = max(set1(-104.5f), min(set1(89.0f), a));
+    const F32 n = round(x * set1(1.44269504088896341f));
+    F32 r = fma(n, set1(-0.693359375f), x);
+    r = fma(n, set1(2.12194440e-4f), r);
+    F32 p = set1(1.0f / 5040);
+    p = fma(p, r, set1(1.0f / 720));
+    p = fma(p, r, set1(1.0f / 120));
+    p = fma(p, r, set1(1.0f / 24));
+    p = fma(p, r, set1(1.0f / 6));
+    p = fma(p, r, set1(0.5f));
+    p = fma(p, r, set1(1.0f));
+    p = fma(p, r, set1(1.0f));
+    return scale2(p, n);
+}
+
+// fn(i, n) for each vector of a row: n lanes from element i on, 16 but for the last.
+template <class Fn>
+KVIK_INLINE void each_vector(int64_t size, const Fn& fn) {
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) fn(i, int64_t{kLanes});
+    if (i < size) fn(i, size - i);
+}
+
+// load and store of n lanes, without the mask where all are wanted.
+template <class T>
+KVIK_INLINE F32 load_part(const T* p, int64_t n) {
+    return n == kLanes ? load(p) : load_n(p, n);
+}
+template <class T>
+KVIK_INLINE void store_part(T* p, F32 a, int64_t n) {
+    if (n == kLanes) {
+        store(p, a);
+    } else {
+        store_n(p, a, n);
+    }
+}
+
+// Calls fn<T>() with the element type of a dtype code: float or bf16.
+template <class Fn>
+KVIK_INLINE void with_type(int dtype, const Fn& fn) {
+    if (dtype == kBf16) {
+        fn.template operator()<bf16>();
+    } else {
+        fn.template operator()<float>();
+    }
+}
+
+// The same for what is only read: f16 too.
+template <class Fn>
+KVIK_INLINE void with_source_type(int dtype, const Fn& fn) {
+    if (dtype == kF16) {
+        fn.template operator()<f16>();
+    } else {
+        with_type(dtype, fn);
+    }
+}
+
+}  // namespace kvik::KVIK_ISA

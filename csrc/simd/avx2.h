@@ -1,0 +1,129 @@
+// simd.h for AVX2 with FMA and F16C: two 256-bit halves.
+#pragma once
+
+#include <immintrin.h>
+
+namespace kvik::KVIK_ISA {
+
+constexpr int kMaxRows = 4, kMaxPanels = 1;  // 8 accumulators of 16 registers
+
+struct F32 {
+    __m256 lo, hi;
+};
+
+KVIK_INLINE F32 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+KVIK_INLINE F32 set1(float a) { return {_mm256_set1_ps(a), _mm256_set1_ps(a)}; }
+KVIK_INLINE F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+KVIK_INLINE F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+KVIK_INLINE F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+KVIK_INLINE F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+KVIK_INLINE F32 fma(F32 a, F32 b, F32 c) {
+    return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+KVIK_INLINE F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+KVIK_INLINE F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+KVIK_INLINE F32 sqrt(F32 a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
+KVIK_INLINE F32 round(F32 a) {
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    return {_mm256_round_ps(a.lo, kNearest), _mm256_round_ps(a.hi, kNearest)};
+}
+KVIK_INLINE F32 select_lt(F32 a, F32 b, F32 x, F32 y) {
+    return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+            _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
+}
+
+// In two steps, for 2^n itself may be out of range where a * 2^n is not.
+KVIK_INLINE __m256 scale2_half(__m256 a, __m256 n) {
+    const __m256i whole = _mm256_cvtps_epi32(n), first = _mm256_srai_epi32(whole, 1);
+    const __m256i second = _mm256_sub_epi32(whole, first), bias = _mm256_set1_epi32(127);
+    const __m256 f = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(first, bias), 23));
+    const __m256 s = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23));
+    return _mm256_mul_ps(_mm256_mul_ps(a, f), s);
+}
+KVIK_INLINE F32 scale2(F32 a, F32 n) { return {scale2_half(a.lo, n.lo), scale2_half(a.hi, n.hi)}; }
+
+KVIK_INLINE float reduce_add(F32 a) {
+    const __m256 s = _mm256_add_ps(a.lo, a.hi);
+    __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    t = _mm_add_ps(t, _mm_movehl_ps(t, t));
+    return _mm_cvtss_f32(_mm_add_ss(t, _mm_shuffle_ps(t, t, 1)));
+}
+KVIK_INLINE float reduce_max(F32 a) {
+    const __m256 s = _mm256_max_ps(a.lo, a.hi);
+    __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+    return _mm_cvtss_f32(_mm_max_ss(t, _mm_shuffle_ps(t, t, 1)));
+}
+
+KVIK_INLINE __m256 widen(__m128i a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(a), 16)); }
+
+// The bits of the rounded value stay in the upper half of each lane.
+KVIK_INLINE __m256i rounded_bits(__m256 a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    return _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, nan), upper);
+}
+KVIK_INLINE F32 round_bf16(F32 a) {
+    return {_mm256_castsi256_ps(rounded_bits(a.lo)), _mm256_castsi256_ps(rounded_bits(a.hi))};
+}
+KVIK_INLINE __m256i narrow(F32 a) {
+    const __m256i lo = _mm256_srli_epi32(rounded_bits(a.lo), 16), hi = _mm256_srli_epi32(rounded_bits(a.hi), 16);
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
+}
+
+KVIK_INLINE __m128i load_half(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+KVIK_INLINE F32 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+KVIK_INLINE F32 load(const bf16* p) { return {widen(load_half(p)), widen(load_half(p + 8))}; }
+KVIK_INLINE F32 load(const f16* p) { return {_mm256_cvtph_ps(load_half(p)), _mm256_cvtph_ps(load_half(p + 8))}; }
+KVIK_INLINE F32 load_i8(const int8_t* p) {
+    const __m128i a = load_half(p);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(a)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(a, 8)))};
+}
+KVIK_INLINE F32 load_u8(const uint8_t* p) {
+    const __m128i a = load_half(p);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(a)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(a, 8)))};
+}
+
+KVIK_INLINE void store(float* p, F32 a) {
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+KVIK_INLINE void store(bf16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a)); }
+
+// Tails go through a full buffer: AVX2 masks no 16-bit lanes.
+template <class T>
+KVIK_INLINE F32 load_n(const T* p, int64_t n) {
+    T full[16] = {};
+    std::memcpy(full, p, static_cast<size_t>(n) * sizeof(T));
+    return load(full);
+}
+template <class T>
+KVIK_INLINE void store_n(T* p, F32 a, int64_t n) {
+    T full[16];
+    store(full, a);
+    std::memcpy(p, full, static_cast<size_t>(n) * sizeof(T));
+}
+
+struct Pairs {
+    F32 first, second;
+};
+
+KVIK_INLINE Pairs as_pairs(__m256i lo, __m256i hi) {
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    return {{_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))},
+            {_mm256_castsi256_ps(_mm256_and_si256(lo, upper)), _mm256_castsi256_ps(_mm256_and_si256(hi, upper))}};
+}
+KVIK_INLINE Pairs load_pairs(const bf16* p) {
+    const __m256i* q = reinterpret_cast<const __m256i*>(p);
+    return as_pairs(_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1));
+}
+KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return {set1(widen1(p[0])), set1(widen1(p[1]))}; }
+KVIK_INLINE Pairs first_of_pair(const bf16* p) { return {set1(widen1(p[0])), zero()}; }
+KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }
+
+}  // namespace kvik::KVIK_ISA

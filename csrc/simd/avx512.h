@@ -1,0 +1,106 @@
+// simd.h for AVX-512 (F, BW, DQ, VL), with or without the bf16 instructions.
+#pragma once
+
+#include <immintrin.h>
+
+namespace kvik::KVIK_ISA {
+
+constexpr int kMaxRows = 6, kMaxPanels = 4;  // 24 accumulators of 32 registers
+
+struct F32 {
+    __m512 v;
+};
+
+KVIK_INLINE __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+
+KVIK_INLINE F32 zero() { return {_mm512_setzero_ps()}; }
+KVIK_INLINE F32 set1(float a) { return {_mm512_set1_ps(a)}; }
+KVIK_INLINE F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+KVIK_INLINE F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+KVIK_INLINE F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+KVIK_INLINE F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+KVIK_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+KVIK_INLINE F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+KVIK_INLINE F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+KVIK_INLINE F32 sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
+KVIK_INLINE F32 round(F32 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+KVIK_INLINE F32 scale2(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+KVIK_INLINE F32 select_lt(F32 a, F32 b, F32 x, F32 y) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
+}
+KVIK_INLINE float reduce_add(F32 a) { return _mm512_reduce_add_ps(a.v); }
+KVIK_INLINE float reduce_max(F32 a) { return _mm512_reduce_max_ps(a.v); }
+
+KVIK_INLINE F32 widen(__m256i a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16))}; }
+
+#if defined(KVIK_SIMD_AVX512_BF16)
+KVIK_INLINE __m256i narrow(F32 a) {
+    const __m256bh b = _mm512_cvtneps_pbh(a.v);
+    __m256i bits;
+    std::memcpy(&bits, &b, sizeof bits);
+    return bits;
+}
+#else
+KVIK_INLINE __m256i narrow(F32 a) {
+    const __m512i bits = _mm512_castps_si512(a.v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
+}
+#endif
+KVIK_INLINE F32 round_bf16(F32 a) { return widen(narrow(a)); }
+
+KVIK_INLINE F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+KVIK_INLINE F32 load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+KVIK_INLINE F32 load(const f16* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+KVIK_INLINE F32 load_n(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+KVIK_INLINE F32 load_n(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(first_lanes(n), p)); }
+KVIK_INLINE F32 load_n(const f16* p, int64_t n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))}; }
+KVIK_INLINE F32 load_i8(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+KVIK_INLINE F32 load_u8(const uint8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+
+KVIK_INLINE void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+KVIK_INLINE void store(bf16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a)); }
+KVIK_INLINE void store_n(float* p, F32 a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+KVIK_INLINE void store_n(bf16* p, F32 a, int64_t n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow(a)); }
+
+KVIK_INLINE int32_t pair_bits(const bf16* p) {
+    int32_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+#if defined(KVIK_SIMD_AVX512_BF16)
+struct Pairs {
+    __m512bh v;
+};
+
+KVIK_INLINE Pairs as_pairs(__m512i bits) {
+    Pairs pairs;
+    std::memcpy(&pairs, &bits, sizeof bits);
+    return pairs;
+}
+KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return {_mm512_dpbf16_ps(acc.v, a.v, b.v)}; }
+#else
+struct Pairs {
+    F32 first, second;
+};
+
+KVIK_INLINE Pairs as_pairs(__m512i bits) {
+    return {{_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))},
+            {_mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))}};
+}
+KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }
+#endif
+
+KVIK_INLINE Pairs load_pairs(const bf16* p) { return as_pairs(_mm512_loadu_si512(p)); }
+KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return as_pairs(_mm512_set1_epi32(pair_bits(p))); }
+KVIK_INLINE Pairs first_of_pair(const bf16* p) { return as_pairs(_mm512_set1_epi32(p->bits)); }
+
+}  // namespace kvik::KVIK_ISA

@@ -1,0 +1,164 @@
+// simd.h for any machine: four vectors of four lanes in the compiler's own vector types (SSE2, NEON and so on).
+#pragma once
+
+namespace kvik::KVIK_ISA {
+
+constexpr int kMaxRows = 2, kMaxPanels = 1;
+
+typedef float Float4 __attribute__((vector_size(16)));
+typedef uint32_t Uint4 __attribute__((vector_size(16)));
+typedef int32_t Int4 __attribute__((vector_size(16)));
+typedef uint16_t Ushort4 __attribute__((vector_size(8)));
+
+struct F32 {
+    Float4 q[4];
+};
+
+template <class To, class From>
+KVIK_INLINE To bit_cast(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+// fn(i) for each of the four parts.
+template <class Fn>
+KVIK_INLINE F32 each(const Fn& fn) {
+    return {{fn(0), fn(1), fn(2), fn(3)}};
+}
+
+KVIK_INLINE Float4 set4(float a) { return Float4{a, a, a, a}; }
+KVIK_INLINE F32 zero() { return each([](int) { return Float4{}; }); }
+KVIK_INLINE F32 set1(float a) { return each([=](int) { return set4(a); }); }
+KVIK_INLINE F32 operator+(F32 a, F32 b) { return each([&](int i) { return a.q[i] + b.q[i]; }); }
+KVIK_INLINE F32 operator-(F32 a, F32 b) { return each([&](int i) { return a.q[i] - b.q[i]; }); }
+KVIK_INLINE F32 operator*(F32 a, F32 b) { return each([&](int i) { return a.q[i] * b.q[i]; }); }
+KVIK_INLINE F32 operator/(F32 a, F32 b) { return each([&](int i) { return a.q[i] / b.q[i]; }); }
+
+#if defined(__FP_FAST_FMAF)
+KVIK_INLINE Float4 fma4(Float4 a, Float4 b, Float4 c) {
+    return Float4{__builtin_fmaf(a[0], b[0], c[0]), __builtin_fmaf(a[1], b[1], c[1]), __builtin_fmaf(a[2], b[2], c[2]),
+                  __builtin_fmaf(a[3], b[3], c[3])};
+}
+#else
+KVIK_INLINE Float4 fma4(Float4 a, Float4 b, Float4 c) { return a * b + c; }
+#endif
+KVIK_INLINE F32 fma(F32 a, F32 b, F32 c) { return each([&](int i) { return fma4(a.q[i], b.q[i], c.q[i]); }); }
+
+KVIK_INLINE Float4 select(Int4 mask, Float4 x, Float4 y) {
+    return bit_cast<Float4>((bit_cast<Int4>(x) & mask) | (bit_cast<Int4>(y) & ~mask));
+}
+KVIK_INLINE F32 max(F32 a, F32 b) { return each([&](int i) { return select(a.q[i] > b.q[i], a.q[i], b.q[i]); }); }
+KVIK_INLINE F32 min(F32 a, F32 b) { return each([&](int i) { return select(a.q[i] < b.q[i], a.q[i], b.q[i]); }); }
+KVIK_INLINE F32 select_lt(F32 a, F32 b, F32 x, F32 y) {
+    return each([&](int i) { return select(a.q[i] < b.q[i], x.q[i], y.q[i]); });
+}
+KVIK_INLINE F32 sqrt(F32 a) {
+    return each([&](int i) {
+        const Float4 q = a.q[i];
+        return Float4{__builtin_sqrtf(q[0]), __builtin_sqrtf(q[1]), __builtin_sqrtf(q[2]), __builtin_sqrtf(q[3])};
+    });
+}
+
+// Adding and taking away 1.5 * 2^23 leaves a whole number; values beyond 2^22 are whole enough for our uses.
+KVIK_INLINE F32 round(F32 a) {
+    const Float4 magic = set4(12582912.0f), limit = set4(4194304.0f);
+    return each([&](int i) {
+        const Float4 q = a.q[i];
+        return select((q < limit) & (q > -limit), (q + magic) - magic, q);
+    });
+}
+
+// In two steps, for 2^n itself may be out of range where a * 2^n is not.
+KVIK_INLINE Float4 scale2_4(Float4 a, Float4 n) {
+    const Int4 whole = __builtin_convertvector(n, Int4), first = whole >> 1, second = whole - first;
+    return a * bit_cast<Float4>((first + 127) << 23) * bit_cast<Float4>((second + 127) << 23);
+}
+KVIK_INLINE F32 scale2(F32 a, F32 n) { return each([&](int i) { return scale2_4(a.q[i], n.q[i]); }); }
+
+KVIK_INLINE float reduce_add(F32 a) {
+    const Float4 s = (a.q[0] + a.q[1]) + (a.q[2] + a.q[3]);
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+KVIK_INLINE float reduce_max(F32 a) {
+    const F32 swapped = {{a.q[2], a.q[3], a.q[2], a.q[3]}};
+    const F32 half = max(a, swapped);
+    float best = half.q[0][0];
+    for (int i = 0; i < 8; ++i) best = half.q[i / 4][i % 4] > best ? half.q[i / 4][i % 4] : best;
+    return best;
+}
+
+KVIK_INLINE Float4 widen(Ushort4 a) { return bit_cast<Float4>(__builtin_convertvector(a, Uint4) << 16); }
+
+// The bits of the rounded value stay in the upper half of each lane.
+KVIK_INLINE Uint4 rounded_bits(Float4 a) {
+    const Uint4 bits = bit_cast<Uint4>(a);
+    const Uint4 rounded = bits + (((bits >> 16) & 1u) + 0x7fffu), quiet = bits | 0x400000u;
+    const Uint4 nan = bit_cast<Uint4>(static_cast<Int4>(a != a));
+    return ((quiet & nan) | (rounded & ~nan)) & 0xffff0000u;
+}
+KVIK_INLINE F32 round_bf16(F32 a) {
+    return each([&](int i) { return bit_cast<Float4>(rounded_bits(a.q[i])); });
+}
+
+template <class To, class T>
+KVIK_INLINE To load4(const T* p) {
+    To to;
+    std::memcpy(&to, p, sizeof to);
+    return to;
+}
+KVIK_INLINE F32 load(const float* p) { return each([&](int i) { return load4<Float4>(p + 4 * i); }); }
+KVIK_INLINE F32 load(const bf16* p) { return each([&](int i) { return widen(load4<Ushort4>(p + 4 * i)); }); }
+template <class T>
+KVIK_INLINE F32 load_each(const T* p) {
+    return each([&](int i) {
+        const T* q = p + 4 * i;
+        return Float4{static_cast<float>(q[0]), static_cast<float>(q[1]), static_cast<float>(q[2]),
+                      static_cast<float>(q[3])};
+    });
+}
+KVIK_INLINE F32 load(const f16* p) {
+    return each([&](int i) {
+        const f16* q = p + 4 * i;
+        return Float4{widen1(q[0]), widen1(q[1]), widen1(q[2]), widen1(q[3])};
+    });
+}
+KVIK_INLINE F32 load_i8(const int8_t* p) { return load_each(p); }
+KVIK_INLINE F32 load_u8(const uint8_t* p) { return load_each(p); }
+
+KVIK_INLINE void store(float* p, F32 a) { std::memcpy(p, a.q, sizeof a.q); }
+KVIK_INLINE void store(bf16* p, F32 a) {
+    for (int i = 0; i < 4; ++i) {
+        const Ushort4 q = __builtin_convertvector(rounded_bits(a.q[i]) >> 16, Ushort4);
+        std::memcpy(p + 4 * i, &q, sizeof q);
+    }
+}
+template <class T>
+KVIK_INLINE F32 load_n(const T* p, int64_t n) {
+    T full[16] = {};
+    std::memcpy(full, p, static_cast<size_t>(n) * sizeof(T));
+    return load(full);
+}
+template <class T>
+KVIK_INLINE void store_n(T* p, F32 a, int64_t n) {
+    T full[16];
+    store(full, a);
+    std::memcpy(p, full, static_cast<size_t>(n) * sizeof(T));
+}
+
+struct Pairs {
+    F32 first, second;
+};
+
+KVIK_INLINE Pairs load_pairs(const bf16* p) {
+    Uint4 bits[4];
+    std::memcpy(bits, p, sizeof bits);
+    return {each([&](int i) { return bit_cast<Float4>(bits[i] << 16); }),
+            each([&](int i) { return bit_cast<Float4>(bits[i] & 0xffff0000u); })};
+}
+KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return {set1(widen1(p[0])), set1(widen1(p[1]))}; }
+KVIK_INLINE Pairs first_of_pair(const bf16* p) { return {set1(widen1(p[0])), zero()}; }
+KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }
+
+}  // namespace kvik::KVIK_ISA

@@ -1,0 +1,59 @@
+// The native core in one page, and the list of its ops.
+//
+//   table.h          this list: one line per op
+//   ops/<op>.h       the kernel, written once as a template over the vector wrapper of simd.h
+//   isa_unit.cpp     includes every ops/*.h; compiled once per instruction set, it fills one Table
+//   dispatch.cpp     asks the processor what it can do and picks a Table (kernels/runtime.py may lower it)
+//   thread_pool.*    persistent workers; parallel.h is the kernels' door to them
+//   memory.*         big zeroed blocks on huge pages
+//   module.cpp       the Python module kvik._native: each op under its own name, without the GIL
+//
+// To add an op `foo`:
+//   1. csrc/ops/foo.h: `namespace kvik::KVIK_ISA { static void foo(...) {...} }`; see ops/rms_norm.h. Everything in it
+//      is `static`, and no function of the standard library that the compiler might leave out of line is called:
+//      the linker keeps one copy of such a function, which may be the one with AVX-512 inside.
+//   2. one line below, and one #include in isa_unit.cpp. The binding is made from the line: pointers become
+//      addresses (tensor.data_ptr(), 0 for a null pointer), the rest is passed as it is.
+//   3. kernels/foo/{__init__,reference,cpu}.py and tests/unit/kernels/test_foo.py.
+//
+// Shapes, dtypes and bounds are the Python side's duty; nothing is checked here. `dtype` is a code of dtype.h.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+namespace kvik {
+
+// clang-format off
+#define KVIK_OPS(OP)                                                                                                   \
+    OP(rms_norm, void(void* out, const void* x, const void* weight, int64_t rows, int64_t size, float eps,             \
+                      bool unit_offset, int dtype))                                                                    \
+    OP(add_rms_norm, void(void* out, const void* x, void* residual, const void* weight, int64_t rows, int64_t size,    \
+                          float eps, bool unit_offset, int dtype))                                                     \
+    OP(linear, void(void* out, const void* x, const void* weight, const void* bias, int64_t m, int64_t n, int64_t k,   \
+                    int dtype))                                                                                        \
+    OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
+                       int packed_dtype, int rows_dtype))                                                              \
+    OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
+                          const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
+    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))               \
+    OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))
+// clang-format on
+
+struct Table {
+    const char* isa;
+#define KVIK_OP_FIELD(name, ...) std::add_pointer_t<__VA_ARGS__> name;
+    KVIK_OPS(KVIK_OP_FIELD)
+#undef KVIK_OP_FIELD
+};
+
+// The table in use: the best one from load on, unless select_isa() says otherwise.
+extern const Table* active;
+
+// Names that this machine can run, best first.
+const char* const* available_isas();
+
+// Throws std::invalid_argument with the names that would be right.
+void select_isa(const char* name);
+
+}  // namespace kvik

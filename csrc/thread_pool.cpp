@@ -1,0 +1,177 @@
+#include "thread_pool.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+namespace kvik {
+namespace {
+
+// A decode step is a few hundred short regions; sleeping between them would cost more than computing them. Longer
+// waits must not burn a core that the HTTP process needs.
+constexpr std::chrono::microseconds kSpin{50};
+
+void cpu_pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// Spins until ready() or until kSpin is over; returns what ready() said last.
+template <class Ready>
+bool spin_until(Ready ready) {
+    const auto deadline = std::chrono::steady_clock::now() + kSpin;
+    do {
+        for (int i = 0; i < 32; ++i) {
+            if (ready()) return true;
+            cpu_pause();
+        }
+    } while (std::chrono::steady_clock::now() < deadline);
+    return ready();
+}
+
+// One side waits for a condition on atomics, another makes it true and calls wake(). Sleepers are counted first and
+// look again under the lock, so a wake between looking and sleeping is not lost.
+class Gate {
+public:
+    template <class Ready>
+    void wait(Ready ready) {
+        if (spin_until(ready)) return;
+        std::unique_lock lock(mutex_);
+        num_sleeping_.fetch_add(1);
+        changed_.wait(lock, ready);
+        num_sleeping_.fetch_sub(1);
+    }
+
+    void wake() {
+        if (num_sleeping_.load() == 0) return;
+        { std::lock_guard lock(mutex_); }
+        changed_.notify_all();
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::atomic<int> num_sleeping_{0};
+};
+
+struct Job {
+    RangeFn fn = nullptr;
+    void* context = nullptr;
+    int64_t num_tasks = 0;
+    int num_shares = 0;
+
+    void run_share(int share) const {
+        const int64_t begin = num_tasks * share / num_shares, end = num_tasks * (share + 1) / num_shares;
+        if (begin < end) fn(context, begin, end, share);
+    }
+};
+
+thread_local bool inside_task = false;
+
+class Pool {
+public:
+    explicit Pool(int num_threads) {
+        for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    }
+
+    ~Pool() {
+        stopping_.store(true);
+        generation_.fetch_add(1);
+        start_.wake();
+        for (std::thread& worker : workers_) worker.join();
+    }
+
+    int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+    void run(const Job& job) {
+        std::lock_guard one_at_a_time(run_mutex_);
+        job_ = job;
+        num_pending_.store(static_cast<int>(workers_.size()));
+        generation_.fetch_add(1);
+        start_.wake();
+        inside_task = true;
+        job.run_share(0);
+        inside_task = false;
+        done_.wait([this] { return num_pending_.load() == 0; });
+    }
+
+private:
+    // Every worker answers every generation, those without a share at once: so job_ may be overwritten afterwards.
+    void work(int share) {
+        inside_task = true;
+        uint64_t seen = 0;
+        while (true) {
+            start_.wait([&] { return generation_.load() != seen; });
+            ++seen;
+            if (stopping_.load()) return;
+            if (share < job_.num_shares) job_.run_share(share);
+            if (num_pending_.fetch_sub(1) == 1) done_.wake();
+        }
+    }
+
+    std::vector<std::thread> workers_;
+    std::mutex run_mutex_;
+    Job job_;
+    Gate start_, done_;
+    alignas(64) std::atomic<uint64_t> generation_{0};
+    alignas(64) std::atomic<int> num_pending_{0};
+    std::atomic<bool> stopping_{false};
+};
+
+Pool* pool = nullptr;  // null: the caller alone. Never freed at exit: workers may still be asleep in it.
+
+// Threads do not survive a fork; the child computes alone until it asks for threads again.
+void forget_pool_in_child() { pool = nullptr; }
+
+struct Scratch {
+    void* data = nullptr;
+    size_t num_bytes = 0;
+    ~Scratch() { std::free(data); }
+};
+
+}  // namespace
+
+void run_parallel(int64_t num_tasks, int64_t min_tasks_per_thread, RangeFn fn, void* context) {
+    if (num_tasks <= 0) return;
+    const int64_t wanted = num_tasks / std::max<int64_t>(1, min_tasks_per_thread);
+    const int num_shares = static_cast<int>(std::clamp<int64_t>(wanted, 1, num_threads()));
+    if (num_shares == 1 || inside_task) {
+        fn(context, 0, num_tasks, 0);
+        return;
+    }
+    pool->run({fn, context, num_tasks, num_shares});
+}
+
+int num_threads() { return pool ? pool->size() : 1; }
+
+void set_num_threads(int num_threads) {
+    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
+    (void)registered;
+    delete pool;
+    pool = nullptr;
+    if (num_threads > 1) pool = new Pool(num_threads);
+}
+
+void* thread_scratch(size_t num_bytes) {
+    thread_local Scratch scratch;
+    if (scratch.num_bytes < num_bytes) {
+        std::free(scratch.data);
+        scratch.num_bytes = (num_bytes + 4095) / 4096 * 4096;
+        scratch.data = std::aligned_alloc(64, scratch.num_bytes);
+        if (!scratch.data) throw std::bad_alloc();
+    }
+    return scratch.data;
+}
+
+}  // namespace kvik

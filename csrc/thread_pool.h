@@ -1,0 +1,25 @@
+// Persistent worker threads for kernels. Knows nothing of what it runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvik {
+
+// Called with a share [begin, end) of the tasks and the number of the thread, 0 for the caller.
+using RangeFn = void (*)(void* context, int64_t begin, int64_t end, int thread);
+
+// Splits [0, num_tasks) into one contiguous share per thread and returns when all are done. The caller takes the
+// first share. No more threads take part than give each at least `min_tasks_per_thread`. A call from inside a task
+// runs in that task's thread. Which thread gets which task depends on nothing but the arguments and num_threads().
+void run_parallel(int64_t num_tasks, int64_t min_tasks_per_thread, RangeFn fn, void* context);
+
+// Threads that compute, the caller included. Not to be called while kernels run in other threads.
+void set_num_threads(int num_threads);
+int num_threads();
+
+// Memory of the calling thread, 64-byte aligned, at least `num_bytes` long, with undefined contents. It is the same
+// block at each call of one thread: a kernel asks once and cuts it up itself.
+void* thread_scratch(size_t num_bytes);
+
+}  // namespace kvik

@@ -1,0 +1,34 @@
+"""Rows of an embedding table by token id. The table may be the packed weight of the output layer that shares it."""
+
+from __future__ import annotations
+
+import torch
+
+from kvik.kernels.embedding import cpu, reference
+from kvik.kernels.linear import PackedWeight
+from kvik.kernels.runtime import DTYPE_CODES, runs_native
+
+__all__ = ["embedding"]
+
+
+def embedding(
+    ids: torch.Tensor, table: torch.Tensor | PackedWeight, dtype: torch.dtype, scale: float = 1.0
+) -> torch.Tensor:
+    """table [V, H] rows ids [T] int32 -> [T, H] in `dtype`, times `scale`.
+
+    The row and the scale are each rounded to `dtype`, and so is their product, as in transformers' Gemma models.
+    Raises ValueError on shapes or dtypes, IndexError for an id outside [0, V).
+    """
+    if ids.dim() != 1 or ids.dtype is not torch.int32:
+        raise ValueError(f"embedding: ids are {list(ids.shape)} {ids.dtype}; they must be [T] torch.int32")
+    if isinstance(table, PackedWeight):
+        if table.is_packed and dtype in (torch.float32, torch.bfloat16):
+            return cpu.embedding(ids, table.data, True, table.n, table.k, dtype, scale)
+        return reference.embed(table.rows(ids), dtype, scale)
+    if table.dim() != 2 or not table.is_floating_point():
+        raise ValueError(
+            f"embedding: the table is {list(table.shape)} {table.dtype}; it must be [V, H] of a float dtype"
+        )
+    if runs_native(torch.empty(0, dtype=dtype)) and table.is_cpu and table.dtype in DTYPE_CODES:
+        return cpu.embedding(ids, table.contiguous(), False, table.shape[0], table.shape[1], dtype, scale)
+    return reference.embedding(ids, table, dtype, scale)

@@ -1,0 +1,32 @@
+"""The matrix product behind every linear layer, and the weight that it reads.
+
+A row's result does not depend on its neighbours: each output element is one chain of fp32 multiply-adds over K in
+ascending pairs, whatever the number of rows or threads. (The reference leaves the order to torch.)
+"""
+
+from __future__ import annotations
+
+import torch
+
+from kvik.kernels.linear import cpu, reference
+from kvik.kernels.linear.packed_weight import PackedWeight
+
+__all__ = ["PackedWeight", "linear"]
+
+
+def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [T, K] @ weight [N, K]^T + bias [N] -> [T, N] in x's dtype; fp32 sums, one rounding at the end.
+
+    Raises ValueError where shapes or dtypes do not fit each other.
+    """
+    if x.dim() != 2 or x.shape[1] != weight.k or x.dtype is not weight.dtype:
+        raise ValueError(
+            f"linear: x is {list(x.shape)} {x.dtype}; for this weight it must be [T, {weight.k}] {weight.dtype}"
+        )
+    if bias is not None and (bias.dim() != 1 or bias.shape[0] != weight.n or bias.dtype is not x.dtype):
+        raise ValueError(
+            f"linear: bias is {list(bias.shape)} {bias.dtype}; for this weight it must be [{weight.n}] {weight.dtype}"
+        )
+    if weight.is_packed:
+        return cpu.linear(x, weight, bias)
+    return reference.linear(x, weight.data, bias)

@@ -1,0 +1,32 @@
+"""linear in plain torch, for any device. torch chooses the order of the fp32 sums, perhaps by the number of rows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    return F.linear(x, weight, bias)
+
+
+def gather_rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= weight.shape[0]):
+        raise IndexError(
+            f"ids reach from {int(ids.min())} to {int(ids.max())}; they must lie in [0, {weight.shape[0]})"
+        )
+    return weight.index_select(0, ids.long())
+
+
+def pack(weight: torch.Tensor) -> torch.Tensor:
+    """[N, K] fp32 or bf16 -> [panels, steps, 16, unit], the layout of the native kernels."""
+    unit = 4 // weight.dtype.itemsize
+    n, k = weight.shape
+    padded = F.pad(weight, (0, -k % unit, 0, -n % 16))
+    return padded.view(-1, 16, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
+
+
+def unpack(data: torch.Tensor, n: int, k: int) -> torch.Tensor:
+    """The inverse of `pack`."""
+    panels, steps, rows, unit = data.shape
+    return data.transpose(1, 2).reshape(panels * rows, steps * unit)[:n, :k].contiguous()

@@ -1,0 +1,63 @@
+"""Which native kernels run, and on how many threads. Knows no op.
+
+The environment variable KVIK_ISA names the instruction set to use instead of the best one: "avx512_bf16", "avx512",
+"avx2", "generic", or "reference" for plain torch. Meant for tests and for narrowing down a fault.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+# The codes of csrc/dtype.h.
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+
+def _load() -> Any:
+    """The extension, or None where it was not built. A build that is broken raises ImportError."""
+    wanted = os.environ.get("KVIK_ISA", "")
+    if wanted == "reference":
+        return None
+    try:
+        from kvik import _native
+    except ModuleNotFoundError:
+        return None
+    except ImportError as error:
+        # `from kvik import _native` says "cannot import name" where there is no such file.
+        if "cannot import name '_native'" in str(error):
+            return None
+        raise
+    if wanted:
+        _native.select_isa(wanted)
+    return _native
+
+
+native: Any = _load()
+
+
+def isa() -> str:
+    """Instruction set of the kernels in use; "reference" where there is no native build."""
+    return "reference" if native is None else str(native.isa())
+
+
+def set_num_threads(num_threads: int) -> None:
+    """Sets how many threads compute. Raises ValueError below 1. Not to be called while kernels run."""
+    if num_threads < 1:
+        raise ValueError(f"num_threads is {num_threads}; it must be at least 1")
+    if native is None:
+        torch.set_num_threads(num_threads)
+        return
+    native.set_num_threads(num_threads)
+    torch.set_num_threads(1)  # two pools that wait by spinning would take the cores from each other
+
+
+def num_threads() -> int:
+    """Threads that compute, the caller included."""
+    return torch.get_num_threads() if native is None else int(native.num_threads())
+
+
+def runs_native(x: torch.Tensor) -> bool:
+    """Whether a native kernel takes this tensor: it lies in CPU memory as fp32 or bf16."""
+    return native is not None and x.is_cpu and (x.dtype is torch.bfloat16 or x.dtype is torch.float32)

@@ -1,0 +1,82 @@
+"""Causal attention over the paged cache: rotate q and k, write k and v, attend. Projections are the caller's."""
+
+from __future__ import annotations
+
+import torch
+
+from kvik.kernels.paged_attention import paged_attention
+from kvik.kernels.rope import rope_and_cache
+from kvik.layers.batch import ForwardBatch
+from kvik.layers.norm import RMSNorm
+from kvik.layers.rotary import RotaryTable
+from kvik.modelfile.spec import ModelSpec
+
+
+class Attention:
+    """qkv [T, (Hq + 2 Hkv) D] -> [T, Hq D] for one layer, through that layer's keys and values in the batch."""
+
+    __slots__ = (
+        "_cos_sin",
+        "_eps",
+        "_head_dim",
+        "_k_norm",
+        "_layer",
+        "_num_heads",
+        "_num_kv_heads",
+        "_q_norm",
+        "_scale",
+        "_unit_offset",
+        "_window",
+    )
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        layer: int,
+        rotary: RotaryTable,
+        *,
+        window: int = 0,
+        q_norm: RMSNorm | None = None,
+        k_norm: RMSNorm | None = None,
+    ) -> None:
+        """`window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope."""
+        self._layer = layer
+        self._cos_sin = rotary.cos_sin
+        self._num_heads = spec.num_heads
+        self._num_kv_heads = spec.num_kv_heads
+        self._head_dim = spec.head_dim
+        self._scale = spec.head_dim**-0.5 if spec.query_scale is None else spec.query_scale
+        self._window = window
+        self._q_norm = q_norm.weight if q_norm is not None else None
+        self._k_norm = k_norm.weight if k_norm is not None else None
+        self._eps = q_norm.eps if q_norm is not None else 0.0
+        self._unit_offset = q_norm.unit_offset if q_norm is not None else False
+
+    def __call__(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
+        kv = batch.kv[self._layer]
+        q = rope_and_cache(
+            qkv,
+            self._cos_sin,
+            batch.positions,
+            batch.slot_mapping,
+            kv.k,
+            kv.v,
+            num_heads=self._num_heads,
+            num_kv_heads=self._num_kv_heads,
+            q_norm=self._q_norm,
+            k_norm=self._k_norm,
+            eps=self._eps,
+            unit_offset=self._unit_offset,
+        )
+        return paged_attention(
+            q,
+            kv.k,
+            kv.v,
+            batch.block_tables,
+            batch.query_start_loc,
+            batch.seq_lens,
+            num_kv_heads=self._num_kv_heads,
+            head_dim=self._head_dim,
+            scale=self._scale,
+            window=self._window,
+        )

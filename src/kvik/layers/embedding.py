@@ -1,0 +1,60 @@
+"""Token ids to vectors at the bottom of a model, vectors to logits at its top; one matrix where they are tied."""
+
+from __future__ import annotations
+
+import torch
+
+from kvik.kernels.embedding import embedding
+from kvik.kernels.linear import PackedWeight, linear
+from kvik.layers.parameters import ParameterTable
+
+_HEAD = "lm_head.weight"
+
+
+class Embedding:
+    """ids [T] int32 -> their rows of the matrix, times `scale` [T, H]."""
+
+    __slots__ = ("_dtype", "scale", "weight")
+
+    def __init__(
+        self,
+        table: ParameterTable,
+        name: str,
+        vocab_size: int,
+        hidden_size: int,
+        *,
+        packed: bool = False,
+        scale: float = 1.0,
+    ) -> None:
+        """`packed`: laid out for a head to multiply with. `scale` is rounded to the model's dtype."""
+        self.weight: torch.Tensor | PackedWeight
+        if packed:
+            self.weight = table.packed({f"{name}.weight": vocab_size}, hidden_size)
+        else:
+            self.weight = table.matrix(f"{name}.weight", vocab_size, hidden_size)
+        self.scale: float = torch.tensor(scale).to(table.dtype).item()
+        self._dtype = table.dtype
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        return embedding(ids, self.weight, self._dtype, self.scale)
+
+
+class LMHead:
+    """hidden [R, H] -> logits [R, V] fp32, of values that the model's dtype can hold."""
+
+    __slots__ = ("weight",)
+
+    def __init__(
+        self, table: ParameterTable, vocab_size: int, hidden_size: int, *, tied_to: Embedding | None = None
+    ) -> None:
+        """`tied_to`: a packed embedding whose matrix is the head's too; the checkpoint's own copy is left unread."""
+        if tied_to is None:
+            self.weight = table.packed({_HEAD: vocab_size}, hidden_size)
+            return
+        if not isinstance(tied_to.weight, PackedWeight):
+            raise TypeError("a head can be tied to a packed embedding only")
+        self.weight = tied_to.weight
+        table.unused.add(_HEAD)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return linear(hidden, self.weight).float()

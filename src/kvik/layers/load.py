@@ -1,0 +1,100 @@
+"""Fills a model's declared parameters from a checkpoint, one shard at a time, and says what does not fit.
+
+Peak memory is the packed weights and one shard: each tensor goes from the mapped file straight into the kernels'
+layout, and a shard's pages are dropped before the next is read. Knows tensor names only as strings to compare.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from kvik.errors import ModelFileError
+from kvik.kernels.dequantize import dequantize
+from kvik.layers.parameters import Parameter, ParameterTable
+from kvik.telemetry.log import get_logger, log_once
+from kvik.weights import Checkpoint, RawTensor
+
+_logger = get_logger(__name__)
+
+OnShard = Callable[[str, int, int], None]
+"""Called as each shard is done: its name, how many are done, how many there are."""
+
+_FLOAT_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_HARMLESS_SUFFIXES = (".inv_freq", ".masked_bias", ".attn.bias")  # buffers that old checkpoints stored
+_NAMES_IN_MESSAGE = 5
+
+
+def load_parameters(table: ParameterTable, checkpoint: Checkpoint, on_shard: OnShard | None = None) -> None:
+    """Copy every declared tensor from the checkpoint to its place.
+
+    Raises `ModelFileError` for a tensor that is missing, has another shape or comes twice. Tensors that the
+    model does not know are left out with one warning.
+    """
+    seen: set[str] = set()
+    unknown: list[str] = []
+    for num_done, shard in enumerate(checkpoint.shards(), start=1):
+        for raw in shard.tensors():
+            if raw.name in seen:
+                raise ModelFileError(f"tensor {raw.name} is in the checkpoint twice, again in {shard.name}")
+            seen.add(raw.name)
+            parameter = table.by_name.get(raw.name)
+            if parameter is not None:
+                _copy(raw, parameter, table.dtype)
+            elif not _is_harmless(raw.name, table):
+                unknown.append(raw.name)
+        shard.release()
+        if on_shard is not None:
+            on_shard(shard.name, num_done, checkpoint.num_shards)
+    _check_complete(table, seen)
+    if unknown:
+        text = "%s does not use %d tensors of the checkpoint: %s"
+        log_once(_logger, logging.WARNING, text, table.architecture, len(unknown), _some(unknown))
+
+
+def _copy(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
+    if raw.shape != parameter.shape:
+        raise ModelFileError(
+            f"tensor {raw.name} has shape {list(raw.shape)}, but the model's configuration makes it "
+            f"{list(parameter.shape)}; the configuration and the weights are not of the same model"
+        )
+    for first, values in _pieces(raw, parameter, dtype):
+        parameter.write(first, values)
+
+
+def _pieces(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> Iterator[tuple[int, torch.Tensor]]:
+    """The tensor's values as (first row, [rows, columns]); floats are views of the file, the rest is dequantised."""
+    if raw.fmt in _FLOAT_DTYPES:
+        yield 0, _view_floats(raw.data, _FLOAT_DTYPES[raw.fmt]).view(parameter.num_rows, parameter.num_columns)
+        return
+    row_bytes = raw.data.numel() // parameter.num_rows
+    for first, end in parameter.row_ranges():
+        data = raw.data[first * row_bytes : end * row_bytes]
+        yield first, dequantize(data, raw.fmt, end - first, parameter.num_columns, dtype)
+
+
+def _view_floats(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Bytes as floats; a copy only where the file did not align them."""
+    aligned = data.data_ptr() % dtype.itemsize == 0 and data.storage_offset() % dtype.itemsize == 0
+    return (data if aligned else data.clone()).view(dtype)
+
+
+def _is_harmless(name: str, table: ParameterTable) -> bool:
+    return name in table.unused or name.endswith(_HARMLESS_SUFFIXES)
+
+
+def _check_complete(table: ParameterTable, seen: set[str]) -> None:
+    missing = [p.name for p in table.by_name.values() if p.name not in seen and not p.optional]
+    if missing:
+        raise ModelFileError(
+            f"the checkpoint lacks {len(missing)} of the {len(table.by_name)} tensors of {table.architecture}: "
+            f"{_some(missing)}; a shard may be missing, or the files are of another architecture"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    rest = len(listed) - _NAMES_IN_MESSAGE
+    return ", ".join(listed[:_NAMES_IN_MESSAGE]) + (f" and {rest} more" if rest > 0 else "")

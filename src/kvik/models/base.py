@@ -1,0 +1,79 @@
+"""What all decoders have in common: embedding, layers, final norm, head, and how they are filled.
+
+An architecture is a file beside this one: its decoder layer, and a subclass of `Model` that puts the layers together.
+Knows nothing of requests, schedules or sampling: a batch comes in, logits go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from kvik.layers.batch import ForwardBatch
+from kvik.layers.embedding import Embedding, LMHead
+from kvik.layers.load import OnShard, load_parameters
+from kvik.layers.norm import RMSNorm
+from kvik.layers.parameters import ParameterTable
+from kvik.modelfile.spec import ModelSpec
+from kvik.weights import Checkpoint
+
+
+class DecoderLayer(Protocol):
+    """One layer. The residual sum is kept apart, so that each norm can add to it in the same pass over memory."""
+
+    def forward(self, delta: torch.Tensor | None, residual: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
+        """Add `delta`, what the layer before computed (None for the first), to `residual` in place, and return
+        what this layer adds to it. All [T, H]."""
+
+
+class Model:
+    """A decoder whose weights are still to come: `load` or `load_dummy`, once, then `forward` and `logits`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        table: ParameterTable,
+        layers: Sequence[DecoderLayer],
+        norm: RMSNorm,
+        *,
+        embedding_scale: float = 1.0,
+    ) -> None:
+        self.spec = spec
+        self.dtype = table.dtype
+        self._table = table
+        self._layers = layers
+        self._norm = norm
+        tied = spec.tie_word_embeddings
+        shape = (spec.vocab_size, spec.hidden_size)
+        self._embedding = Embedding(table, "model.embed_tokens", *shape, packed=tied, scale=embedding_scale)
+        self._head = LMHead(table, *shape, tied_to=self._embedding if tied else None)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes that the weights take in memory, a tied embedding counted once."""
+        return self._table.num_bytes
+
+    def load(self, checkpoint: Checkpoint, on_shard: OnShard | None = None) -> None:
+        """Fill the weights; `on_shard(name, num_done, num_shards)` is called after each shard.
+
+        Raises `ModelFileError` where checkpoint and configuration disagree.
+        """
+        load_parameters(self._table, checkpoint, on_shard)
+
+    def load_dummy(self, seed: int = 0) -> None:
+        """Fill the weights with random numbers, the same ones for the same seed."""
+        self._table.fill_random(seed)
+
+    def forward(self, batch: ForwardBatch) -> torch.Tensor:
+        """Compute all T tokens, writing their keys and values to the batch's cache -> normed hidden [T, H]."""
+        residual = self._embedding(batch.token_ids)
+        delta = None
+        for layer in self._layers:
+            delta = layer.forward(delta, residual, batch)
+        return self._norm(residual) if delta is None else self._norm.add(delta, residual)
+
+    def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """hidden [T, H], rows [R] int32 -> [R, V] fp32, each value rounded to the model's dtype."""
+        return self._head(hidden.index_select(0, rows))

@@ -1,0 +1,164 @@
+"""Memory arithmetic: how many KV blocks fit, how many tokens they hold, and what to change when they do not fit.
+
+Pure numbers in, pure numbers out; reads no device. A server's start and anyone who plans one use this same code.
+All sizes are bytes unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvik.config import CacheConfig
+from kvik.errors import InsufficientMemoryError
+from kvik.modelfile.spec import ModelSpec
+
+GIB = 1024**3
+NUM_NULL_BLOCKS = 1
+"""Block 0 stands for "nothing here": it takes its place in the tensors, and no token ever lives in it."""
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """Where the device's memory goes, before the KV cache gets the rest."""
+
+    total_bytes: int
+    """The device's memory; on a CPU, the machine's."""
+    utilization: float
+    """Share of it that this engine may take: --gpu-memory-utilization."""
+    weights_bytes: int
+    activations_bytes: int = 0
+    """Peak of activations, and what the framework itself takes."""
+    graphs_bytes: int = 0
+    """Captured CUDA graphs."""
+
+    @property
+    def requested_bytes(self) -> int:
+        return int(self.total_bytes * self.utilization)
+
+    @property
+    def taken_bytes(self) -> int:
+        return self.weights_bytes + self.activations_bytes + self.graphs_bytes
+
+    @property
+    def available_bytes(self) -> int:
+        """What is left for the KV cache; negative when the rest does not fit already."""
+        return self.requested_bytes - self.taken_bytes
+
+
+@dataclass(frozen=True)
+class KVCachePlan:
+    """The outcome. The pool's tensors have `num_blocks` + 1 rows: the null block is not among `num_blocks`."""
+
+    block_bytes: int
+    """Keys and values of one block in all layers."""
+    num_blocks: int
+    """Usable blocks."""
+    block_size: int
+    """Tokens per block."""
+    max_model_len: int
+    """Tokens, prompt and answer together."""
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_blocks * self.block_size
+
+    @property
+    def max_concurrency(self) -> float:
+        """How many requests of `max_model_len` tokens fit at once."""
+        return self.num_tokens / self.max_model_len
+
+    @property
+    def pool_bytes(self) -> int:
+        """The null block included."""
+        return (self.num_blocks + NUM_NULL_BLOCKS) * self.block_bytes
+
+
+def kv_block_bytes(spec: ModelSpec, block_size: int, dtype_bytes: int) -> int:
+    """Bytes of keys and values of `block_size` tokens in all layers."""
+    return block_size * spec.kv_bytes_per_token(dtype_bytes)
+
+
+def plan_kv_cache(
+    spec: ModelSpec, cache: CacheConfig, budget: MemoryBudget, dtype_bytes: int, max_model_len: int | None
+) -> KVCachePlan:
+    """Size the KV cache, and settle the context length: `max_model_len`, or the largest that fits if it is None.
+
+    `kv_cache_memory_bytes` replaces the budget, `num_blocks_override` (null block included) replaces both.
+    Raises `InsufficientMemoryError` when not even one request of `max_model_len` tokens fits.
+    """
+    block_bytes = kv_block_bytes(spec, cache.block_size, dtype_bytes)
+    num_blocks = _usable_blocks(cache, budget, block_bytes)
+    if num_blocks < 1:
+        raise InsufficientMemoryError(_no_room_at_all(cache, budget, block_bytes))
+    largest_len = min(num_blocks * cache.block_size, spec.max_position_embeddings)
+    plan = KVCachePlan(block_bytes, num_blocks, cache.block_size, max_model_len or largest_len)
+    if plan.max_model_len > plan.num_tokens:
+        raise InsufficientMemoryError(_too_long(cache, budget, plan))
+    return plan
+
+
+def available_kv_bytes(cache: CacheConfig, budget: MemoryBudget) -> int:
+    """Bytes that the KV cache may take: what was asked for, else what the budget leaves."""
+    return budget.available_bytes if cache.kv_cache_memory_bytes is None else cache.kv_cache_memory_bytes
+
+
+def _usable_blocks(cache: CacheConfig, budget: MemoryBudget, block_bytes: int) -> int:
+    if cache.num_blocks_override is not None:
+        return cache.num_blocks_override - NUM_NULL_BLOCKS
+    return available_kv_bytes(cache, budget) // block_bytes - NUM_NULL_BLOCKS
+
+
+def _no_room_at_all(cache: CacheConfig, budget: MemoryBudget, block_bytes: int) -> str:
+    needed_bytes = (1 + NUM_NULL_BLOCKS) * block_bytes
+    return (
+        f"no memory is left for the KV cache: it needs at least {_gib(needed_bytes)}, and {_origin(cache, budget)}. "
+        f"To fit, {_remedies(cache, budget, needed_bytes)}."
+    )
+
+
+def _too_long(cache: CacheConfig, budget: MemoryBudget, plan: KVCachePlan) -> str:
+    num_needed = -(-plan.max_model_len // plan.block_size) + NUM_NULL_BLOCKS
+    needed_bytes = num_needed * plan.block_bytes
+    remedies = f"set --max-model-len to at most {plan.num_tokens}"
+    if cache.num_blocks_override is not None:
+        others = f"set --num-gpu-blocks-override to at least {num_needed}"
+    else:
+        others = _remedies(cache, budget, needed_bytes)
+    return (
+        f"one request of {plan.max_model_len} tokens (--max-model-len) needs {_gib(needed_bytes)} of KV cache, and "
+        f"{_origin(cache, budget)}: enough for {plan.num_tokens} tokens. To fit, {remedies}, or {others}."
+    )
+
+
+def _origin(cache: CacheConfig, budget: MemoryBudget) -> str:
+    """The bytes that there are, and the sum that they come from."""
+    if cache.num_blocks_override is not None:
+        return f"--num-gpu-blocks-override gives {cache.num_blocks_override} blocks, one of them the null block"
+    if cache.kv_cache_memory_bytes is not None:
+        return f"--kv-cache-memory-bytes gives {_gib(cache.kv_cache_memory_bytes)}"
+    missing = "" if budget.available_bytes >= 0 else "less than nothing: "
+    return (
+        f"{missing}{_gib(budget.available_bytes)} are available "
+        f"({_gib(budget.total_bytes)} x {budget.utilization:.2f}, less "
+        f"{_gib(budget.weights_bytes)} of weights, {_gib(budget.activations_bytes)} of activations and "
+        f"{_gib(budget.graphs_bytes)} of graphs)"
+    )
+
+
+def _remedies(cache: CacheConfig, budget: MemoryBudget, needed_bytes: int) -> str:
+    """Which flag with which value would give `needed_bytes` to the KV cache."""
+    if cache.num_blocks_override is not None:
+        return f"set --num-gpu-blocks-override to at least {1 + NUM_NULL_BLOCKS}"
+    if cache.kv_cache_memory_bytes is not None:
+        return f"set --kv-cache-memory-bytes to at least {needed_bytes}"
+    needed_hundredths = -(-100 * (budget.taken_bytes + needed_bytes) // budget.total_bytes)
+    if needed_hundredths > 100:
+        return f"use a device with at least {_gib(budget.taken_bytes + needed_bytes)}, or a smaller model"
+    return f"set --gpu-memory-utilization to at least {needed_hundredths / 100:.2f}"
+
+
+def _gib(num_bytes: int) -> str:
+    """Two decimals, or MiB where those would say little."""
+    if abs(num_bytes) < GIB / 10:
+        return f"{num_bytes / 1024**2:.2f} MiB"
+    return f"{num_bytes / GIB:.2f} GiB"

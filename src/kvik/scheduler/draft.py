@@ -1,0 +1,34 @@
+"""A step while it is being planned: who is in it, and what is left of the token budget."""
+
+from __future__ import annotations
+
+from kvik.scheduler.request import Request
+from kvik.step import AdmittedRequest, ScheduledRequest, StepPlan
+
+
+class StepDraft:
+    """Collects shares of requests until the budget is used up."""
+
+    def __init__(self, num_budget_tokens: int) -> None:
+        self.num_free_tokens = num_budget_tokens
+        """What is left of the budget."""
+        self.has_preempted = False
+        self.shares: dict[Request, ScheduledRequest] = {}
+        """In batch order."""
+        self.admitted: list[AdmittedRequest] = []
+
+    def add(self, request: Request, num_tokens: int, new_block_ids: list[int]) -> None:
+        """Schedule the next `num_tokens` tokens of a request."""
+        self.shares[request] = ScheduledRequest(
+            request.request_id, request.num_computed_tokens, num_tokens, new_block_ids
+        )
+        self.num_free_tokens -= num_tokens
+
+    def discard(self, request: Request) -> None:
+        """Take a request out again, if it is in, and give its tokens back to the budget."""
+        share = self.shares.pop(request, None)
+        if share is not None:
+            self.num_free_tokens += share.num_scheduled_tokens
+
+    def plan(self, dropped_request_ids: list[str]) -> StepPlan:
+        return StepPlan(self.admitted, list(self.shares.values()), dropped_request_ids)

@@ -1,0 +1,129 @@
+"""One request inside the engine: its tokens, how far they are computed, and where it stands.
+
+    WAITING ──> RUNNING ──> FINISHED_STOPPED | FINISHED_LENGTH_CAPPED
+       │         │   ▲
+       │         ▼   │
+       │       PREEMPTED
+       └── any of the three ──> FINISHED_ABORTED | FINISHED_ERROR
+
+Knows no queue and no budget. The scheduler alone writes to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kvik.blocks import SequenceBlocks
+from kvik.errors import EngineError
+from kvik.messages import EventKind, FinishReason, NewRequest, RequestEvent
+from kvik.sampling_params import SamplingParams
+from kvik.step import AdmittedRequest
+
+
+class RequestStatus(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    FINISHED_STOPPED = "finished_stopped"
+    FINISHED_LENGTH_CAPPED = "finished_length_capped"
+    FINISHED_ABORTED = "finished_aborted"
+    FINISHED_ERROR = "finished_error"
+
+
+FINISH_REASONS = {
+    RequestStatus.FINISHED_STOPPED: FinishReason.STOP,
+    RequestStatus.FINISHED_LENGTH_CAPPED: FinishReason.LENGTH,
+    RequestStatus.FINISHED_ABORTED: FinishReason.ABORT,
+    RequestStatus.FINISHED_ERROR: FinishReason.ERROR,
+}
+
+_ENDED_FROM_OUTSIDE = {RequestStatus.FINISHED_ABORTED, RequestStatus.FINISHED_ERROR}
+_SUCCESSORS = {
+    RequestStatus.WAITING: {RequestStatus.RUNNING} | _ENDED_FROM_OUTSIDE,
+    RequestStatus.RUNNING: {RequestStatus.PREEMPTED, *FINISH_REASONS},
+    RequestStatus.PREEMPTED: {RequestStatus.RUNNING} | _ENDED_FROM_OUTSIDE,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Invariant: num_computed_tokens <= num_tokens, with equality only while a step is in flight."""
+
+    request_id: str
+    token_ids: list[int]
+    """Prompt, then what was generated."""
+    num_prompt_tokens: int
+    sampling_params: SamplingParams
+    eos_token_id: int | None
+    stop_token_ids: frozenset[int]
+    max_tokens_in_all: int
+    """Prompt and answer together: the request ends when it has so many."""
+    arrival_time_s: float
+    priority: int
+    reads_prefix_cache: bool
+    blocks: SequenceBlocks
+    status: RequestStatus = RequestStatus.WAITING
+    num_computed_tokens: int = 0
+    """Tokens whose keys and values are in the cache, those of the step in flight included."""
+    num_cached_tokens: int | None = None
+    """Prompt tokens found in the prefix cache at the first admission; None before it."""
+    num_preemptions: int = 0
+    events: list[RequestEvent] = field(default_factory=list)
+    """Not reported yet."""
+    num_prompt_logprobs_seen: int = 0
+    """Prompt positions whose logprobs came since the last preemption."""
+    num_prompt_logprobs_sent: int = 0
+
+    @classmethod
+    def from_message(cls, message: NewRequest, max_model_len: int) -> Request:
+        params = message.sampling_params
+        num_prompt_tokens = len(message.prompt_token_ids)
+        max_in_all = max_model_len
+        if params.max_tokens is not None:
+            max_in_all = min(max_in_all, num_prompt_tokens + params.max_tokens)
+        return cls(
+            request_id=message.request_id,
+            token_ids=list(message.prompt_token_ids),
+            num_prompt_tokens=num_prompt_tokens,
+            sampling_params=params,
+            eos_token_id=message.eos_token_id,
+            stop_token_ids=frozenset(params.stop_token_ids),
+            max_tokens_in_all=max_in_all,
+            arrival_time_s=message.arrival_time_s,
+            priority=message.priority,
+            # A cached block has no logits, so asking for prompt logprobs outranks asking for the cache.
+            reads_prefix_cache=params.reads_prefix_cache and params.prompt_logprobs is None,
+            blocks=SequenceBlocks(salt=message.cache_salt),
+        )
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    def move_to(self, status: RequestStatus) -> None:
+        """Raises `EngineError` for a transition that the picture above does not have."""
+        if status not in _SUCCESSORS.get(self.status, ()):
+            raise EngineError(f"request {self.request_id} cannot go from {self.status.value} to {status.value}")
+        self.status = status
+
+    def add_event(self, kind: EventKind, time_s: float) -> None:
+        self.events.append(RequestEvent(kind, time_s))
+
+    def take_events(self) -> list[RequestEvent]:
+        events, self.events = self.events, []
+        return events
+
+    def as_admitted(self) -> AdmittedRequest:
+        """What the runner must know. A copy of the tokens: the runner appends to its own."""
+        return AdmittedRequest(
+            request_id=self.request_id,
+            token_ids=list(self.token_ids),
+            num_prompt_tokens=self.num_prompt_tokens,
+            sampling_params=self.sampling_params,
+            eos_token_id=self.eos_token_id,
+        )

@@ -1,0 +1,336 @@
+"""The scheduler: which tokens are computed in the next step, and what the last one brought.
+
+There is no prefill phase and no decode phase. Each request has tokens that are known and tokens that are computed;
+a step lets the computed ones catch up, within one budget of tokens. A prompt catches up in chunks, a decoding request
+by one token a step. Requests that run come first, in order; then those that wait, while budget, seats and blocks last.
+
+Knows no tensor, no text and no socket. Sole writer of request status and token ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kvik.blocks import KVCacheBlock, KVCacheManager
+from kvik.config import CacheConfig, SchedulerConfig
+from kvik.errors import EngineError, EngineRequestError
+from kvik.messages import EventKind, FinishReason, NewRequest, SchedulerStats, TokenDelta
+from kvik.scheduler.counters import StepCounters
+from kvik.scheduler.draft import StepDraft
+from kvik.scheduler.limits import Limits
+from kvik.scheduler.policies import make_policy
+from kvik.scheduler.report import describe_request
+from kvik.scheduler.request import FINISH_REASONS, Request, RequestStatus
+from kvik.scheduler.results import make_delta, take_unsent_prompt_logprobs, why_unexpected
+from kvik.scheduler.stop import check_stop
+from kvik.scheduler.taint import requests_without_valid_blocks
+from kvik.step import SampledTokens, StepPlan, StepResult
+
+
+class Scheduler:
+    """`num_blocks` are the usable blocks; their ids are 1 to num_blocks, so a runner's tensors have one row more.
+
+    `schedule` and `update` alternate: one step is in flight at most. `take_ended` gives the last words of requests
+    that ended outside of a step.
+    """
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        cache: CacheConfig,
+        num_blocks: int,
+        max_model_len: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._blocks = KVCacheManager(
+            num_blocks,
+            cache.block_size,
+            enable_prefix_caching=cache.enable_prefix_caching,
+            hash_algorithm=cache.prefix_caching_hash_algo,
+        )
+        self._limits = Limits(
+            max_model_len=max_model_len,
+            num_blocks=num_blocks,
+            block_size=cache.block_size,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            enable_chunked_prefill=config.enable_chunked_prefill,
+        )
+        self._num_watermark_blocks = int(config.watermark * num_blocks)
+        self._requests: dict[str, Request] = {}
+        self._waiting = make_policy(config.policy)
+        self._running: list[Request] = []
+        self._dropped_ids: list[str] = []
+        self._ended: list[TokenDelta] = []
+        self._counters = StepCounters()
+
+    # --- requests come and go -----------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a request, or the last word of one, that nobody has fetched."""
+        return bool(self._requests or self._ended)
+
+    def add(self, message: NewRequest) -> None:
+        """Queue a request. Raises `InvalidRequestError` when it can never run, `EngineRequestError` on a used id."""
+        self._limits.check_prompt_length(len(message.prompt_token_ids))
+        if message.request_id in self._requests:
+            raise EngineRequestError(f"request id {message.request_id!r} is in use; both requests are ended")
+        request = Request.from_message(message, self._limits.max_model_len)
+        request.add_event(EventKind.QUEUED, self._clock())
+        self._requests[request.request_id] = request
+        self._waiting.push(request)
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        """End requests wherever they stand; their blocks are free at once. Unknown ids are finished ones: ignored."""
+        for request_id in request_ids:
+            request = self._requests.get(request_id)
+            if request is not None:
+                self._end(request, RequestStatus.FINISHED_ABORTED)
+
+    def fail(self, request_id: str, error: str) -> None:
+        """End a request with an error of its own. One that was never queued only gets its last word."""
+        request = self._requests.get(request_id)
+        if request is not None:
+            self._end(request, RequestStatus.FINISHED_ERROR, error)
+        else:
+            self._ended.append(TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=error))
+
+    def take_ended(self) -> list[TokenDelta]:
+        """Last words of requests that ended outside of `update`, once."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    # --- one step -----------------------------------------------------------------------------------
+
+    def schedule(self) -> StepPlan | None:
+        """Plan the next step, or None when nothing can be computed now."""
+        draft = StepDraft(self._config.max_num_batched_tokens)
+        self._schedule_running(draft)
+        for request, share in draft.shares.items():
+            self._advance(request, share.num_scheduled_tokens)
+        if not draft.has_preempted:
+            self._admit_waiting(draft)
+        if not draft.shares:
+            return None
+        dropped, self._dropped_ids = self._dropped_ids, []
+        return draft.plan(dropped)
+
+    def update(self, plan: StepPlan, result: StepResult) -> list[TokenDelta]:
+        """Take in what a step brought; returns what is new for each request that has something new.
+
+        Raises `EngineError` when the result does not fit the plan. What is wrong with a single request ends only it.
+        """
+        if [s.request_id for s in result.sampled] != [s.request_id for s in plan.scheduled]:
+            raise EngineError(f"the executor answered for {len(result.sampled)} requests, not for those of the plan")
+        self._recompute_readers_of_failed(plan, result)
+        deltas = []
+        for sampled in result.sampled:
+            request = self._requests.get(sampled.request_id)
+            if request is None or request.status is not RequestStatus.RUNNING:
+                continue
+            delta = self._absorb(request, sampled)
+            if delta is not None:
+                deltas.append(delta)
+        self._running = [r for r in self._running if r.status is RequestStatus.RUNNING]
+        return deltas
+
+    # --- planning -----------------------------------------------------------------------------------
+
+    def _schedule_running(self, draft: StepDraft) -> None:
+        longest_chunk = self._longest_chunk()
+        for request in tuple(self._running):
+            if draft.num_free_tokens == 0:
+                break
+            if request.status is not RequestStatus.RUNNING:
+                continue  # preempted for the sake of one before it
+            num_tokens = min(len(request.token_ids) - request.num_computed_tokens, longest_chunk, draft.num_free_tokens)
+            new_block_ids = self._grow(request, request.num_computed_tokens + num_tokens, draft)
+            if new_block_ids is not None:
+                draft.add(request, num_tokens, new_block_ids)
+
+    def _grow(self, request: Request, num_tokens: int, draft: StepDraft) -> list[int] | None:
+        """Blocks for `num_tokens` of a running request, at the cost of others. None: it runs no more."""
+        while (new_block_ids := self._blocks.grow(request.blocks, num_tokens)) is None:
+            if (error := self._limits.why_too_large(num_tokens)) is not None:
+                self._end(request, RequestStatus.FINISHED_ERROR, error)
+                return None
+            victim = self._waiting.victim(self._running)
+            self._preempt(victim)
+            draft.discard(victim)
+            draft.has_preempted = True
+            if victim is request:
+                return None
+        return new_block_ids
+
+    def _admit_waiting(self, draft: StepDraft) -> None:
+        """Seat requests in the order of their turn. The first that cannot be seated ends the scan: no overtaking."""
+        while self._waiting and draft.num_free_tokens and len(self._running) < self._config.max_num_seqs:
+            request = self._waiting.peek()
+            error = self._limits.why_too_large(request.num_tokens) or self._limits.why_too_long_for_a_step(
+                request.num_tokens
+            )
+            if error is not None:
+                self._end(request, RequestStatus.FINISHED_ERROR, error)
+            elif not self._admit(request, draft):
+                return
+
+    def _admit(self, request: Request, draft: StepDraft) -> bool:
+        """Whether there was budget and room for the request's first chunk."""
+        hits = self._blocks.find_cached(request.blocks, request.token_ids) if request.reads_prefix_cache else []
+        num_hit_tokens = len(hits) * self._blocks.block_size
+        num_tokens = self._first_chunk(request.num_tokens - num_hit_tokens, draft.num_free_tokens)
+        if num_tokens == 0:
+            return False
+        table = self._seat(request, hits, num_hit_tokens + num_tokens)
+        if table is None:
+            return False
+        self._start_running(request, num_hit_tokens)
+        draft.admitted.append(request.as_admitted())
+        draft.add(request, num_tokens, table)
+        self._advance(request, num_tokens)
+        return True
+
+    def _seat(self, request: Request, hits: list[KVCacheBlock], num_tokens: int) -> list[int] | None:
+        """A first block table, or None. With nobody running the watermark would only keep blocks from everyone."""
+        return self._blocks.allocate(
+            request.blocks,
+            num_tokens,
+            hits=hits,
+            num_reserved_tokens=request.num_tokens if self._config.scheduler_reserve_full_isl else 0,
+            num_kept_free=self._num_watermark_blocks if self._running else 0,
+        )
+
+    def _start_running(self, request: Request, num_hit_tokens: int) -> None:
+        self._waiting.remove(request)
+        self._running.append(request)
+        request.move_to(RequestStatus.RUNNING)
+        request.num_computed_tokens = num_hit_tokens
+        request.add_event(EventKind.SCHEDULED, self._clock())
+        if request.num_cached_tokens is None:
+            request.num_cached_tokens = num_hit_tokens
+            if request.reads_prefix_cache and self._blocks.enable_prefix_caching:
+                self._counters.prefix_cache_queries += request.num_tokens
+                self._counters.prefix_cache_hits += num_hit_tokens
+
+    def _advance(self, request: Request, num_tokens: int) -> None:
+        """The plan is certain to compute these tokens, so requests planned from here on may share their blocks."""
+        request.num_computed_tokens += num_tokens
+        self._blocks.cache_full_blocks(request.blocks, request.token_ids, request.num_computed_tokens)
+
+    def _longest_chunk(self) -> int:
+        """Tokens that one request may take of a step; alone it may take all."""
+        threshold = self._config.long_prefill_token_threshold
+        if threshold > 0 and self._config.enable_chunked_prefill and len(self._requests) > 1:
+            return threshold
+        return self._config.max_num_batched_tokens
+
+    def _first_chunk(self, num_missing_tokens: int, num_free_tokens: int) -> int:
+        """Tokens to compute at admission; 0 when the whole is wanted at once and does not fit."""
+        if self._config.enable_chunked_prefill:
+            return min(num_missing_tokens, self._longest_chunk(), num_free_tokens)
+        return num_missing_tokens if num_missing_tokens <= num_free_tokens else 0
+
+    # --- results ------------------------------------------------------------------------------------
+
+    def _absorb(self, request: Request, sampled: SampledTokens) -> TokenDelta | None:
+        """One request's share of a result. Whatever is wrong with it ends this request only."""
+        error = sampled.error or why_unexpected(request, sampled)
+        if error is not None:
+            self._release(request, RequestStatus.FINISHED_ERROR)
+            return make_delta(request, finish_reason=FinishReason.ERROR, error=error)
+        prompt_logprobs = take_unsent_prompt_logprobs(request, sampled)
+        if not sampled.token_ids:
+            return make_delta(request, sampled, prompt_logprobs) if prompt_logprobs else None
+        request.token_ids.append(sampled.token_ids[0])
+        delta = make_delta(request, sampled, prompt_logprobs)
+        if (stop := check_stop(request)) is not None:
+            status, delta.stop_reason = stop
+            delta.finish_reason = FINISH_REASONS[status]
+            self._release(request, status)
+        return delta
+
+    def _recompute_readers_of_failed(self, plan: StepPlan, result: StepResult) -> None:
+        """Distrust the blocks that failed requests were to write, and preempt who shared them in this step."""
+        failed_ids = {s.request_id for s in result.sampled if s.error is not None}
+        if not failed_ids:
+            return
+        tainted_ids = requests_without_valid_blocks(plan, failed_ids, self._requests, self._blocks.block_size)
+        shares = [(self._requests[s.request_id], s) for s in plan.scheduled if s.request_id in tainted_ids]
+        for request, share in shares:
+            self._blocks.uncache(request.blocks, share.num_computed_tokens)
+        for request, _ in reversed(shares):
+            if request.request_id not in failed_ids:
+                self._preempt(request)
+
+    # --- ends and interruptions ---------------------------------------------------------------------
+
+    def _preempt(self, request: Request) -> None:
+        """By recomputation: the blocks go, the tokens stay, and the prefix cache gives back what it still has."""
+        self._running.remove(request)
+        self._blocks.free(request.blocks)
+        self._dropped_ids.append(request.request_id)
+        request.move_to(RequestStatus.PREEMPTED)
+        request.num_computed_tokens = 0
+        request.num_prompt_logprobs_seen = 0
+        request.num_preemptions += 1
+        request.add_event(EventKind.PREEMPTED, self._clock())
+        self._waiting.reinsert(request)
+        self._counters.num_preemptions += 1
+
+    def _end(self, request: Request, status: RequestStatus, error: str | None = None) -> None:
+        """End a request outside of `update`."""
+        if request.status is RequestStatus.RUNNING:
+            self._running.remove(request)
+        else:
+            self._waiting.remove(request)
+        self._release(request, status)
+        self._ended.append(make_delta(request, finish_reason=FINISH_REASONS[status], error=error))
+
+    def _release(self, request: Request, status: RequestStatus) -> None:
+        """Forget a request. The runner is told to forget it too, if it knows it."""
+        if request.status is RequestStatus.RUNNING:
+            self._dropped_ids.append(request.request_id)
+        request.move_to(status)
+        self._blocks.free(request.blocks)
+        del self._requests[request.request_id]
+
+    # --- for people and tests -----------------------------------------------------------------------
+
+    def stats(self) -> SchedulerStats:
+        """State now, and counts since the last call."""
+        return self._counters.take(
+            num_running=len(self._running), num_waiting=len(self._waiting), kv_cache_usage=self._blocks.usage
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Requests and blocks in builtin types; no prompt and no token."""
+        now_s = self._clock()
+        return {
+            "running": [describe_request(r, now_s) for r in self._running],
+            "waiting": [describe_request(r, now_s) for r in self._waiting],
+            "num_blocks": self._blocks.num_blocks,
+            "num_free_blocks": self._blocks.num_free_blocks,
+            "block_size": self._blocks.block_size,
+        }
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget all cached prefixes. False, and nothing done, while any request holds blocks."""
+        was_reset = self._blocks.reset_prefix_cache()
+        self._counters.prefix_cache_was_reset |= was_reset
+        return was_reset
+
+    def check_integrity(self) -> None:
+        """Raises `EngineError` with the numbers that disagree. Walks all blocks: for idle moments and tests."""
+        self._blocks.check_integrity([request.blocks for request in self._requests.values()])
+        num_known, num_queued = len(self._requests), len(self._running) + len(self._waiting)
+        if num_known != num_queued:
+            raise EngineError(
+                f"{num_known} requests are known, but {len(self._running)} run and {len(self._waiting)} wait"
+            )
+        for request in self._waiting:
+            if request.blocks.blocks:
+                raise EngineError(f"request {request.request_id} waits with {len(request.blocks.blocks)} blocks")

@@ -1,0 +1,142 @@
+"""An executor without a model: it remembers what lies in each KV slot and picks tokens by a pure function.
+
+Its "keys and values" of a slot are a digest of all tokens up to that position. Before it answers, it checks that
+every slot which a request would read holds exactly the digest that this request expects. A block that was shared
+wrongly, evicted too early or never written shows at once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvik.messages import EngineFacts, TokenLogprobs
+from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan, StepResult
+
+GARBAGE_TOKEN = 10**6
+"""Sampled from wrong keys and values; must never reach a client."""
+
+
+def fake_token(request_id: str, position: int, vocab_size: int) -> int:
+    """The token that request `request_id` has at `position`, whatever else goes on."""
+    return zlib.crc32(f"{request_id}/{position}".encode()) % vocab_size
+
+
+@dataclass
+class FakeRow:
+    """What the fake knows of one request."""
+
+    admitted: AdmittedRequest
+    token_ids: list[int]
+    table: list[int] = field(default_factory=list)
+    num_computed_tokens: int | None = None
+
+    def digest(self, position: int) -> int:
+        return hash(tuple(self.token_ids[: position + 1]))
+
+
+class FakeExecutor:
+    """`failing` maps a request id to the position whose computation fails; its step then writes nothing of it."""
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int = 64,
+        block_size: int = 4,
+        max_model_len: int = 64,
+        vocab_size: int = 50,
+        failing: Mapping[str, int] | None = None,
+    ) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.max_model_len = max_model_len
+        self.vocab_size = vocab_size
+        self.failing = dict(failing or {})
+        self.memory: dict[int, int] = {}
+        """Slot -> digest of the tokens up to it."""
+        self.rows: dict[str, FakeRow] = {}
+        self.num_steps = 0
+        self.is_shut_down = False
+
+    def start(self, phases: object) -> EngineFacts:
+        return EngineFacts(
+            device="cpu",
+            kernels="fake",
+            num_threads=1,
+            weights_bytes=0,
+            kv_cache_bytes=0,
+            num_blocks=self.num_blocks,
+            block_size=self.block_size,
+            max_model_len=self.max_model_len,
+        )
+
+    def shutdown(self) -> None:
+        self.is_shut_down = True
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        self.num_steps += 1
+        for request_id in plan.dropped_request_ids:
+            self.rows.pop(request_id, None)
+        for admitted in plan.admitted:
+            assert admitted.request_id not in self.rows, "admitted twice"
+            self.rows[admitted.request_id] = FakeRow(admitted, list(admitted.token_ids))
+        failed_ids = {s.request_id for s in plan.scheduled if self._fails(s)}
+        self._write_all(plan, failed_ids)
+        return StepResult([self._answer(s, failed_ids) for s in plan.scheduled])
+
+    def _fails(self, share: ScheduledRequest) -> bool:
+        position = self.failing.get(share.request_id)
+        first = share.num_computed_tokens
+        return position is not None and first <= position < first + share.num_scheduled_tokens
+
+    def _write_all(self, plan: StepPlan, failed_ids: set[str]) -> None:
+        """First all writes, then all reads, as in each layer of a model."""
+        written: set[int] = set()
+        for share in plan.scheduled:
+            row = self._extend(share)
+            first, end = share.num_computed_tokens, share.num_computed_tokens + share.num_scheduled_tokens
+            slots = {self._slot(row, position): row.digest(position) for position in range(first, end)}
+            assert written.isdisjoint(slots), "two requests write one slot"
+            written.update(slots)
+            if share.request_id in failed_ids:
+                self.memory.update(dict.fromkeys(slots, -1))
+            else:
+                self.memory.update(slots)
+
+    def _extend(self, share: ScheduledRequest) -> FakeRow:
+        row = self.rows[share.request_id]
+        assert share.num_scheduled_tokens > 0
+        assert row.num_computed_tokens in (None, share.num_computed_tokens), "computed tokens jump"
+        row.num_computed_tokens = share.num_computed_tokens + share.num_scheduled_tokens
+        assert row.num_computed_tokens <= len(row.token_ids), "more tokens scheduled than known"
+        row.table += share.new_block_ids
+        assert len(row.table) * self.block_size >= row.num_computed_tokens, "the table is too short"
+        assert all(1 <= block_id <= self.num_blocks for block_id in row.table), "no such block"
+        return row
+
+    def _slot(self, row: FakeRow, position: int) -> int:
+        return row.table[position // self.block_size] * self.block_size + position % self.block_size
+
+    def _answer(self, share: ScheduledRequest, failed_ids: set[str]) -> SampledTokens:
+        row = self.rows[share.request_id]
+        if share.request_id in failed_ids:
+            return SampledTokens(share.request_id, [], error="failed on purpose")
+        num_computed = share.num_computed_tokens + share.num_scheduled_tokens
+        is_sound = all(self.memory.get(self._slot(row, p)) == row.digest(p) for p in range(num_computed))
+        assert is_sound or failed_ids, f"{share.request_id} would read keys and values of other tokens"
+        answer = SampledTokens(share.request_id, [], prompt_logprobs=self._prompt_logprobs(row, share))
+        if num_computed == len(row.token_ids):
+            token_id = fake_token(share.request_id, num_computed, self.vocab_size) if is_sound else GARBAGE_TOKEN
+            row.token_ids.append(token_id)
+            answer.token_ids = [token_id]
+        return answer
+
+    def _prompt_logprobs(self, row: FakeRow, share: ScheduledRequest) -> list[TokenLogprobs | None] | None:
+        """Row p tells of the token at p + 1; the first position has nothing that tells of it."""
+        if row.admitted.sampling_params.prompt_logprobs is None:
+            return None
+        first, end = share.num_computed_tokens, share.num_computed_tokens + share.num_scheduled_tokens
+        told = range(first + 1, min(end + 1, row.admitted.num_prompt_tokens))
+        nothing: list[TokenLogprobs | None] = [None] if first == 0 else []
+        return nothing + [TokenLogprobs([row.token_ids[p]], [-1.0], [1]) for p in told]

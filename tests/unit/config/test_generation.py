@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvik.config.args import EngineArgs
+from kvik.errors import ConfigError
+from kvik.modelfile import ModelFile, ModelSpec, RopeSpec
+
+SPEC = ModelSpec("LlamaForCausalLM", 32, 8, 16, 1, 2, 1, 4, 64, 1e-5, RopeSpec(theta=1.0))
+OWN = {"temperature": 0.6, "top_p": 0.9, "do_sample": True, "eos_token_id": [1, 2], "max_new_tokens": 7, "top_k": None}
+
+
+def defaults(tmp_path: Path, **given: Any) -> dict[str, Any]:
+    return EngineArgs(**given).default_sampling_params(ModelFile(tmp_path, "hf", SPEC, dict(OWN), None, {}))
+
+
+def test_the_models_own_are_taken_as_far_as_they_concern_sampling(tmp_path: Path) -> None:
+    assert defaults(tmp_path) == {"temperature": 0.6, "top_p": 0.9, "max_tokens": 7}
+
+
+@pytest.mark.parametrize("source", ["vllm", "kvik"])
+def test_none(tmp_path: Path, source: str) -> None:
+    assert defaults(tmp_path, generation_config=source) == {}
+
+
+def test_those_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({"min_p": 0.1}))
+    assert defaults(tmp_path, generation_config=str(tmp_path)) == {"min_p": 0.1}
+
+
+def test_an_override_is_laid_over(tmp_path: Path) -> None:
+    override = {"temperature": 0.1, "repetition_penalty": 1.1}
+    assert defaults(tmp_path, override_generation_config=override) == {
+        "temperature": 0.1, "top_p": 0.9, "max_tokens": 7, "repetition_penalty": 1.1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"generation_config": "/no/such"}, "takes auto, kvik, vllm or a folder; cannot read /no/such"),
+        ({"override_generation_config": {"temprature": 1}}, "does not know temprature; it takes temperature"),
+        ({"override_generation_config": {"temperature": 3}}, "temperature must be from 0 to 2, got 3"),
+        ({"override_generation_config": {"temperature": "hot"}}, "temperature must be a number, got 'hot'"),
+        ({"override_generation_config": {"top_k": 1.5}}, "top_k must be an integer, got 1.5"),
+        ({"override_generation_config": [1]}, "takes a JSON object"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        defaults(tmp_path, **given)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is no JSON"), ("[]", "must hold a JSON object")])
+def test_a_broken_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        defaults(tmp_path, generation_config=str(tmp_path))

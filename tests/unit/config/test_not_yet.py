@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvik.config.catalog import serve_flags
+from kvik.config.not_yet import NOT_YET, refuse_unsupported
+from kvik.errors import ConfigError, NotSupportedYetError
+
+FLAGS = serve_flags()
+
+
+@pytest.mark.parametrize(
+    ("dest", "value"),
+    [
+        ("tensor_parallel_size", 2),
+        ("speculative_config", {"method": "ngram"}),
+        ("async_scheduling", True),
+        ("enable_lora", True),
+        ("limit_mm_per_prompt", {"image": 1}),
+        ("swa_bounded_replay", False),
+        ("runner", "pooling"),
+        ("attention_backend", "FLASH_ATTN"),
+        ("hf_token", "secret"),
+    ],
+)
+def test_what_kvik_does_not_have_is_refused(dest: str, value: Any) -> None:
+    with pytest.raises(NotSupportedYetError) as caught:
+        refuse_unsupported({dest: value, "port": 1}, FLAGS)
+    assert str(caught.value) == f"not supported yet: --{dest.replace('_', '-')}"
+    assert isinstance(caught.value, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("dest", "value"),
+    [
+        ("tensor_parallel_size", 1),
+        ("async_scheduling", False),
+        ("optimization_level", "0"),
+        ("limit_mm_per_prompt", {"image": 0, "video": 0}),
+        ("compilation_config", {}),
+        ("language_model_only", True),
+        ("distributed_executor_backend", "uni"),
+        ("ignore_patterns", ("original/**/*",)),
+    ],
+)
+def test_what_is_so_anyway_is_accepted(dest: str, value: Any) -> None:
+    refuse_unsupported({dest: value}, FLAGS)
+
+
+def test_all_of_them_are_named_at_once() -> None:
+    with pytest.raises(NotSupportedYetError, match="--headless, --tensor-parallel-size"):
+        refuse_unsupported({"tensor_parallel_size": 2, "headless": True}, FLAGS)
+
+
+def test_every_default_is_accepted() -> None:
+    refuse_unsupported({f.dest: f.default for f in NOT_YET}, FLAGS)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvik.config import EngineConfig
+from kvik.config.args import AsyncEngineArgs, EngineArgs
+from kvik.config.resolve import EMBEDDED_MODEL_NAME
+from kvik.errors import ConfigError, ModelFileError, NotSupportedYetError
+from kvik.modelfile import ModelFile, ModelSpec, RopeSpec
+
+SPEC = ModelSpec(
+    architecture="LlamaForCausalLM", vocab_size=32, hidden_size=8, intermediate_size=16, num_layers=1, num_heads=2,
+    num_kv_heads=1, head_dim=4, max_position_embeddings=4096, rms_norm_eps=1e-5, rope=RopeSpec(theta=10000.0),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for prefix in ("KVIK_", "VLLM_"):
+        for name in ("CPU_KVCACHE_SPACE", "ALLOW_LONG_MAX_MODEL_LEN", "LOGGING_LEVEL"):
+            monkeypatch.delenv(prefix + name, raising=False)
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> ModelFile:
+    return ModelFile(tmp_path, "hf", SPEC, {}, None, {})
+
+
+def resolve(model_file: ModelFile, **given: Any) -> EngineConfig:
+    return AsyncEngineArgs(model=str(model_file.path), **given).create_engine_config(model_file)
+
+
+def test_defaults_of_a_server(model_file: ModelFile) -> None:
+    config = resolve(model_file)
+    assert config.model.model == config.model.tokenizer == str(model_file.path)
+    assert config.model.served_model_names == (str(model_file.path),)
+    assert (config.model.dtype, config.model.max_model_len) == ("bfloat16", 4096)
+    assert (config.scheduler.max_num_batched_tokens, config.scheduler.max_num_seqs) == (2048, 128)
+    assert config.cache.block_size == 16
+    assert config.cache.enable_prefix_caching
+    assert config.observability.log_stats
+
+
+def test_defaults_offline(model_file: ModelFile) -> None:
+    config = EngineArgs(model="m").create_engine_config(model_file)
+    assert (config.scheduler.max_num_batched_tokens, config.scheduler.max_num_seqs) == (4096, 256)
+
+
+def test_the_embedded_model_has_its_own_name(model_file: ModelFile) -> None:
+    assert EngineArgs().create_engine_config(model_file).model.served_model_names == (EMBEDDED_MODEL_NAME,)
+
+
+def test_a_positional_model_wins() -> None:
+    args = AsyncEngineArgs.from_cli_args({"model": "a", "model_tag": "b", "port": 1, "max_num_seqs": 3})
+    assert (args.model, args.max_num_seqs) == ("b", 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_checkpoint", "dtype"),
+    [("auto", "bfloat16", "bfloat16"), ("auto", "float32", "float32"), ("float", "bfloat16", "float32"),
+     ("bfloat16", "float32", "bfloat16")],
+)  # fmt: skip
+def test_dtype(model_file: ModelFile, asked: str, of_checkpoint: str, dtype: str) -> None:
+    other = replace(model_file, spec=replace(SPEC, dtype=of_checkpoint))
+    assert resolve(other, dtype=asked).model.dtype == dtype
+
+
+def test_float16(model_file: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
+    other = replace(model_file, spec=replace(SPEC, dtype="float16"))
+    assert resolve(other).model.dtype == "bfloat16"
+    assert "casting to bfloat16" in caplog.text
+    with pytest.raises(ConfigError, match=r"--dtype half cannot be computed on a CPU: use --dtype bfloat16"):
+        resolve(other, dtype="half")
+
+
+def test_max_model_len(model_file: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve(model_file, max_model_len=100).model.max_model_len == 100
+    assert resolve(model_file, max_model_len=-1).model.max_model_len is None
+    with pytest.raises(ConfigError, match="beyond the 4096 tokens"):
+        resolve(model_file, max_model_len=4097)
+    monkeypatch.setenv("KVIK_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    assert resolve(model_file, max_model_len=4097).model.max_model_len == 4097
+
+
+@pytest.mark.parametrize(
+    ("given", "budget", "seqs"),
+    [
+        ({"max_num_seqs": 4, "max_model_len": 16}, 64, 4),
+        ({"max_num_batched_tokens": 100}, 100, 100),
+        ({"max_num_batched_tokens": 512, "max_num_seqs": 512}, 512, 512),
+        ({"max_num_seqs": 4000}, 4000, 4000),
+        ({"enable_chunked_prefill": False}, 4096, 128),
+        ({"performance_mode": "throughput"}, 4096, 256),
+        ({"max_num_seqs": 1, "max_model_len": 1}, 1, 1),
+    ],
+)
+def test_batch_limits(model_file: ModelFile, given: dict[str, Any], budget: int, seqs: int) -> None:
+    scheduler = resolve(model_file, **given).scheduler
+    assert (scheduler.max_num_batched_tokens, scheduler.max_num_seqs) == (budget, seqs)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_num_batched_tokens": 8, "max_num_seqs": 9}, "--max-num-batched-tokens 8 is below --max-num-seqs 9"),
+        ({"max_num_batched_tokens": 512, "enable_chunked_prefill": False}, "below the 4096 tokens of max_model_len"),
+        ({"max_num_seqs": 0}, "--max-num-seqs takes 1 or more, got 0"),
+        ({"max_num_batched_tokens": 0}, "--max-num-batched-tokens takes 1 or more"),
+        ({"max_model_len": 0}, "--max-model-len takes 1 or more"),
+        ({"block_size": 24}, "--block-size takes one of 16, 32"),
+        ({"gpu_memory_utilization": 1.5}, "--gpu-memory-utilization takes a share"),
+        ({"kv_cache_memory_bytes": 0}, "--kv-cache-memory-bytes takes 1 or more"),
+        ({"num_gpu_blocks_override": 0}, "--num-gpu-blocks-override takes 1 or more"),
+        ({"watermark": 1.0}, "--watermark takes a share"),
+        ({"long_prefill_token_threshold": -1}, "--long-prefill-token-threshold takes 0"),
+        ({"stream_interval": 0}, "--stream-interval takes 1"),
+        ({"max_logprobs": -2}, "--max-logprobs takes -1"),
+        ({"cpu_threads": 0}, "--cpu-threads takes 1"),
+        ({"tokenizer": "/no/such/place"}, "--tokenizer: there is no folder or .gguf file /no/such/place"),
+        ({"load_format": "gguf"}, "--load-format gguf does not fit"),
+    ],
+)
+def test_what_cannot_be_is_refused(model_file: ModelFile, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(model_file, **given)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"device": "cuda"}, {"quantization": "awq"}, {"quantization": "gguf"}, {"load_format": "tensorizer"},
+     {"kv_cache_dtype": "fp8"}, {"performance_mode": "interactivity"}],
+)  # fmt: skip
+def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any]) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(NotSupportedYetError, match=f"not supported yet: --{name.replace('_', '-')} {value}"):
+        resolve(model_file, **given)
+
+
+def test_a_gguf_file_may_be_called_one(model_file: ModelFile) -> None:
+    gguf = replace(model_file, format="gguf")
+    assert resolve(gguf, quantization="gguf", load_format="gguf").model.quantization == "gguf"
+    with pytest.raises(ConfigError, match="--load-format safetensors does not fit"):
+        resolve(gguf, load_format="safetensors")
+
+
+def test_cache_space_of_the_environment_gives_way_to_the_flag(
+    model_file: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "2")
+    assert resolve(model_file).cache.kv_cache_memory_bytes == 2 * 2**30
+    assert resolve(model_file, kv_cache_memory_bytes=5).cache.kv_cache_memory_bytes == 5
+
+
+def test_what_was_decided_is_logged(model_file: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="kvik")
+    resolve(model_file)
+    assert caplog.messages == [
+        "Resolved architecture: LlamaForCausalLM",
+        "Using max model len 4096",
+        "Chunked prefill is enabled with max_num_batched_tokens=2048.",
+    ]
+
+
+def test_code_of_a_model_is_never_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--trust-remote-code is refused"):
+        EngineArgs(model=str(tmp_path), trust_remote_code=True).open_model()
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(ModelFileError, match="no such model: org/name"):
+        EngineArgs(model="org/name").open_model()

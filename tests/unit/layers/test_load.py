@@ -1,0 +1,125 @@
+"""Checkpoint to memory: formats, shards, and what is said when they do not fit."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from kvik.errors import ModelFileError
+from kvik.layers.load import load_parameters
+from kvik.layers.parameters import ParameterTable
+from kvik.weights import RawTensor
+
+
+def table(dtype: torch.dtype = torch.float32) -> ParameterTable:
+    return ParameterTable("TestForCausalLM", dtype)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parts_of_a_packed_weight_come_from_several_shards(
+    checkpoint: Any, stored: torch.dtype, dtype: torch.dtype
+) -> None:
+    wanted = table(dtype)
+    weight = wanted.packed({"a.weight": 20, "b.weight": 5, "c.weight": 9}, 32)
+    a, b, c = (torch.randn(rows, 32).to(stored) for rows in (20, 5, 9))
+    load_parameters(wanted, checkpoint.add(c__weight=c).add(b__weight=b, a__weight=a))
+    assert torch.equal(weight.rows(torch.arange(34)), torch.cat([a, b, c]).to(dtype))
+
+
+def test_matrices_and_vectors(checkpoint: Any) -> None:
+    wanted = table(torch.bfloat16)
+    matrix = wanted.matrix("m.weight", 3, 4)
+    vector = wanted.vector({"v.bias": 2, "w.bias": 3})
+    m, v, w = torch.randn(3, 4), torch.randn(2), torch.randn(3)
+    load_parameters(wanted, checkpoint.add(w__bias=w, m__weight=m, v__bias=v))
+    assert torch.equal(matrix, m.bfloat16())
+    assert torch.equal(vector, torch.cat([v, w]).bfloat16())
+
+
+@pytest.mark.parametrize("fmt", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"])
+def test_quantised_tensors_are_dequantised(checkpoint: Any, fmt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the gguf package, with pieces of 16 rows so that a tensor takes several."""
+    monkeypatch.setattr("kvik.layers.parameters._PIECE_ELEMENTS", 64)
+    wanted = table()
+    weight = wanted.packed({"m.weight": 37}, 64)
+    kind = gguf.GGMLQuantizationType[fmt.upper()]
+    quantised = gguf.quants.quantize(np.random.default_rng(0).standard_normal((37, 64), np.float32), kind)
+    data = torch.from_numpy(quantised.reshape(-1).view(np.uint8).copy())
+    load_parameters(wanted, checkpoint.add_raw(RawTensor("m.weight", (37, 64), fmt, data)))
+    expected = torch.from_numpy(gguf.quants.dequantize(quantised, kind))
+    torch.testing.assert_close(weight.rows(torch.arange(37)), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_unaligned_bytes_are_read(checkpoint: Any) -> None:
+    wanted = table()
+    vector = wanted.vector({"v": 6})
+    values = torch.randn(6)
+    data = torch.cat([torch.zeros(3, dtype=torch.uint8), values.view(torch.uint8)])[3:]
+    load_parameters(wanted, checkpoint.add_raw(RawTensor("v", (6,), "f32", data)))
+    assert torch.equal(vector, values)
+
+
+def test_on_shard_counts(checkpoint: Any) -> None:
+    wanted = table()
+    wanted.vector({"a": 1, "b": 1})
+    calls: list[tuple[str, int, int]] = []
+    load_parameters(wanted, checkpoint.add(a=torch.ones(1)).add(b=torch.ones(1)), lambda *args: calls.append(args))
+    assert calls == [("shard-1", 1, 2), ("shard-2", 2, 2)]
+
+
+def test_missing_tensors_are_named(checkpoint: Any) -> None:
+    wanted = table()
+    wanted.vector({f"v{i}": 1 for i in range(9)})
+    with pytest.raises(ModelFileError, match=r"lacks 8 of the 9 tensors of TestForCausalLM: v0, v1, v2, v3, v4 and 3"):
+        load_parameters(wanted, checkpoint.add(v7=torch.ones(1)))
+
+
+def test_another_shape_is_refused(checkpoint: Any) -> None:
+    wanted = table()
+    wanted.packed({"m": 4}, 8)
+    with pytest.raises(ModelFileError, match=r"tensor m has shape \[8, 4\].*\[4, 8\]"):
+        load_parameters(wanted, checkpoint.add(m=torch.ones(8, 4)))
+
+
+@pytest.mark.parametrize("name", ["v", "stranger"])
+def test_a_tensor_that_comes_twice_is_refused(checkpoint: Any, name: str) -> None:
+    wanted = table()
+    wanted.vector({"v": 1})
+    with pytest.raises(ModelFileError, match=rf"tensor {name} is in the checkpoint twice, again in shard-2"):
+        load_parameters(wanted, checkpoint.add(**{name: torch.ones(1)}).add(**{name: torch.ones(1)}))
+
+
+def test_unknown_tensors_are_named_once(checkpoint: Any, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = table()
+    wanted.vector({"v": 1})
+    with caplog.at_level(logging.WARNING):
+        load_parameters(wanted, checkpoint.add(v=torch.ones(1), x1=torch.ones(1)).add(x2=torch.ones(2)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "TestForCausalLM does not use 2 tensors of the checkpoint: x1, x2"
+    ]
+
+
+def test_harmless_tensors_are_not_mentioned(checkpoint: Any, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = table()
+    wanted.vector({"v": 1})
+    wanted.unused.add("lm_head.weight")
+    extra = {"lm_head__weight": torch.ones(2, 2), "model__layers__0__self_attn__rotary_emb__inv_freq": torch.ones(4)}
+    with caplog.at_level(logging.WARNING):
+        load_parameters(wanted, checkpoint.add(v=torch.ones(1), **extra))
+    assert not caplog.records
+
+
+def test_optional_tensors_may_be_absent_or_there(checkpoint: Any) -> None:
+    got: list[torch.Tensor] = []
+    wanted = table()
+    wanted.optional("factors", 3, got.append)
+    load_parameters(wanted, checkpoint.add())
+    assert not got
+    load_parameters(wanted, checkpoint.add(factors=torch.tensor([1.0, 2.0, 3.0])))
+    assert torch.equal(got[0], torch.tensor([1.0, 2.0, 3.0]))

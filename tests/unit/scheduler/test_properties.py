@@ -1,0 +1,228 @@
+"""Random traffic on small pools: whatever happens, each request gets the tokens it would have got alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from fake_executor import FakeExecutor, fake_token
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kvik.config import CacheConfig, SchedulerConfig
+from kvik.messages import EventKind, FinishReason, NewRequest, TokenDelta
+from kvik.sampling_params import SamplingParams
+from kvik.scheduler import Scheduler
+
+VOCAB_SIZE = 12
+EOS = 0
+STOP = 1
+MAX_MODEL_LEN = 24
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request, when it comes, and when its client loses patience."""
+
+    step: int
+    prompt: tuple[int, ...]
+    max_tokens: int | None
+    priority: int
+    salt: str | None
+    prompt_logprobs: bool
+    abort_step: int | None
+    fails_at: int | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    scheduler: SchedulerConfig
+    cache: CacheConfig
+    num_blocks: int
+
+
+prompts = st.builds(
+    lambda shared, own: (*((2, 3) * 10)[:shared], *own),
+    st.integers(0, 16),
+    st.lists(st.integers(2, 4), min_size=1, max_size=6),
+)
+rarely = st.sampled_from([None] * 6 + [0, 3, 9])
+arrivals = st.builds(
+    Arrival,
+    step=st.integers(0, 12),
+    prompt=prompts,
+    max_tokens=st.one_of(st.none(), st.integers(1, 12)),
+    priority=st.integers(-1, 1),
+    salt=st.sampled_from([None, None, None, "a", "b"]),
+    prompt_logprobs=st.sampled_from([False, False, False, True]),
+    abort_step=rarely,
+    fails_at=rarely,
+)
+
+
+@st.composite
+def setups(draw: st.DrawFn) -> Setting:
+    chunked = draw(st.booleans())
+    scheduler = SchedulerConfig(
+        max_num_batched_tokens=draw(st.integers(1, 30)) if chunked else MAX_MODEL_LEN + draw(st.integers(0, 9)),
+        max_num_seqs=draw(st.integers(1, 5)),
+        policy=draw(st.sampled_from(["fcfs", "priority"])),
+        enable_chunked_prefill=chunked,
+        long_prefill_token_threshold=draw(st.sampled_from([0, 0, 1, 3])),
+        scheduler_reserve_full_isl=draw(st.booleans()),
+        watermark=draw(st.sampled_from([0.0, 0.0, 0.2])),
+    )
+    cache = CacheConfig(
+        block_size=draw(st.integers(1, 5)), enable_prefix_caching=draw(st.sampled_from([True, True, False]))
+    )
+    return Setting(scheduler, cache, num_blocks=draw(st.integers(1, 20)))
+
+
+class Client:
+    """Sends arrivals, collects deltas, and keeps the books that are checked in the end."""
+
+    def __init__(self, setting: Setting, arrivals: list[Arrival]) -> None:
+        self.setting = setting
+        self.arrivals = {f"r{index}": arrival for index, arrival in enumerate(arrivals)}
+        self.deltas: dict[str, list[TokenDelta]] = {request_id: [] for request_id in self.arrivals}
+        self.scheduler = Scheduler(setting.scheduler, setting.cache, setting.num_blocks, MAX_MODEL_LEN)
+        self.executor = FakeExecutor(
+            num_blocks=setting.num_blocks,
+            block_size=setting.cache.block_size,
+            max_model_len=MAX_MODEL_LEN,
+            vocab_size=VOCAB_SIZE,
+            failing={i: a.fails_at for i, a in self.arrivals.items() if a.fails_at is not None},
+        )
+
+    def run(self) -> None:
+        last_arrival = max((a.step for a in self.arrivals.values()), default=0)
+        # Each step that computes anything moves at least one token; recomputation repeats a request's tokens at most
+        # once for each token that an older request gains.
+        bound = 100 + last_arrival + MAX_MODEL_LEN * MAX_MODEL_LEN * len(self.arrivals)
+        step = 0
+        while step <= last_arrival or self.scheduler.has_work:
+            assert step < bound, "a request starves"
+            self._send(step)
+            self._step()
+            step += 1
+
+    def _send(self, step: int) -> None:
+        for request_id, arrival in self.arrivals.items():
+            if arrival.step == step:
+                self.scheduler.add(as_request(request_id, arrival))
+            if arrival.abort_step is not None and arrival.step + arrival.abort_step == step:
+                self.scheduler.abort([request_id])
+
+    def _step(self) -> None:
+        plan = self.scheduler.schedule()
+        self._collect(self.scheduler.take_ended())
+        if plan is None:
+            return
+        assert plan.num_scheduled_tokens <= self.setting.scheduler.max_num_batched_tokens
+        assert len(plan.scheduled) <= self.setting.scheduler.max_num_seqs
+        assert len({s.request_id for s in plan.scheduled}) == len(plan.scheduled)
+        self._collect(self.scheduler.update(plan, self.executor.execute(plan)))
+        self.scheduler.check_integrity()
+        assert self.scheduler.stats().num_running <= self.setting.scheduler.max_num_seqs
+
+    def _collect(self, deltas: list[TokenDelta]) -> None:
+        for delta in deltas:
+            received = self.deltas[delta.request_id]
+            assert not received or received[-1].finish_reason is None, "a delta after the last one"
+            received.append(delta)
+
+    def tokens(self, request_id: str) -> list[int]:
+        return [token for delta in self.deltas[request_id] for token in delta.new_token_ids]
+
+
+def as_request(request_id: str, arrival: Arrival) -> NewRequest:
+    return NewRequest(
+        request_id=request_id,
+        prompt_token_ids=list(arrival.prompt),
+        sampling_params=SamplingParams(
+            max_tokens=arrival.max_tokens,
+            stop_token_ids=[STOP],
+            prompt_logprobs=0 if arrival.prompt_logprobs else None,
+        ),
+        arrival_time_s=float(arrival.step),
+        eos_token_id=EOS,
+        priority=arrival.priority,
+        cache_salt=arrival.salt,
+    )
+
+
+def alone(request_id: str, arrival: Arrival, setting: Setting) -> tuple[list[int], FinishReason, int | None]:
+    """Tokens, finish reason and stop reason of a request that nobody disturbs."""
+    outputs: list[int] = []
+    while True:
+        num_known = len(arrival.prompt) + len(outputs)
+        if -(-num_known // setting.cache.block_size) > setting.num_blocks:
+            return outputs, FinishReason.ERROR, None
+        if arrival.fails_at is not None and arrival.fails_at < num_known:
+            return outputs, FinishReason.ERROR, None
+        token = fake_token(request_id, num_known, VOCAB_SIZE)
+        outputs.append(token)
+        if token in (EOS, STOP):
+            return outputs, FinishReason.STOP, None if token == EOS else STOP
+        if num_known + 1 >= MAX_MODEL_LEN or len(outputs) == arrival.max_tokens:
+            return outputs, FinishReason.LENGTH, None
+
+
+ROOMY = Setting(SchedulerConfig(max_num_batched_tokens=64), CacheConfig(block_size=4), num_blocks=64)
+SAME_PROMPT = Arrival(0, (2, 3) * 6, 5, 0, None, False, None, None)
+
+
+@settings(max_examples=400, deadline=None)
+@given(setting=setups(), arrivals=st.lists(arrivals, max_size=8))
+@example(setting=ROOMY, arrivals=[dataclasses.replace(SAME_PROMPT, fails_at=2), SAME_PROMPT, SAME_PROMPT])
+@example(setting=dataclasses.replace(ROOMY, num_blocks=5), arrivals=[SAME_PROMPT] * 3)
+def test_every_request_gets_what_it_would_get_alone(setting: Setting, arrivals: list[Arrival]) -> None:
+    client = Client(setting, arrivals)
+    client.run()
+    for request_id, arrival in client.arrivals.items():
+        check_answer(client, request_id, arrival)
+    assert client.scheduler.stats().kv_cache_usage == 0.0
+    assert client.scheduler.reset_prefix_cache()
+    client.scheduler.check_integrity()
+
+
+def check_answer(client: Client, request_id: str, arrival: Arrival) -> None:
+    deltas, tokens = client.deltas[request_id], client.tokens(request_id)
+    last = deltas[-1]
+    expected, reason, stop_reason = alone(request_id, arrival, client.setting)
+    if (
+        arrival.fails_at is not None
+        and arrival.fails_at < last.num_cached_tokens
+        and "on purpose" not in (last.error or "")
+    ):
+        # A position that comes from the prefix cache is never computed for this request, so it cannot fail.
+        healthy = dataclasses.replace(arrival, fails_at=None)
+        expected, reason, stop_reason = alone(request_id, healthy, client.setting)
+    assert last.finish_reason is not None
+    if last.finish_reason is FinishReason.ABORT:
+        assert arrival.abort_step is not None
+        assert tokens == expected[: len(tokens)]
+        return
+    assert (tokens, last.finish_reason, last.stop_reason) == (expected, reason, stop_reason)
+    assert (last.error is not None) == (reason is FinishReason.ERROR)
+    assert last.num_cached_tokens <= len(arrival.prompt) - 1
+    check_events(deltas)
+    if arrival.prompt_logprobs:
+        assert last.num_cached_tokens == 0
+        if tokens:
+            check_prompt_logprobs(deltas, arrival)
+
+
+def check_events(deltas: list[TokenDelta]) -> None:
+    kinds = [event.kind for delta in deltas for event in delta.events]
+    times = [event.time_s for delta in deltas for event in delta.events]
+    assert kinds[0] is EventKind.QUEUED
+    expected = [EventKind.SCHEDULED, EventKind.PREEMPTED] * len(kinds)
+    assert kinds[1:] == expected[: len(kinds) - 1]
+    assert times == sorted(times)
+
+
+def check_prompt_logprobs(deltas: list[TokenDelta], arrival: Arrival) -> None:
+    entries = [entry for delta in deltas for entry in delta.new_prompt_logprobs or []]
+    told = [None if entry is None else entry.token_ids[0] for entry in entries]
+    assert told == [None, *arrival.prompt[1:]]
