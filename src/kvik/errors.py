@@ -12,6 +12,7 @@
     │   └── OverloadedError            503: not now
     └── EngineError                    our fault
         ├── EngineDeadError            the engine process is gone
+        ├── WireError                  a message between the processes cannot be read
         └── EngineRequestError         one request failed inside the engine; its neighbours go on
 
 The first three end a start: the door prints the message, without a traceback, and exits. `RequestError`
@@ -89,6 +90,14 @@ class EngineError(KvikError):
 
 class EngineDeadError(EngineError):
     """The engine process has ended; no request can be served any more."""
+
+
+class WireError(EngineError):
+    """A frame from the other process is not a message; `request_id` is whose it was, if that much can be read."""
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class EngineRequestError(EngineError):

@@ -7,33 +7,33 @@ Knows no HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from kvik.config import EngineConfig
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
-from kvik.errors import EngineDeadError, OverloadedError
+from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError
 from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
-from kvik.telemetry.log import get_logger
+from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
 from kvik.telemetry.stats import IterationStats
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
-from kvik.text.processor import Processor, PromptOptions
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
+from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, PromptOptions
+from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
 
 class StatLogger(Protocol):
-    """Hears of every step, and of ends that no step brought (`scheduler` is None then)."""
+    """Hears of every step, and of ends that no step brought (`stats` is None then)."""
 
-    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None: ...
+    def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None: ...
 
 
 class AsyncLLM:
@@ -44,7 +44,7 @@ class AsyncLLM:
         config: EngineConfig,
         client: AsyncCoreClient,
         facts: EngineFacts,
-        tokenizer: Tokenizer | None,
+        tokenizer: Tokenizer,
         chat_template: ChatTemplate,
         *,
         stat_logger: StatLogger | None = None,
@@ -94,6 +94,7 @@ class AsyncLLM:
             stat_logger = make_stat_logger(ready.facts) if make_stat_logger is not None else None
         except BaseException:
             starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
             await client.shutdown()
             raise
         known = {(p.name, p.start_s) for p in engine_phases}
@@ -135,7 +136,7 @@ class AsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
     ) -> RequestStream:
         """Check the request, hand it to the engine and return its outputs.
@@ -154,8 +155,12 @@ class AsyncLLM:
         self._output_processor.add_request(request, stream_interval)
         self._streams[internal_id] = stream
         self._idle.clear()
-        for engine_request in request.engine_requests:
-            self._client.send(engine_request)
+        try:
+            for engine_request in request.engine_requests:
+                self._client.send(engine_request)
+        except KvikError:
+            self._abandon(internal_id)
+            raise
         return stream
 
     async def generate(
@@ -166,7 +171,7 @@ class AsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
     ) -> AsyncIterator[RequestOutput]:
         """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
@@ -203,7 +208,8 @@ class AsyncLLM:
         self._is_draining = True
         if self._streams and drain_timeout_s > 0 and not self.is_dead:
             logger.info("waiting up to %.0f s for %d open requests", drain_timeout_s, len(self._streams))
-            await asyncio.wait((asyncio.ensure_future(self._idle.wait()),), timeout=drain_timeout_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), drain_timeout_s)
         if not self.is_dead:
             self._abort(self._output_processor.internal_ids())
         self._output_handler.cancel()
@@ -242,12 +248,20 @@ class AsyncLLM:
                 self._forget(internal_id)
         if processed.aborts:
             self._client.send(Abort(processed.aborts))
+        self._record(scheduler, processed.stats)
+
+    def _record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
+        """Statistics are never worth a stream: what fails here is logged, once."""
         if self._stat_logger is not None:
-            self._stat_logger.record(scheduler, processed.stats)
+            try:
+                self._stat_logger.record(scheduler, iteration)
+            except Exception as error:
+                log_once(logger, logging.ERROR, "statistics are incomplete: %r", error)
 
     def _abort(self, internal_ids: list[str]) -> None:
         if internal_ids:
-            self._hand_out(self._output_processor.abort(internal_ids), None)
+            with contextlib.suppress(EngineDeadError):  # then there is nothing left to abort
+                self._hand_out(self._output_processor.abort(internal_ids), None)
 
     def _abandon(self, internal_id: str) -> None:
         """The reader of a stream has left."""
@@ -272,12 +286,10 @@ class AsyncLLM:
 
 async def _load_text(
     config: EngineConfig, timer: PhaseTimer, make_chat_template: Callable[[Tokenizer], ChatTemplate]
-) -> tuple[Tokenizer | None, ChatTemplate]:
+) -> tuple[Tokenizer, ChatTemplate]:
     """Tokenizer and chat template, read in a thread."""
     if config.model.skip_tokenizer_init:
-        return None, ChatTemplate(None)
-    from kvik.text.tokenizer import Tokenizer
-
+        raise NotSupportedYetError("--skip-tokenizer-init for a server")
     with timer.phase("load tokenizer"):
         tokenizer = await asyncio.to_thread(Tokenizer.load, config.model.tokenizer)
     return tokenizer, make_chat_template(tokenizer)

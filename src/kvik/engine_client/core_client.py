@@ -6,13 +6,14 @@ Knows messages and one child process; knows no text and no requests' state.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from kvik import errors
 from kvik.config import EngineConfig
-from kvik.engine_client.engine_process import EngineProcess, describe_exit
+from kvik.engine_client.engine_process import EngineProcess, describe_exit, engine_command
 from kvik.errors import ConfigError, EngineDeadError, EngineError, KvikError
 from kvik.messages import (
     EngineFailed,
@@ -30,6 +31,7 @@ from kvik.messages import (
     UtilityResult,
 )
 from kvik.telemetry.log import get_logger
+from kvik.wire.sockets import ApiSocket
 
 logger = get_logger(__name__)
 
@@ -39,19 +41,6 @@ LAST_WORDS_S = 0.5
 """How long to listen for what a process said just before it ended."""
 SHUTDOWN_TIMEOUT_S = 5.0
 TERMINATE_TIMEOUT_S = 2.0
-
-
-class Connection(Protocol):
-    """The engine's socket pair, bound at `address`."""
-
-    address: str
-
-    def send(self, message: ToEngine) -> None:
-        """Queue a message; never waits."""
-
-    def recv(self) -> Awaitable[FromEngine]: ...
-
-    def close(self) -> None: ...
 
 
 class AsyncCoreClient(Protocol):
@@ -74,24 +63,23 @@ class EngineCoreClient:
     After `start`, exactly one task reads `next_step` in a loop: it also serves the answers of utility calls.
     """
 
-    def __init__(self, connection: Connection, process: EngineProcess) -> None:
-        self._connection = connection
+    def __init__(self, socket: ApiSocket, process: EngineProcess) -> None:
+        self._socket = socket
         self._process = process
         self._exited: asyncio.Future[int] | None = None
         self._call_ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._death: EngineDeadError | None = None
+        self._is_ready = False
 
     @classmethod
-    def spawn(cls) -> Self:
+    def spawn(cls, log_level: str = "INFO") -> Self:
         """Start the engine process now. It imports what is slow, then waits for its configuration.
 
         Needs no event loop, so that it can run before the API process's own imports.
         """
-        from kvik.wire.sockets import bind
-
-        connection = bind()
-        return cls(connection, EngineProcess(connection.address))
+        socket = ApiSocket()
+        return cls(socket, EngineProcess(engine_command(socket.address, log_level)))
 
     @property
     def pid(self) -> int:
@@ -113,13 +101,14 @@ class EngineCoreClient:
                 on_phase(message.phase)
             elif isinstance(message, StartFailed):
                 raise _start_error(message)
+        self._is_ready = True
         return message
 
     def send(self, message: ToEngine) -> None:
         """Queue a message for the engine; never waits. Raises `EngineDeadError` once the engine is gone."""
         if self._death is not None:
             raise self._death
-        self._connection.send(message)
+        self._socket.send(message)
 
     async def next_step(self) -> StepOutputs:
         """The outputs of the engine's next step. Raises `EngineDeadError` when there will be none."""
@@ -144,28 +133,27 @@ class EngineCoreClient:
         if self._exited is None:
             self._process.kill_and_wait()
         elif not self._exited.done():
-            if self._death is None:
-                self._connection.send(Shutdown())
-            await self._wait_for_exit(self._exited)
+            await self._end_process(self._exited)
         self._die("the engine has been shut down")
-        self._connection.close()
+        self._socket.close()
 
     def kill(self) -> None:
         """`shutdown` without an event loop, for a start that fails before there is one."""
         self._process.kill_and_wait()
-        self._connection.close()
+        self._socket.close()
 
-    async def _wait_for_exit(self, exited: asyncio.Future[int]) -> None:
-        steps: tuple[tuple[float, Callable[[], None]], ...] = (
-            (SHUTDOWN_TIMEOUT_S, self._process.terminate),
-            (TERMINATE_TIMEOUT_S, self._process.kill),
-        )
-        for timeout_s, then in steps:
-            if (await asyncio.wait((exited,), timeout=timeout_s))[0]:
+    async def _end_process(self, exited: asyncio.Future[int]) -> None:
+        """Ask first, if it is in its loop and can hear; then insist."""
+        if self._is_ready and self._death is None:
+            with contextlib.suppress(EngineDeadError):
+                self._socket.send(Shutdown())
+            if await _ends_within(exited, SHUTDOWN_TIMEOUT_S):
                 return
-            logger.warning("engine process %d has not ended within %.0f s", self._process.pid, timeout_s)
-            then()
-        await exited
+            logger.warning("engine process %d has not ended in %.0f s", self._process.pid, SHUTDOWN_TIMEOUT_S)
+        self._process.terminate()
+        if not await _ends_within(exited, TERMINATE_TIMEOUT_S):
+            self._process.kill()
+            await exited
 
     async def _expect_hello(self) -> None:
         while not isinstance(await self._recv(), Hello):
@@ -174,7 +162,7 @@ class EngineCoreClient:
     async def _recv(self) -> FromEngine:
         """The next message. `EngineFailed` and the end of the process are raised as `EngineDeadError`."""
         assert self._exited is not None, "start() comes first"
-        receiving = asyncio.ensure_future(self._connection.recv())
+        receiving = asyncio.ensure_future(self._socket.receive())
         try:
             await asyncio.wait((receiving, self._exited), return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
@@ -205,6 +193,11 @@ class EngineCoreClient:
             answer.set_exception(EngineError(message.failure))
         else:
             answer.set_result(message.result)
+
+
+async def _ends_within(exited: asyncio.Future[int], timeout_s: float) -> bool:
+    await asyncio.wait((exited,), timeout=timeout_s)
+    return exited.done()
 
 
 def _start_error(failed: StartFailed) -> KvikError:

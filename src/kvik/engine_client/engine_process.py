@@ -12,14 +12,17 @@ from collections.abc import Sequence
 ENGINE_MODULE = "kvik.engine.process"
 
 
+def engine_command(address: str, log_level: str) -> list[str]:
+    """The command line of an engine process that connects to `address`."""
+    return [sys.executable, "-m", ENGINE_MODULE, address, "--log-level", log_level]
+
+
 class EngineProcess:
     """One child process, running as soon as this is made. No event loop is needed until `watch`."""
 
-    def __init__(self, address: str, command: Sequence[str] | None = None) -> None:
-        """`command` replaces the engine's own; `address` is its last argument in any case."""
-        command = command or (sys.executable, "-m", ENGINE_MODULE)
+    def __init__(self, command: Sequence[str]) -> None:
         # In a session of its own, Ctrl+C reaches the parent alone, which lets open requests come to their end.
-        self._child = subprocess.Popen([*command, address], stdin=subprocess.DEVNULL, start_new_session=True)
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     @property
     def pid(self) -> int:

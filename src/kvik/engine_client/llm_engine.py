@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from kvik.config import EngineConfig
 from kvik.errors import EngineRequestError
@@ -10,10 +10,8 @@ from kvik.messages import EngineFacts, NewRequest, StepOutputs
 from kvik.sampling_params import SamplingParams
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
-from kvik.text.processor import Processor, PromptOptions
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
+from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, PromptOptions
+from kvik.text.tokenizer import Tokenizer
 
 
 class SyncEngineCoreClient(Protocol):
@@ -58,7 +56,7 @@ class LLMEngine:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
     ) -> None:
         """Raises `InvalidRequestError` before anything is handed on."""
         request = self._processor.process(
@@ -68,14 +66,14 @@ class LLMEngine:
         for engine_request in request.engine_requests:
             self._client.add_request(engine_request)
 
-    def step(self) -> list[RequestOutput]:
-        """Run one step of the engine. Raises `EngineRequestError` if a request failed in it; the others go on."""
+    def step(self) -> list[RequestOutput | EngineRequestError]:
+        """Run one step of the engine; an error is the last word of a request that failed, the others go on."""
         step = self._client.step()
         if step is None:
             return []
         return self._take(self._output_processor.process(step))
 
-    def abort_request(self, request_id: str) -> list[RequestOutput]:
+    def abort_request(self, request_id: str) -> list[RequestOutput | EngineRequestError]:
         """End a request; returns its last outputs, with finish reason "abort". Unknown ids are ignored."""
         return self._take(self._output_processor.abort(self._output_processor.internal_ids(request_id)))
 
@@ -86,12 +84,7 @@ class LLMEngine:
         """Forget all cached blocks; False while requests hold blocks."""
         return bool(self._client.utility("reset_prefix_cache", []))
 
-    def _take(self, processed: ProcessedStep) -> list[RequestOutput]:
+    def _take(self, processed: ProcessedStep) -> list[RequestOutput | EngineRequestError]:
         if processed.aborts:
             self._client.abort(processed.aborts)
-        outputs = []
-        for _, output in processed.outputs:
-            if isinstance(output, EngineRequestError):
-                raise output
-            outputs.append(output)
-        return outputs
+        return [output for _, output in processed.outputs]

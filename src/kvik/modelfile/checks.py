@@ -17,9 +17,6 @@ def check_spec(spec: ModelSpec, source: str) -> None:
         _fail(source, f"{spec.num_heads} query heads cannot share {spec.num_kv_heads} key-value heads evenly")
     if spec.head_dim % 2:
         _fail(source, f"head_dim is {spec.head_dim}; rotary embedding needs an even one")
-    factors = spec.rope.freq_factors
-    if factors is not None and len(factors) != spec.head_dim // 2:
-        _fail(source, f"{len(factors)} rotary frequency factors for head_dim {spec.head_dim}; it takes half as many")
     for token_id in (*spec.eos_token_ids, *([] if spec.bos_token_id is None else [spec.bos_token_id])):
         if token_id >= spec.vocab_size:
             _fail(source, f"token id {token_id} is outside the vocabulary of {spec.vocab_size}")

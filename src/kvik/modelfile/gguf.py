@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -73,11 +73,6 @@ class GgufHeader:
     metadata: Mapping[str, Any]
     """Python scalars and strings, and a GgufArray for each array."""
     tensors: Mapping[str, GgufTensor]
-    _data: mmap.mmap | bytes = field(repr=False, compare=False)
-
-    def read_bytes(self, tensor: GgufTensor) -> bytes:
-        """A copy of a (small) tensor's bytes as they are stored."""
-        return self._data[tensor.offset : tensor.offset + tensor.num_bytes]
 
     def scalars(self) -> dict[str, Any]:
         """The metadata but its arrays."""
@@ -107,7 +102,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     cursor.check_count("metadata keys", num_metadata, _MAX_METADATA, _MIN_METADATA_BYTES)
     cursor.check_count("tensors", num_tensors, _MAX_TENSORS, _MIN_TENSOR_BYTES)
     metadata = _read_metadata(cursor, num_metadata)
-    return GgufHeader(path, version, metadata, _read_tensors(cursor, num_tensors, metadata), data)
+    return GgufHeader(path, version, metadata, _read_tensors(cursor, num_tensors, metadata))
 
 
 def _read_version(cursor: _Cursor) -> int:

@@ -1,11 +1,11 @@
 """GGUF metadata -> ModelSpec. Names keys as the GGUF document of the ggml project does.
 
-A GGUF says less than a config.json: what it leaves out (biases, tied embeddings) shows in which tensors it has.
+A GGUF says less than a config.json: what it leaves out (biases, tied embeddings) shows in which tensors it has, and
+Llama 3.1's scaling of frequencies comes as the tensor rope_freqs.weight, which the weights room hands on.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
@@ -24,10 +24,7 @@ _ARCHITECTURES: Final = {
     "gemma3": "Gemma3ForCausalLM",
 }
 _DTYPES: Final = {"f32": "float32", "f16": "float16"}
-ROPE_FACTORS: Final = "rope_freqs.weight"
-"""The tensor of divisors of the rotary frequencies that Llama 3.1 files carry: a constant, no weight."""
 _GEMMA3_27B_LAYERS: Final = 62
-_MAX_ROPE_FACTORS: Final = 4096
 
 
 def parse_gguf_metadata(header: GgufHeader) -> ModelSpec:
@@ -155,23 +152,11 @@ def _rope(reader: _Metadata, head_dim: int) -> RopeSpec:
     scaling = fields.read(str, reader.key("rope.scaling.type"), "linear")
     if scaling not in ("none", "linear"):
         raise fields.error(reader.key("rope.scaling.type"), f"is {scaling!r}; supported are none and linear")
-    factor = fields.positive(reader.key("rope.scaling.factor"), 1.0) if scaling == "linear" else 1.0
-    theta = fields.positive(reader.key("rope.freq_base"), 10_000.0)
-    return RopeSpec(theta, linear_factor=factor, freq_factors=_freq_factors(reader))
-
-
-def _freq_factors(reader: _Metadata) -> tuple[float, ...] | None:
     if "rope_factors_long.weight" in reader.header.tensors:
         raise ModelFileError(f"{reader.header.path}: tensor 'rope_factors_long.weight': longrope is not supported")
-    tensor = reader.header.tensors.get(ROPE_FACTORS)
-    if tensor is None:
-        return None
-    if tensor.type.name != "f32" or len(tensor.shape) != 1 or tensor.shape[0] > _MAX_ROPE_FACTORS:
-        raise ModelFileError(f"{reader.header.path}: tensor {ROPE_FACTORS!r} must hold a short row of f32 values")
-    factors = struct.unpack(f"<{tensor.shape[0]}f", reader.header.read_bytes(tensor))
-    if not all(0 < factor < float("inf") for factor in factors):
-        raise ModelFileError(f"{reader.header.path}: tensor {ROPE_FACTORS!r} must hold finite values above 0")
-    return factors
+    factor = fields.positive(reader.key("rope.scaling.factor"), 1.0) if scaling == "linear" else 1.0
+    theta = fields.positive(reader.key("rope.freq_base"), 10_000.0)
+    return RopeSpec(theta, linear_factor=factor)
 
 
 def _vocab_size(reader: _Metadata, hidden_size: int) -> int:

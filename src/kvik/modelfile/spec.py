@@ -23,8 +23,6 @@ class RopeSpec:
     linear_factor: float = 1.0
     """Positions are divided by this."""
     llama3: Llama3RopeScaling | None = None
-    freq_factors: tuple[float, ...] | None = None
-    """One divisor per inverse frequency, head_dim / 2 of them. GGUF writes Llama 3.1's scaling out like this."""
 
 
 @dataclass(frozen=True)

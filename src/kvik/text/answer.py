@@ -6,7 +6,6 @@ Takes `TokenDelta`s, gives `CompletionOutput`s. Knows nothing of the other answe
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from kvik.messages import EventKind, FinishReason, TokenDelta, TokenLogprobs
 from kvik.sampling_params import OutputKind, SamplingParams
@@ -14,9 +13,7 @@ from kvik.telemetry.stats import FinishedRequestStats, IterationStats
 from kvik.text.detokenizer import Detokenizer
 from kvik.text.logprobs import LogprobDecoder
 from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestTimes
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
+from kvik.text.tokenizer import Tokenizer
 
 
 class Answer:

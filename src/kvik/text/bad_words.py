@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kvik.errors import InvalidRequestError
+from kvik.text.tokenizer import Tokenizer
 from kvik.text.vocabulary_checks import check_token_ids
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
 
 MAX_SEQUENCES = 128
 MAX_TOKENS = 1024

@@ -6,14 +6,11 @@ Sole owner of an answer's half-decoded characters. Knows no logprobs and no mess
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kvik.sampling_params import SamplingParams
 from kvik.text.incremental_decoder import IncrementalDecoder
 from kvik.text.stop_strings import StopMatch, StopStrings
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
+from kvik.text.tokenizer import Tokenizer
 
 
 class Detokenizer:

@@ -58,7 +58,7 @@ class IncrementalDecoder:
         text = self._decode(self._context + self._pending)
         if text.endswith(REPLACEMENT):
             return self._push_overlong()
-        return self._advance(len(self._pending), text) if len(text) > len(self._context_text) else ""
+        return self._advance(len(self._pending), text) if text != self._context_text else ""
 
     def flush(self) -> str:
         """What is still held back, broken characters replaced. Nothing may be pushed afterwards."""

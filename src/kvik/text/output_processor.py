@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from kvik.errors import EngineRequestError
 from kvik.messages import FinishReason, StepOutputs, TokenDelta, TokenLogprobs
@@ -19,9 +18,7 @@ from kvik.text.answer import Answer
 from kvik.text.logprobs import LogprobDecoder
 from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestOutput
 from kvik.text.processor import ProcessedRequest
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
+from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 

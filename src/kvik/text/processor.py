@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -21,10 +21,8 @@ from kvik.messages import NewRequest
 from kvik.sampling_params import SamplingParams
 from kvik.text.bad_words import tokenize_bad_words
 from kvik.text.length_limits import check_text_length, check_token_count, resolve_max_tokens, truncate
+from kvik.text.tokenizer import Tokenizer
 from kvik.text.vocabulary_checks import check_logprobs, check_stop_strings, check_token_ids, check_vocabulary
-
-if TYPE_CHECKING:
-    from kvik.text.tokenizer import Tokenizer
 
 _LONG_TEXT_CHARS = 8192
 """From here on, tokenizing takes longer than an event loop should wait (some milliseconds)."""
@@ -41,6 +39,9 @@ class PromptOptions:
     """Keep this many tokens; -1: as many as leave room for the answer. None: too long a prompt is refused."""
     truncation_side: Literal["left", "right"] = "left"
     """Where tokens are dropped."""
+
+
+DEFAULT_PROMPT_OPTIONS = PromptOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Processor:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
     ) -> ProcessedRequest:
         """Raises `InvalidRequestError` naming the field: `prompt`, `input_text`, `input_tokens`, `max_tokens`, ..."""
         arrival_time_s = time.monotonic()
@@ -95,7 +96,7 @@ class Processor:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
     ) -> ProcessedRequest:
         """`process` for an event loop: long texts are tokenized in a thread."""
         arrival_time_s = time.monotonic()
@@ -143,6 +144,8 @@ class Processor:
         arrival_time_s: float,
     ) -> ProcessedRequest:
         _check_cache_salt(cache_salt)
+        _check_unicode("request_id", request_id)
+        _check_unicode("cache_salt", cache_salt or "")
         max_tokens = params.max_tokens
         ids = truncate(ids, options.truncate_prompt_tokens, options.truncation_side, self._max_model_len, max_tokens)
         check_token_count(len(ids), self._max_model_len)
@@ -206,3 +209,12 @@ def _check_cache_salt(salt: str | None) -> None:
             f"cache_salt must have 1 to {_MAX_CACHE_SALT_CHARS} characters, none of them @, /, \\ or NUL",
             param="cache_salt",
         )
+
+
+def _check_unicode(param: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{param} is not valid Unicode: character {error.start} is half of a surrogate pair", param=param
+        ) from None

@@ -50,10 +50,13 @@ class Tokenizer:
         """
         try:
             return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
-        except UnicodeEncodeError as error:
+        except (TypeError, UnicodeEncodeError):  # which of them depends on the package's version
+            half = next((index for index, char in enumerate(text) if "\ud800" <= char <= "\udfff"), None)
+            if half is None:
+                raise
             raise InvalidRequestError(
-                f"the text is not valid Unicode: character {error.start} is half of a surrogate pair"
-            ) from error
+                f"the text is not valid Unicode: its character {half} is half of a surrogate pair"
+            ) from None
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
         """Text of `ids`. Bytes that form no character become U+FFFD; unknown ids become nothing."""

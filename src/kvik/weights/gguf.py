@@ -14,7 +14,6 @@ import torch
 
 from kvik.errors import ModelFileError
 from kvik.modelfile.gguf import GgufHeader, GgufTensor
-from kvik.modelfile.gguf_spec import ROPE_FACTORS
 from kvik.modelfile.spec import ModelSpec
 from kvik.weights.checkpoint import RawTensor, Shard
 from kvik.weights.mapped_file import MappedFile
@@ -39,6 +38,9 @@ _GEMMA3_LAYER: Final = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
+ROPE_FREQS: Final = "rope_freqs.weight"
+"""Llama 3.1 only, f32 [head_dim / 2]: what each rotary frequency is divided by. Hugging Face has no such tensor, so it
+keeps its name."""
 _NAME: Final = re.compile(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)")
 _PERMUTED: Final = ("LlamaForCausalLM", "MistralForCausalLM")
 _FLOATS: Final = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -66,8 +68,8 @@ class GgufCheckpoint:
 class GgufShard:
     def __init__(self, header: GgufHeader, spec: ModelSpec) -> None:
         self._spec = spec
-        tensors = (tensor for tensor in header.tensors.values() if tensor.name != ROPE_FACTORS)
-        named = [(hf_name(tensor.name, spec.architecture, str(header.path)), tensor) for tensor in tensors]
+        source = str(header.path)
+        named = [(hf_name(tensor.name, spec.architecture, source), tensor) for tensor in header.tensors.values()]
         self._tensors = sorted(named, key=lambda pair: pair[1].offset)
         self._file = MappedFile(header.path)
         self.name = header.path.name
@@ -96,6 +98,8 @@ class GgufShard:
 
 def hf_name(name: str, architecture: str, source: str) -> str:
     """Hugging Face's name of GGUF tensor `name`. Raises ModelFileError, naming `source`, where there is none."""
+    if name == ROPE_FREQS and architecture == "LlamaForCausalLM":
+        return name
     match = _NAME.fullmatch(name)
     if match:
         layer, part, kind = match.groups()

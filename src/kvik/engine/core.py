@@ -1,0 +1,132 @@
+"""The engine itself: requests in, steps, answers out. Knows no socket, no signal and no process.
+
+One step reads as three calls: schedule, execute, update.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kvik.config import EngineConfig
+from kvik.engine.utilities import Utility, call_utility
+from kvik.errors import EngineError, KvikError
+from kvik.executor.base import Executor
+from kvik.messages import EngineFacts, NewRequest, StepOutputs
+from kvik.scheduler import Scheduler
+from kvik.telemetry.log import get_logger
+from kvik.telemetry.phases import PhaseTimer
+
+logger = get_logger(__name__)
+
+
+class EngineCore:
+    """Built from what was asked and from whoever computes; `start` comes first, once.
+
+    What a single request causes ends that request with an error in its last `TokenDelta`. What an executor raises is
+    about all requests and leaves `step` as it is: after it the engine is over.
+    """
+
+    def __init__(self, config: EngineConfig, executor: Executor, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._executor = executor
+        self._clock = clock
+        self._facts: EngineFacts | None = None
+        self._scheduler: Scheduler | None = None
+        self._utilities: dict[str, Utility] = {
+            "check_integrity": self.check_integrity,
+            "describe": self.describe,
+            "get_facts": self.get_facts,
+            "get_supported_tasks": self.get_supported_tasks,
+            "reset_prefix_cache": self.reset_prefix_cache,
+        }
+
+    def start(self, phases: PhaseTimer) -> EngineFacts:
+        """Load and measure. Raises what `Executor.start` raises."""
+        facts = self._executor.start(phases)
+        self._scheduler = Scheduler(
+            self._config.scheduler, self._config.cache, facts.num_blocks, facts.max_model_len, self._clock
+        )
+        self._facts = facts
+        return facts
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Raises `EngineError` before `start`."""
+        if self._scheduler is None:
+            raise EngineError("the engine was not started")
+        return self._scheduler
+
+    # --- requests and steps -------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work
+
+    def add_request(self, request: NewRequest) -> None:
+        """Queue a request. Never raises for what is wrong with it: that is its own last word, in the next step."""
+        try:
+            self.scheduler.add(request)
+        except KvikError as error:
+            self.scheduler.fail(request.request_id, str(error))
+        except Exception as error:
+            logger.exception("request %s could not be queued", request.request_id)
+            self.scheduler.fail(request.request_id, f"{type(error).__name__}: {error}")
+
+    def reject(self, request_id: str, error: str) -> None:
+        """Answer a request that could not even be read."""
+        self.scheduler.fail(request_id, error)
+
+    def abort(self, request_ids: Sequence[str]) -> None:
+        """End requests wherever they stand; their blocks are free at once. Unknown ids are ignored."""
+        self.scheduler.abort(request_ids)
+
+    def step(self) -> StepOutputs | None:
+        """Compute one step. None when it brought nothing to anybody and statistics are off, or there is no work."""
+        started_s = self._clock()
+        scheduler = self.scheduler
+        if not scheduler.has_work:
+            return None
+        plan = scheduler.schedule()
+        deltas = scheduler.take_ended()
+        if plan is not None:
+            deltas += scheduler.update(plan, self._executor.execute(plan))
+        ended_s = self._clock()
+        if not self._config.observability.log_stats:
+            return StepOutputs(deltas, ended_s) if deltas else None
+        stats = scheduler.stats()
+        stats.step_time_s = ended_s - started_s
+        return StepOutputs(deltas, ended_s, stats)
+
+    def shutdown(self) -> None:
+        """Give back what the executor holds. Requests that still run are dropped without a word."""
+        self._executor.shutdown()
+
+    # --- utilities: what may be asked beside requests -----------------------------------------------
+
+    def utility(self, method: str, args: Sequence[Any]) -> Any:
+        """Call one of the methods below by its name. Raises `EngineError` for an unknown name or wrong arguments."""
+        return call_utility(self._utilities, method, args)
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget all cached prefixes. False, and nothing done, while a request holds blocks."""
+        return self.scheduler.reset_prefix_cache()
+
+    def check_integrity(self) -> str:
+        """ "ok", or raises `EngineError` with the numbers that disagree."""
+        self.scheduler.check_integrity()
+        return "ok"
+
+    def describe(self) -> dict[str, Any]:
+        """What runs and what waits."""
+        return self.scheduler.describe()
+
+    def get_facts(self) -> dict[str, Any]:
+        """`EngineFacts` by field name."""
+        if self._facts is None:
+            raise EngineError("the engine was not started")
+        return {name: getattr(self._facts, name) for name in self._facts.__struct_fields__}
+
+    def get_supported_tasks(self) -> list[str]:
+        return ["generate"]

@@ -1,0 +1,45 @@
+"""How an engine process ends when its parent does, and which signals it heeds. Knows no engine."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+
+_ORPHAN_CHECK_INTERVAL_S = 1.0
+"""Only where the system cannot wait for another process to end."""
+
+
+def heed_signals() -> None:
+    """SIGINT is the parent's: a terminal sends it to both, and the parent decides. SIGTERM unwinds and ends us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _unwind)
+
+
+def _unwind(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one does not wait for the unwinding
+    sys.exit(128 + signum)
+
+
+def end_with_parent() -> None:
+    """Start a thread that sleeps until the parent process is gone, and then ends this process at once.
+
+    A thread, because the main one may be deep in a load or a kernel; the parent process rather than
+    PR_SET_PDEATHSIG, because that signal comes when the parent's *thread* ends.
+    """
+    threading.Thread(target=_await_parent_death, args=(os.getppid(),), name="lifeline", daemon=True).start()
+
+
+def _await_parent_death(parent_pid: int) -> None:
+    try:
+        parent = os.pidfd_open(parent_pid)
+    except (AttributeError, OSError):
+        while os.getppid() == parent_pid:
+            time.sleep(_ORPHAN_CHECK_INTERVAL_S)
+    else:
+        select.select([parent], [], [])
+    os._exit(1)

@@ -1,0 +1,125 @@
+"""The engine process: `python -m kvik.engine.process ADDRESS [--log-level LEVEL]`. A shell around `EngineCore`.
+
+It says `Hello` before anything slow, imports torch while the other side makes up its mind, loads when `Start` comes,
+says `Ready`, and then runs one loop: take what has arrived, compute one step, send what it brought. Without work it
+sleeps in the socket's poll. Sockets have no threads of their own: reading a step's messages takes microseconds.
+
+Exit codes: 0 after `Shutdown`, 1 after any error, 143 after SIGTERM. The last message says which error it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import os
+import sys
+from collections.abc import Callable
+
+from kvik.config import EngineConfig
+from kvik.engine.core import EngineCore
+from kvik.engine.lifeline import end_with_parent, heed_signals
+from kvik.engine.loop import serve
+from kvik.errors import EngineError, KvikError
+from kvik.executor.base import Executor
+from kvik.messages import EngineFailed, Hello, Ready, Shutdown, Start, StartFailed, StartupProgress
+from kvik.telemetry.log import configure_logging, get_logger
+from kvik.telemetry.phases import PhaseTimer
+from kvik.wire.sockets import EngineSocket
+
+logger = get_logger("kvik.engine.process")  # not __name__, which is __main__ here
+
+PROCESS_NAME = "EngineCore_DP0"
+START_TIMEOUT_S = 300.0
+"""Nobody who is alive takes longer between starting this process and telling it what to do."""
+LAST_WORD_LINGER_S = 2.0
+
+MakeExecutor = Callable[[EngineConfig], Executor]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The process' exit code."""
+    parser = argparse.ArgumentParser(prog="kvik.engine.process", description="kvik's engine; started by kvik itself")
+    parser.add_argument("address", help="where the API process listens, such as ipc:///tmp/kvik-1234/engine")
+    parser.add_argument("--log-level", default="INFO", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    args = parser.parse_args(argv)
+    heed_signals()
+    end_with_parent()
+    faulthandler.enable()
+    configure_logging(PROCESS_NAME, args.log_level)
+    return run_engine(EngineSocket(args.address), _import_executor)
+
+
+def _import_executor() -> MakeExecutor:
+    """The slow import: torch comes with it."""
+    from kvik.executor.uniproc import UniProcExecutor
+
+    return UniProcExecutor
+
+
+def run_engine(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) -> int:
+    """From `Hello` to the exit code. Closes the socket. Ends with an exception only when a signal unwinds it."""
+    core = None
+    try:
+        socket.send(Hello(os.getpid()))
+        core = _start(socket, import_executor)
+        if core is None:
+            return 1
+        serve(socket, core)
+        return 0
+    except SystemExit:
+        socket.send(EngineFailed("the engine process was terminated"))
+        raise
+    except Exception as error:
+        logger.exception("the engine's loop has failed")
+        faulthandler.dump_traceback(sys.__stderr__ or 2)
+        socket.send(EngineFailed(f"{type(error).__name__}: {error}"))
+        return 1
+    finally:
+        if core is not None:
+            core.shutdown()
+        socket.close(LAST_WORD_LINGER_S)
+
+
+# --- the start --------------------------------------------------------------------------------------
+
+
+def _start(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) -> EngineCore | None:
+    """A loaded engine that has said `Ready`; or None, when `StartFailed` or nothing was left to be said."""
+    phases = PhaseTimer(PROCESS_NAME, on_phase=lambda phase: socket.send(StartupProgress(phase)))
+    try:
+        with phases.phase("imports"):
+            make_executor = import_executor()
+        start = _await_start(socket)
+        if start is None:
+            return None
+        core = EngineCore(start.config, make_executor(start.config))
+        facts = core.start(phases)
+    except KvikError as error:
+        logger.error("the engine cannot start: %s", error)
+        socket.send(StartFailed(type(error).__name__, str(error)))
+        return None
+    except Exception as error:
+        logger.exception("the engine cannot start")
+        socket.send(StartFailed("", f"{type(error).__name__}: {error}"))
+        return None
+    gc.collect()
+    gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
+    socket.send(Ready(facts, phases.phases))
+    return core
+
+
+def _await_start(socket: EngineSocket) -> Start | None:
+    """None when a `Shutdown` came first. Raises `EngineError` when nothing comes, or something else."""
+    message = socket.receive(START_TIMEOUT_S)
+    if message is None:
+        raise EngineError(f"no Start came within {START_TIMEOUT_S:.0f} s of Hello")
+    if isinstance(message, Shutdown):
+        return None
+    if not isinstance(message, Start):
+        raise EngineError(f"the first message must be Start, got {type(message).__name__}")
+    return message
+
+
+if __name__ == "__main__":
+    sys.exit(main())

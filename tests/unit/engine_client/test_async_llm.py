@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from fakes.byte_tokenizer import EOS, HELLO, byte_tokenizer
+from fakes.engine_config import MAX_MODEL_LEN, engine_config, engine_facts
+from fakes.fake_core_client import FakeCoreClient
+from kvik.engine_client.async_llm import AsyncLLM
+from kvik.engine_client.protocol import EngineClient, OutputStream
+from kvik.errors import EngineDeadError, EngineRequestError, InvalidRequestError, OverloadedError, WireError
+from kvik.messages import FinishReason, SchedulerStats
+from kvik.sampling_params import OutputKind, SamplingParams
+from kvik.telemetry.stats import IterationStats
+from kvik.text.chat_template import ChatTemplate
+from kvik.text.outputs import RequestOutput
+
+STREAMED = SamplingParams(output_kind=OutputKind.DELTA)
+
+
+class RecordingLogger:
+    def __init__(self, fails: bool = False) -> None:
+        self.records: list[tuple[SchedulerStats | None, IterationStats | None]] = []
+        self._fails = fails
+
+    def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None:
+        if self._fails:
+            raise RuntimeError("no disk")
+        self.records.append((stats, iteration))
+
+
+def with_llm(
+    test: Callable[[AsyncLLM, FakeCoreClient], Awaitable[None]], logger: RecordingLogger | None = None
+) -> None:
+    """Run a test in an event loop, with an engine of its own."""
+
+    async def run() -> None:
+        client = FakeCoreClient()
+        llm = AsyncLLM(
+            engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None), stat_logger=logger
+        )
+        try:
+            await asyncio.wait_for(test(llm, client), 20)
+        finally:
+            await llm.shutdown()
+        assert client.is_shut_down
+        assert llm.num_open_requests == 0
+
+    asyncio.run(run())
+
+
+async def texts(stream: OutputStream) -> list[str]:
+    return [o.outputs[0].text async for o in stream]
+
+
+async def settle() -> None:
+    """Let all tasks that can run do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_generate() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        outputs: list[RequestOutput] = []
+        async for output in llm.generate("say", STREAMED, "id"):
+            outputs.append(output)
+            client.tokens([HELLO] if len(outputs) == 1 else [EOS], None if len(outputs) == 1 else FinishReason.STOP)
+        assert [o.outputs[0].text for o in outputs] == ["a", " hello", ""]
+        assert client.aborted == []
+
+    async def wrapped(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        task = asyncio.create_task(test(llm, client))
+        await settle()
+        client.tokens([97])
+        await task
+
+    with_llm(wrapped)
+
+
+def test_requests_do_not_mix() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        streams = [await llm.add_request("a", STREAMED, "same id") for _ in range(3)]
+        assert len({r.request_id for r in client.requests}) == 3
+        for i in range(3):
+            client.tokens([97 + i], FinishReason.LENGTH, request=i)
+        assert await asyncio.gather(*map(texts, streams)) == [["a"], ["b"], ["c"]]
+
+    with_llm(test)
+
+
+def test_bad_requests_are_refused_before_anything_is_sent() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        with pytest.raises(InvalidRequestError):
+            await llm.add_request("x" * (MAX_MODEL_LEN + 1), STREAMED, "id")
+        with pytest.raises(InvalidRequestError):
+            await anext(llm.generate([], STREAMED, "id"))
+        with pytest.raises(InvalidRequestError, match="request_id"):
+            await llm.add_request("a", STREAMED, "\ud800")
+        assert client.sent == []
+
+    with_llm(test)
+
+
+def test_a_request_that_cannot_be_sent_leaves_nothing_behind() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        client.send_error = WireError("too odd to send")
+        with pytest.raises(WireError):
+            await llm.add_request("a", STREAMED, "id")
+        client.send_error = None
+        assert llm.num_open_requests == 0
+
+    with_llm(test)
+
+
+def test_closing_a_generator_aborts_at_once() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        generator = llm.generate("a", SamplingParams(n=2, output_kind=OutputKind.DELTA), "id")
+        reading = asyncio.ensure_future(anext(generator))
+        await settle()
+        client.tokens([97])
+        await reading
+        await generator.aclose()  # type: ignore[attr-defined]
+        assert client.aborted == [r.request_id for r in client.requests]
+        client.tokens([97])  # too late, and of no effect
+        await settle()
+
+    with_llm(test)
+
+
+def test_cancelling_a_waiting_reader_aborts_at_once() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        async def read() -> None:
+            async for _ in llm.generate("a", STREAMED, "id"):
+                pass
+
+        reading = asyncio.create_task(read())
+        await settle()
+        reading.cancel()
+        await asyncio.wait((reading,))
+        assert reading.cancelled()
+        assert client.aborted == [client.requests[0].request_id]
+
+    with_llm(test)
+
+
+def test_abort_gives_the_reader_a_last_output() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        await llm.abort("id")
+        await llm.abort("id")
+        (output,) = [o async for o in stream]
+        assert output.outputs[0].finish_reason == "abort"
+        assert client.aborted == [client.requests[0].request_id]
+
+    with_llm(test)
+
+
+def test_a_stop_string_aborts_the_engines_request() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", SamplingParams(stop=["lo"], output_kind=OutputKind.DELTA), "id")
+        client.tokens([HELLO])
+        assert await texts(stream) == [" hel"]
+        assert client.aborted == [client.requests[0].request_id]
+
+    with_llm(test)
+
+
+def test_a_failed_request_fails_alone() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        bad = await llm.add_request("a", STREAMED, "bad")
+        good = await llm.add_request("a", STREAMED, "good")
+        client.tokens([], FinishReason.ERROR, request=0, error="cursed")
+        client.tokens([97], FinishReason.LENGTH, request=1)
+        with pytest.raises(EngineRequestError, match="cursed"):
+            await anext(bad)
+        assert await texts(good) == ["a"]
+        assert not llm.is_dead
+
+    with_llm(test)
+
+
+def test_the_death_of_the_engine_reaches_every_stream() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        streams = [await llm.add_request("a", STREAMED, "id") for _ in range(2)]
+        client.tokens([97], request=0)
+        client.fail(EngineDeadError("killed"))
+        assert str(await llm.wait_dead()) == "killed"
+        assert (await anext(streams[0])).outputs[0].text == "a"
+        for stream in streams:
+            with pytest.raises(EngineDeadError, match="killed"):
+                await anext(stream)
+        assert llm.is_dead
+        for call in (llm.check_health(), llm.add_request("a", STREAMED, "id")):
+            with pytest.raises(EngineDeadError):
+                await call
+
+    with_llm(test)
+
+
+def test_a_bug_in_the_output_handler_ends_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        client.fail(ZeroDivisionError("oops"))
+        with pytest.raises(EngineDeadError, match="oops"):
+            await anext(stream)
+        assert llm.is_dead
+
+    with_llm(test)
+
+
+def test_statistics_reach_the_logger() -> None:
+    logger = RecordingLogger()
+
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        client.tokens([97])
+        await anext(stream)
+        await stream.aclose()
+
+    with_llm(test, logger)
+    (stats, iteration), (no_stats, end) = logger.records
+    assert stats is not None
+    assert iteration is not None
+    assert iteration.num_generation_tokens == 1
+    assert no_stats is None
+    assert end is not None
+    assert [f.finish_reason for f in end.finished] == [FinishReason.ABORT]
+
+
+def test_a_broken_logger_costs_no_stream() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        client.tokens([97], FinishReason.LENGTH)
+        assert await texts(stream) == ["a"]
+        assert not llm.is_dead
+
+    with_llm(test, RecordingLogger(fails=True))
+
+
+def test_shutdown_waits_for_open_requests_and_refuses_new_ones() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        ending = asyncio.create_task(llm.shutdown(drain_timeout_s=20))
+        await settle()
+        with pytest.raises(OverloadedError):
+            await llm.add_request("a", STREAMED, "late")
+        assert not client.is_shut_down
+        client.tokens([97], FinishReason.LENGTH)
+        await ending
+        assert await texts(stream) == ["a"]
+        assert client.aborted == []
+
+    with_llm(test)
+
+
+def test_shutdown_aborts_what_takes_too_long() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        await llm.shutdown(drain_timeout_s=0.01)
+        (output,) = [o async for o in stream]
+        assert output.outputs[0].finish_reason == "abort"
+        assert client.aborted == [client.requests[0].request_id]
+
+    with_llm(test)
+
+
+def test_utilities() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        assert await llm.reset_prefix_cache() is True
+        client.call_result = False
+        assert await llm.reset_prefix_cache() is False
+        assert client.calls == [("reset_prefix_cache", ())] * 2
+        await llm.check_health()
+
+    with_llm(test)
+
+
+def test_it_is_what_the_server_asks_for() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        as_protocol: EngineClient = llm
+        methods: Any = [name for name in vars(EngineClient) if not name.startswith("_")]
+        assert all(hasattr(as_protocol, name) for name in methods)
+
+    with_llm(test)

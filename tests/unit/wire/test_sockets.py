@@ -1,0 +1,123 @@
+"""Both ends of the wall, in one process: order, silence, death and clean-up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from kvik.errors import ConfigError, EngineDeadError, WireError
+from kvik.messages import Abort, Hello, Shutdown, StepOutputs
+from kvik.wire.sockets import ApiSocket, EngineSocket
+
+
+@pytest.fixture
+def api() -> Iterator[ApiSocket]:
+    socket = ApiSocket()
+    yield socket
+    socket.close()
+
+
+@pytest.fixture
+def engine(api: ApiSocket) -> Iterator[EngineSocket]:
+    socket = EngineSocket(api.address)
+    yield socket
+    socket.close()
+
+
+def test_messages_arrive_in_order_in_both_directions(api: ApiSocket, engine: EngineSocket) -> None:
+    async def talk() -> list[object]:
+        engine.send(Hello(1))
+        heard: list[object] = [await api.receive()]
+        for index in range(5000):
+            api.send(Abort([str(index)]))
+            engine.send(StepOutputs([], float(index)))
+        return heard + [await api.receive() for _ in range(5000)]
+
+    heard = asyncio.run(talk())
+    assert heard == [Hello(1), *(StepOutputs([], float(i)) for i in range(5000))]
+    assert [engine.receive(5) for _ in range(5000)] == [Abort([str(i)]) for i in range(5000)]
+
+
+def test_sending_does_not_lose_the_wake_up_of_a_waiting_receive(api: ApiSocket, engine: EngineSocket) -> None:
+    async def talk() -> None:
+        engine.send(Hello(1))
+        await api.receive()
+        for index in range(200):
+            waiting = asyncio.ensure_future(api.receive())
+            await asyncio.sleep(0)
+            engine.send(StepOutputs([], float(index)))
+            api.send(Shutdown())
+            assert await asyncio.wait_for(waiting, 5) == StepOutputs([], float(index))
+
+    asyncio.run(talk())
+
+
+def test_a_cancelled_receive_loses_nothing(api: ApiSocket, engine: EngineSocket) -> None:
+    async def talk() -> object:
+        waiting = asyncio.ensure_future(api.receive())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        engine.send(Hello(9))
+        return await asyncio.wait_for(api.receive(), 5)
+
+    assert asyncio.run(talk()) == Hello(9)
+
+
+def test_drain_takes_what_is_there(api: ApiSocket, engine: EngineSocket) -> None:
+    async def talk() -> None:
+        engine.send(Hello(1))
+        await api.receive()
+        for index in range(3):
+            api.send(Abort([str(index)]))
+
+    asyncio.run(talk())
+    first = engine.receive(5)
+    second = engine.receive(5)
+    third = engine.receive(5)
+    assert [first, second, third] == [Abort([str(i)]) for i in range(3)]
+    assert list(engine.drain()) == []
+    assert engine.receive(0) is None
+
+
+def test_sending_without_an_engine_says_so(api: ApiSocket) -> None:
+    async def talk() -> None:
+        with pytest.raises(EngineDeadError, match="not connected"):
+            api.send(Shutdown())
+
+    asyncio.run(talk())
+
+
+def test_noise_on_the_socket_is_a_wire_error(api: ApiSocket) -> None:
+    async def talk() -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+            stranger.connect(api.address)
+            stranger.send(b"\xff\x00")
+            with pytest.raises(WireError):
+                await asyncio.wait_for(api.receive(), 5)
+
+    asyncio.run(talk())
+
+
+def test_the_directory_is_private_and_goes_away() -> None:
+    socket = ApiSocket()
+    directory = Path(socket.address.removeprefix("ipc://")).parent
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    socket.close()
+    socket.close()
+    assert not directory.exists()
+
+
+def test_a_long_temporary_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(ConfigError, match="set TMPDIR to a shorter directory"):
+        ApiSocket()
+    assert os.listdir(deep) == []
