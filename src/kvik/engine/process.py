@@ -63,10 +63,11 @@ def run_engine(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]
     try:
         socket.send(Hello(os.getpid()))
         core = _start(socket, import_executor)
-        if core is None:
-            return 1
-        serve(socket, core)
+        if core is not None:
+            serve(socket, core)
         return 0
+    except _StartFailedError:
+        return 1
     except SystemExit:
         socket.send(EngineFailed("the engine process was terminated"))
         raise
@@ -81,11 +82,18 @@ def run_engine(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]
         socket.close(LAST_WORD_LINGER_S)
 
 
+class _StartFailedError(Exception):
+    """The other side knows already."""
+
+
 # --- the start --------------------------------------------------------------------------------------
 
 
 def _start(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) -> EngineCore | None:
-    """A loaded engine that has said `Ready`; or None, when `StartFailed` or nothing was left to be said."""
+    """A loaded engine that has said `Ready`; None when `Shutdown` came instead of `Start`.
+
+    Raises `_StartFailedError` once `StartFailed` has said why.
+    """
     phases = PhaseTimer(PROCESS_NAME, on_phase=lambda phase: socket.send(StartupProgress(phase)))
     try:
         with phases.phase("imports"):
@@ -98,11 +106,11 @@ def _start(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) ->
     except KvikError as error:
         logger.error("the engine cannot start: %s", error)
         socket.send(StartFailed(type(error).__name__, str(error)))
-        return None
+        raise _StartFailedError from error
     except Exception as error:
         logger.exception("the engine cannot start")
         socket.send(StartFailed("", f"{type(error).__name__}: {error}"))
-        return None
+        raise _StartFailedError from error
     gc.collect()
     gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     socket.send(Ready(facts, phases.phases))

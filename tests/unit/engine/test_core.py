@@ -1,0 +1,153 @@
+"""The engine without its process: answers, boundaries around requests, utilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_executor import FakeExecutor, fake_token
+from tiny_config import tiny_config
+
+from kvik.engine.core import EngineCore
+from kvik.errors import EngineError
+from kvik.messages import FinishReason, NewRequest, StepOutputs, TokenDelta
+from kvik.sampling_params import SamplingParams
+from kvik.telemetry.phases import PhaseTimer
+
+
+def started(executor: FakeExecutor | None = None, **config: Any) -> EngineCore:
+    core = EngineCore(tiny_config(**config), executor or FakeExecutor())
+    core.start(PhaseTimer("test"))
+    return core
+
+
+def request(request_id: str, num_tokens: int = 5, max_tokens: int = 3) -> NewRequest:
+    return NewRequest(request_id, list(range(num_tokens)), SamplingParams(max_tokens=max_tokens), 0.0)
+
+
+def run(core: EngineCore) -> list[StepOutputs]:
+    steps = []
+    while core.has_work:
+        outputs = core.step()
+        assert outputs is not None
+        steps.append(outputs)
+    core.utility("check_integrity", [])
+    return steps
+
+
+def deltas_of(steps: list[StepOutputs], request_id: str) -> list[TokenDelta]:
+    return [delta for step in steps for delta in step.deltas if delta.request_id == request_id]
+
+
+def test_each_step_brings_each_request_a_token() -> None:
+    core = started()
+    core.add_request(request("a"))
+    core.add_request(request("b", 7))
+    steps = run(core)
+    for request_id, num_tokens in (("a", 5), ("b", 7)):
+        deltas = deltas_of(steps, request_id)
+        assert [d.new_token_ids for d in deltas] == [[fake_token(request_id, num_tokens + i, 50)] for i in range(3)]
+        assert [d.finish_reason for d in deltas] == [None, None, FinishReason.LENGTH]
+    assert core.step() is None
+
+
+def test_statistics_come_with_each_step_or_never() -> None:
+    core = started()
+    core.add_request(request("a"))
+    stats = [step.stats for step in run(core)]
+    assert [s.num_running for s in stats if s] == [1, 1, 0]
+    assert all(s.step_time_s > 0 for s in stats if s)
+    quiet = started(log_stats=False)
+    quiet.add_request(request("a"))
+    assert [step.stats for step in run(quiet)] == [None] * 3
+
+
+def test_without_statistics_a_step_that_brings_nothing_says_nothing() -> None:
+    core = started(log_stats=False, max_num_batched_tokens=4)
+    core.add_request(request("a"))
+    assert core.step() is None
+    assert core.has_work
+    assert core.step() is not None
+
+
+@pytest.mark.parametrize(("num_tokens", "complaint"), [(0, "at least 1 token"), (64, "it may have 63")])
+def test_an_impossible_request_ends_alone(num_tokens: int, complaint: str) -> None:
+    core = started()
+    core.add_request(request("good"))
+    core.add_request(request("bad", num_tokens))
+    steps = run(core)
+    (last,) = deltas_of(steps, "bad")
+    assert last.finish_reason is FinishReason.ERROR
+    assert complaint in (last.error or "")
+    assert len(deltas_of(steps, "good")) == 3
+
+
+def test_a_used_id_ends_both_requests() -> None:
+    core = started()
+    core.add_request(request("a"))
+    core.step()
+    core.add_request(request("a"))
+    (last,) = deltas_of(run(core), "a")
+    assert last.finish_reason is FinishReason.ERROR
+    assert "'a' is in use" in (last.error or "")
+
+
+def test_what_nobody_foresaw_in_a_request_ends_it_alone() -> None:
+    core = started()
+    core.add_request(NewRequest("odd", None, SamplingParams(), 0.0))  # type: ignore[arg-type]
+    core.add_request(request("good"))
+    steps = run(core)
+    assert "TypeError" in (deltas_of(steps, "odd")[0].error or "")
+    assert deltas_of(steps, "good")[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_a_request_that_fails_in_the_executor_ends_alone() -> None:
+    core = started(FakeExecutor(failing={"bad": 6}))
+    core.add_request(request("bad", max_tokens=9))
+    core.add_request(request("good"))
+    steps = run(core)
+    assert [d.error for d in deltas_of(steps, "bad")] == [None, None, "failed on purpose"]
+    assert deltas_of(steps, "good")[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_an_abort_is_answered() -> None:
+    core = started()
+    core.add_request(request("a"))
+    core.abort(["a", "unknown"])
+    assert [d.finish_reason for d in deltas_of(run(core), "a")] == [FinishReason.ABORT]
+
+
+def test_what_the_executor_raises_is_not_swallowed() -> None:
+    executor = FakeExecutor()
+    core = started(executor)
+    core.add_request(request("a"))
+    executor.execute = lambda plan: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(ZeroDivisionError):
+        core.step()
+
+
+def test_utilities_by_name() -> None:
+    core = started()
+    core.add_request(request("a"))
+    core.step()
+    assert core.utility("get_supported_tasks", []) == ["generate"]
+    assert core.utility("get_facts", [])["num_blocks"] == 64
+    assert core.utility("describe", [])["running"][0]["request_id"] == "a"
+    assert core.utility("reset_prefix_cache", []) is False
+    run(core)
+    assert core.utility("reset_prefix_cache", []) is True
+
+
+def test_unknown_utilities_and_wrong_arguments_are_named() -> None:
+    core = started()
+    with pytest.raises(EngineError, match="no method '__init__'; it has check_integrity, describe, get_facts"):
+        core.utility("__init__", [])
+    with pytest.raises(EngineError, match=r"get_facts\(\) .*cannot be called with \[1\]: too many"):
+        core.utility("get_facts", [1])
+
+
+def test_before_the_start_there_is_nothing_to_ask() -> None:
+    core = EngineCore(tiny_config(), FakeExecutor())
+    for ask in (core.step, core.describe, core.get_facts):
+        with pytest.raises(EngineError, match="not started"):
+            ask()
