@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from kvik.config.engine import EngineConfig
 from kvik.config.flags import flag
 
 if TYPE_CHECKING:
+    from kvik.config.engine import EngineConfig
     from kvik.modelfile import ModelFile
 
 KV_CACHE_DTYPES = (

@@ -31,7 +31,8 @@ def parse_size(text: str) -> int:
         raise ValueError("decimals with k, m, g or t only, such as 25.6k")
     base = 1024 if suffix.isupper() else 1000
     unit: int = base ** (_POWERS.index(suffix.lower()) + 1) if suffix else 1
-    scaled, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    scale: int = 10 ** len(fraction)
+    scaled, rest = divmod(int(whole + fraction) * unit, scale)
     if rest:
         raise ValueError("a whole number")
     return scaled

@@ -48,7 +48,7 @@ class LogStats:
         self._clock = clock
         self._last = SchedulerStats()
         self._hit_rate = PrefixCacheHitRate()
-        self._was_idle = False
+        self._was_idle = True
         self._start_interval()
 
     def _start_interval(self) -> None:

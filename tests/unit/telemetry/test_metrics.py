@@ -1,0 +1,191 @@
+"""The exposition, read back with the parser of prometheus_client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.parser import text_string_to_metric_families
+
+from kvik.config import EngineConfig, ModelConfig
+from kvik.messages import EngineFacts, FinishReason, SchedulerStats
+from kvik.modelfile import ModelSpec, RopeSpec
+from kvik.telemetry.metrics import CONTENT_TYPE, EngineMetrics, create_registry, render
+from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+
+SPEC = ModelSpec("LlamaForCausalLM", 32, 8, 16, 1, 2, 1, 4, 64, 1e-5, RopeSpec(theta=1.0))
+CONFIG = EngineConfig(ModelConfig("/m", SPEC, "/m", ("served", "alias")))
+FACTS = EngineFacts(
+    device="cpu", kernels="avx2", num_threads=2, weights_bytes=10, kv_cache_bytes=1000, num_blocks=64, block_size=16,
+    max_model_len=512,
+)  # fmt: skip
+LABELS = {"model_name": "served", "engine": "0"}
+HISTOGRAMS = {
+    "time_to_first_token_seconds", "inter_token_latency_seconds", "request_time_per_output_token_seconds",
+    "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
+    "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens",
+    "request_generation_tokens", "request_max_num_generation_tokens", "request_params_max_tokens", "request_params_n",
+    "request_prefill_kv_computed_tokens", "request_num_preemptions", "iteration_tokens_total",
+}  # fmt: skip
+COUNTERS = {
+    "prompt_tokens", "prompt_tokens_by_source", "prompt_tokens_cached", "prompt_tokens_cached_by_source",
+    "generation_tokens", "request_success", "num_preemptions", "prefix_cache_queries", "prefix_cache_hits",
+    "external_prefix_cache_queries", "external_prefix_cache_hits", "mm_cache_queries", "mm_cache_hits",
+    "admission_rejections",
+}  # fmt: skip
+GAUGES = {
+    "num_requests_running", "num_requests_waiting", "num_requests_waiting_by_reason", "kv_cache_usage_perc",
+    "engine_sleep_state", "cache_config_info",
+}  # fmt: skip
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> EngineMetrics:
+    return EngineMetrics(registry, CONFIG, FACTS)
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(f"vllm:{name}", {**LABELS, **labels})
+
+
+def families(registry: CollectorRegistry) -> Iterator[tuple[str, str]]:
+    for family in text_string_to_metric_families(render(registry).decode()):
+        yield family.name, family.type
+
+
+def test_names_and_types(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    found = {name: kind for name, kind in families(registry) if not name.endswith("_created")}
+    expected = {f"vllm:{n}": "histogram" for n in HISTOGRAMS} | {f"vllm:{n}": "counter" for n in COUNTERS}
+    assert found == expected | {f"vllm:{n}": "gauge" for n in GAUGES}
+
+
+def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    for reason in ("stop", "length", "abort", "error", "repetition"):
+        assert value(registry, "request_success_total", finished_reason=reason) == 0
+    for source in ("local_compute", "local_cache_hit", "external_kv_transfer"):
+        assert value(registry, "prompt_tokens_by_source_total", source=source) == 0
+    for source in ("device", "host", "disk", "p2p", "external_unspecified"):
+        assert value(registry, "prompt_tokens_cached_by_source_total", source=source) == 0
+    for reason in ("capacity", "deferred"):
+        assert value(registry, "num_requests_waiting_by_reason", reason=reason) == 0
+    states = {s: value(registry, "engine_sleep_state", sleep_state=s) for s in ("awake", "weights_offloaded")}
+    assert states == {"awake": 1, "weights_offloaded": 0}
+    rejections = {"model_name": "served", "reason": "max_num_queued_reqs"}
+    assert registry.get_sample_value("vllm:admission_rejections_total", rejections) == 0
+    assert value(registry, "prompt_tokens_created") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("request_prompt_tokens", "1.0 2.0 5.0 10.0 20.0 50.0 100.0 200.0 500.0 +Inf"),
+        ("request_params_n", "1.0 2.0 5.0 10.0 20.0 +Inf"),
+        (
+            "e2e_request_latency_seconds",
+            "0.3 0.5 0.8 1.0 1.5 2.0 2.5 5.0 10.0 15.0 20.0 30.0 40.0 50.0 60.0 "
+            "120.0 240.0 480.0 960.0 1920.0 7680.0 +Inf",
+        ),
+    ],
+)
+def test_bounds(registry: CollectorRegistry, metrics: EngineMetrics, name: str, bounds: str) -> None:
+    samples = [s for family in registry.collect() for s in family.samples if s.name == f"vllm:{name}_bucket"]
+    assert [s.labels["le"] for s in samples] == bounds.split()
+
+
+def test_custom_bounds(registry: CollectorRegistry) -> None:
+    EngineMetrics(registry, CONFIG, FACTS, {"request_params_n": [3]})
+    samples = [s for f in registry.collect() for s in f.samples if s.name == "vllm:request_params_n_bucket"]
+    assert [s.labels["le"] for s in samples] == ["3.0", "+Inf"]
+
+
+def test_the_scheduler_state(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    step = SchedulerStats(
+        num_running=3, num_waiting=2, kv_cache_usage=0.25, num_preemptions=1, prefix_cache_queries=40,
+        prefix_cache_hits=16,
+    )  # fmt: skip
+    metrics.record(step, None)
+    metrics.record(step, None)
+    assert value(registry, "num_requests_running") == 3
+    assert value(registry, "num_requests_waiting") == 2
+    assert value(registry, "num_requests_waiting_by_reason", reason="capacity") == 2
+    assert value(registry, "kv_cache_usage_perc") == 0.25
+    assert value(registry, "num_preemptions_total") == 2
+    assert value(registry, "prefix_cache_queries_total") == 80
+    assert value(registry, "prefix_cache_hits_total") == 32
+
+
+def test_a_step(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    metrics.record(
+        None,
+        IterationStats(
+            num_prompt_tokens=10, num_cached_tokens=4, num_generation_tokens=3, time_to_first_token_s=[0.2],
+            inter_token_latency_s=[0.01, 0.02],
+        ),
+    )  # fmt: skip
+    assert value(registry, "prompt_tokens_total") == 10
+    assert value(registry, "prompt_tokens_by_source_total", source="local_compute") == 6
+    assert value(registry, "prompt_tokens_by_source_total", source="local_cache_hit") == 4
+    assert value(registry, "prompt_tokens_cached_total") == 4
+    assert value(registry, "prompt_tokens_cached_by_source_total", source="device") == 4
+    assert value(registry, "generation_tokens_total") == 3
+    assert value(registry, "iteration_tokens_total_sum") == 6 + 3
+    assert value(registry, "time_to_first_token_seconds_sum") == 0.2
+    assert value(registry, "inter_token_latency_seconds_count") == 2
+    assert value(registry, "inter_token_latency_seconds_bucket", le="0.01") == 1
+
+
+def test_a_finished_request(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    finished = FinishedRequestStats(
+        finish_reason=FinishReason.LENGTH, num_prompt_tokens=10, num_generation_tokens=5, num_cached_tokens=4,
+        max_tokens=5, num_preemptions=1, e2e_s=8.0, queue_s=1.0, prefill_s=2.0, decode_s=4.0, inference_s=6.0,
+    )  # fmt: skip
+    metrics.record(
+        None, IterationStats(finished=[finished, finished], finished_n=[2], finished_max_generation_tokens=[5])
+    )
+    assert value(registry, "request_success_total", finished_reason="length") == 2
+    sums = {
+        "e2e_request_latency_seconds": 16, "request_queue_time_seconds": 2, "request_prefill_time_seconds": 4,
+        "request_decode_time_seconds": 8, "request_inference_time_seconds": 12,
+        "request_time_per_output_token_seconds": 2, "request_prompt_tokens": 20, "request_generation_tokens": 10,
+        "request_max_num_generation_tokens": 5, "request_params_max_tokens": 10, "request_params_n": 2,
+        "request_prefill_kv_computed_tokens": 12, "request_num_preemptions": 2,
+    }  # fmt: skip
+    assert {name: value(registry, f"{name}_sum") for name in sums} == sums
+    assert value(registry, "request_params_n_count") == 1
+
+
+def test_a_request_without_a_limit_is_not_in_its_histogram(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    finished = FinishedRequestStats(finish_reason=FinishReason.STOP, num_prompt_tokens=1, num_generation_tokens=1)
+    metrics.record(None, IterationStats(finished=[finished]))
+    assert value(registry, "request_params_max_tokens_count") == 0
+    assert value(registry, "request_time_per_output_token_seconds_sum") == 0
+
+
+def test_cache_config_info(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    (info,) = (f for f in registry.collect() if f.name == "vllm:cache_config_info")
+    (sample,) = info.samples
+    assert sample.value == 1
+    expected = {
+        "engine": "0", "block_size": "16", "num_gpu_blocks": "64", "cache_dtype": "auto",
+        "kv_cache_size_tokens": "1024", "kv_cache_max_concurrency": "2.0", "enable_prefix_caching": "True",
+        "gpu_memory_utilization": "0.92", "prefix_caching_hash_algo": "sha256", "mamba_cache_mode": "none",
+        "kv_offloading_size": "None",
+    }  # fmt: skip
+    assert expected.items() <= sample.labels.items()
+    assert "model_name" not in sample.labels
+
+
+def test_a_registry_has_the_usual_process_metrics() -> None:
+    names = {name for name, _ in families(create_registry())}
+    assert {"python_info", "process_resident_memory_bytes", "python_gc_collections"} <= names
+
+
+def test_the_content_type_is_that_of_the_exposition() -> None:
+    assert CONTENT_TYPE == CONTENT_TYPE_LATEST
