@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from support.server_without_engine import FakeAsyncLLM, make_server
 
 from kvik.server.app import build_app
 from kvik.server.lifecycle import Stop
 from kvik.server.serve import serve_http
 from kvik.server.sockets import bind
 from kvik.server.state import ServerState
+from support.server_without_engine import FakeAsyncLLM, make_server
 
 
 @dataclass
@@ -27,12 +27,15 @@ class Live:
     stop: Stop
     serving: asyncio.Task[None]
 
-    async def open(self, path: str, body: bytes, *, headers: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open(
+        self, path: str, body: bytes, *, headers: str = ""
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection with a request on it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(
             f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}"
-            f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         return reader, writer
 

@@ -22,9 +22,7 @@ from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput, RequestTimes
 from kvik.text.processor import Processor, PromptOptions
 
-TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
-)
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 MAX_MODEL_LEN = 200
 VOCAB_SIZE = 258
 EOS = 257
@@ -200,7 +198,9 @@ def engine_config() -> EngineConfig:
         num_heads=2, num_kv_heads=1, head_dim=32, max_position_embeddings=MAX_MODEL_LEN,
         rms_norm_eps=1e-5, rope=RopeSpec(10000.0), eos_token_ids=(EOS,),
     )  # fmt: skip
-    return EngineConfig(ModelConfig("/models/tiny", spec, tokenizer="/models/tiny", served_model_names=("tiny", "alias")))
+    return EngineConfig(
+        ModelConfig("/models/tiny", spec, tokenizer="/models/tiny", served_model_names=("tiny", "alias"))
+    )
 
 
 @dataclass

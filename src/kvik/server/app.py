@@ -43,6 +43,8 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
     """The application. `registry` holds the metrics that GET /metrics shows; HTTP metrics are added to it."""
     config = state.config
     docs: dict[str, Any] = {}
+    # Nothing of a request leaves this process. Versions of FastAPI without these switches ignore them.
+    silence: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
     if config.disable_fastapi_docs:
         docs = {"openapi_url": None, "docs_url": None, "redoc_url": None}
     app = FastAPI(
@@ -50,6 +52,7 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
         version=__version__,
         middleware=_middleware(state, registry),
         exception_handlers={HTTPException: framework_error},
+        telemetry=silence,
         **docs,
     )
     app.state.kvik = state

@@ -19,9 +19,8 @@ def check_tls(config: ServerConfig) -> None:
     try:
         context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"--ssl-certfile {config.ssl_certfile} with --ssl-keyfile {config.ssl_keyfile or config.ssl_certfile}: {error}"
-        ) from None
+        key = config.ssl_keyfile or config.ssl_certfile
+        raise ConfigError(f"--ssl-certfile {config.ssl_certfile} with --ssl-keyfile {key}: {error}") from None
     _check_rest(context, config)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from support.server_without_engine import Script, Server
 
 MakeServer = Callable[..., Server]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server_without_engine import Script, Server, events_of
 
 from kvik.errors import EngineDeadError, EngineRequestError
+from support.server_without_engine import Script, Server, events_of
 
 MakeServer = Callable[..., Server]
 
@@ -140,7 +140,9 @@ def test_a_stream_is_closed_at_its_end_and_not_aborted(server: Server) -> None:
     assert server.llm.aborted == []
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 9}, {"prompt_logprobs": 1}, {"max_tokens": 1000}, {"stop": ["a"] * 5}])
+@pytest.mark.parametrize(
+    "fields", [{"temperature": 9}, {"prompt_logprobs": 1}, {"max_tokens": 1000}, {"stop": ["a"] * 5}]
+)
 def test_a_bad_request_never_starts_a_stream(server: Server, fields: dict[str, Any]) -> None:
     answer = server.chat(stream=True, **fields)
     assert answer.status_code == 400

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server_without_engine import Script, Server
 
 from kvik.errors import EngineDeadError, EngineRequestError, OverloadedError
 from kvik.server.errors import scrub
+from support.server_without_engine import Script, Server
 
 MakeServer = Callable[..., Server]
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.server_without_engine import make_server
 
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.tokenize import DetokenizeRequest, TokenizeRequest
+from support.server_without_engine import make_server
 
 SERVER = make_server(trust_request_chat_template=True)
 

@@ -6,11 +6,11 @@ import asyncio
 import json
 
 import pytest
-from support.live_server import Live, live_server
-from support.server_without_engine import Script
 
 from kvik.errors import EngineDeadError
 from kvik.server.lifecycle import Stop
+from support.live_server import Live, live_server
+from support.server_without_engine import Script
 
 CHAT = json.dumps({"messages": [{"role": "user", "content": "Hi"}]}).encode()
 CHAT_STREAM = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "stream": True}).encode()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server_without_engine import MAX_MODEL_LEN, Server
 
 import kvik
+from support.server_without_engine import MAX_MODEL_LEN, Server
 
 MakeServer = Callable[..., Server]
 
@@ -169,7 +169,9 @@ def test_root_path_is_stripped_or_not_and_still_guarded(serve: MakeServer) -> No
 def test_cors_is_closed_unless_origins_are_named(server: Server, serve: MakeServer) -> None:
     preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     assert server.http.options("/v1/completions", headers=preflight).status_code == 405
-    answer = serve(allowed_origins=("https://a.example",), api_key=("k",)).http.options("/v1/completions", headers=preflight)
+    answer = serve(allowed_origins=("https://a.example",), api_key=("k",)).http.options(
+        "/v1/completions", headers=preflight
+    )
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "https://a.example"
 
