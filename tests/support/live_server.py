@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +26,11 @@ class Live:
     stop: Stop
     serving: asyncio.Task[None]
 
-    async def open(
-        self, path: str, body: bytes, *, headers: str = ""
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open(self, path: str, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection with a request on it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}"
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -71,9 +68,3 @@ async def live_server(**flags: Any) -> AsyncIterator[Live]:
                 stop.notify(15)
                 stop.notify(15)
                 await serving
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

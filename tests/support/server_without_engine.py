@@ -20,9 +20,12 @@ from kvik.server.app import build_app, init_app_state
 from kvik.server.state import ServerState
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput, RequestTimes
-from kvik.text.processor import Processor, PromptOptions
+from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, PromptOptions
 
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 MAX_MODEL_LEN = 200
 VOCAB_SIZE = 258
 EOS = 257
@@ -128,7 +131,7 @@ class FakeAsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
     ) -> FakeStream:
         processor = Processor(self.config.model, self.tokenizer, MAX_MODEL_LEN)  # type: ignore[arg-type]

@@ -113,9 +113,5 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
 
 def route_lines(app: FastAPI) -> list[str]:
     """One line per route for the log."""
-    lines = []
-    for route in app.routes:
-        methods = getattr(route, "methods", None)
-        if methods and getattr(route, "include_in_schema", True) is not None:
-            lines.append(f"Route: {getattr(route, 'path', '')}, Methods: {', '.join(sorted(methods))}")
-    return lines
+    routes = [(getattr(route, "path", ""), getattr(route, "methods", None) or ()) for route in app.routes]
+    return [f"Route: {path}, Methods: {', '.join(sorted(methods))}" for path, methods in routes]

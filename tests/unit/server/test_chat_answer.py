@@ -58,9 +58,9 @@ def test_a_whole_answer_has_every_key(server: Server) -> None:
 
 def test_the_engine_gets_the_rendered_prompt_and_the_parameters(server: Server) -> None:
     server.chat(
-        temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, seed=3, stop="x", stop_token_ids=[5], max_tokens=9, min_tokens=2,
-        presence_penalty=1, frequency_penalty=-1, repetition_penalty=1.5, logit_bias={"3": 4}, bad_words=[],
-        allowed_token_ids=[3, 4, 5], ignore_eos=True, skip_special_tokens=False, include_stop_str_in_output=True,
+        temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, seed=3, stop="x", stop_token_ids=[5], max_tokens=9,
+        min_tokens=2, presence_penalty=1, frequency_penalty=-1, repetition_penalty=1.5, logit_bias={"3": 4},
+        bad_words=[], allowed_token_ids=[3, 4, 5], ignore_eos=True, skip_special_tokens=False, include_stop_str_in_output=True,
         priority=-4, cache_salt="mine", stream_interval=3, truncate_prompt_tokens=20, truncation_side="right",
     )  # fmt: skip
     asked = server.llm.asked[0]
