@@ -23,6 +23,7 @@ from kvik.server.middleware.auth import AuthenticationMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
 from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
+from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_bodies, request_body
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.telemetry.http_metrics import HttpMetrics
@@ -42,14 +43,16 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
     """The application. `registry` holds the metrics that GET /metrics shows; HTTP metrics are added to it."""
     config = state.config
     docs: dict[str, Any] = {}
+    # Nothing of a request leaves this process. Versions of FastAPI without these switches ignore them.
+    silence: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
     if config.disable_fastapi_docs:
         docs = {"openapi_url": None, "docs_url": None, "redoc_url": None}
     app = FastAPI(
         title="kvik",
         version=__version__,
-        root_path=config.root_path or "",
         middleware=_middleware(state, registry),
         exception_handlers={HTTPException: framework_error},
+        telemetry=silence,
         **docs,
     )
     app.state.kvik = state
@@ -63,6 +66,8 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
     """Outermost first. Metrics see every answer; the id is on every answer; CORS answers preflights before keys."""
     config = state.config
     stack = [Middleware(HttpMetricsMiddleware, metrics=HttpMetrics(registry))]
+    if config.root_path and config.root_path.strip("/"):
+        stack.insert(0, Middleware(RootPathMiddleware, root_path=config.root_path))
     if config.enable_request_id_headers:
         stack.append(Middleware(RequestIdMiddleware))
     if config.allowed_origins:
@@ -90,7 +95,8 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
     get("/health", basic.health)
-    app.add_api_route("/ping", basic.health, methods=["GET", "POST"], name="ping", operation_id="ping")
+    get("/ping", basic.health)
+    app.add_api_route("/ping", basic.health, methods=["POST"])
     get("/load", basic.load)
     get("/version", basic.version)
     get("/metrics", basic.metrics)
@@ -107,9 +113,5 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
 
 def route_lines(app: FastAPI) -> list[str]:
     """One line per route for the log."""
-    lines = []
-    for route in app.routes:
-        methods = getattr(route, "methods", None)
-        if methods and getattr(route, "include_in_schema", True) is not None:
-            lines.append(f"Route: {getattr(route, 'path', '')}, Methods: {', '.join(sorted(methods))}")
-    return lines
+    routes = [(getattr(route, "path", ""), getattr(route, "methods", None) or ()) for route in app.routes]
+    return [f"Route: {path}, Methods: {', '.join(sorted(methods))}" for path, methods in routes]

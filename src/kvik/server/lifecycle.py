@@ -20,9 +20,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stop:
     """Hears of SIGINT and SIGTERM. `on_signal` gets how many there were; serving replaces what starting set."""
 
-    def __init__(self, on_signal: Callable[[int], None]) -> None:
+    def __init__(self, on_signal: Callable[[int], object]) -> None:
         self.on_signal = on_signal
         self.num_signals = 0
+        self.last_signal: int | None = None
 
     @property
     def was_asked(self) -> bool:
@@ -30,6 +31,7 @@ class Stop:
 
     def notify(self, signal_number: int) -> None:
         self.num_signals += 1
+        self.last_signal = signal_number
         logger.info("%s received", signal.Signals(signal_number).name)
         self.on_signal(self.num_signals)
 

@@ -4,45 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
+import os
 import socket
-import ssl
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from kvik.config.frontend import ServerConfig
-from kvik.errors import ConfigError, EngineDeadError
-from kvik.server.http_protocol import limited_protocol
+from kvik.errors import EngineDeadError
+from kvik.server.http_protocol import LimitedHttpProtocol, limited_protocol
 from kvik.server.lifecycle import Stop
 from kvik.server.responses import settle
 from kvik.server.sockets import taken
 from kvik.server.state import ServerState
 from kvik.telemetry.log import get_logger
 
-if TYPE_CHECKING:
-    from kvik.engine_client.protocol import EngineClient
-
 logger = get_logger(__name__)
 
+BACKLOG = 2048
 KEEP_ALIVE_S = 5
 SEND_GRACE_S = 5
 """For the last bytes of answers, once all of them have ended."""
 
 
-async def serve_http(app: ASGIApp, sock: socket.socket, state: ServerState, stop: Stop) -> None:
-    """Serve until told to stop, then drain. Raises `EngineDeadError` when the engine died meanwhile."""
-    server = _Server(_uvicorn_config(app, state.config), state.client)
+async def serve_http(
+    app: ASGIApp, sock: socket.socket, state: ServerState, stop: Stop, on_startup: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until told to stop, then drain; `on_startup` is called once connections are served.
+
+    Raises `AddressTakenError`, and `EngineDeadError` when the engine died meanwhile.
+    """
+    try:
+        sock.listen(BACKLOG)
+    except OSError as error:
+        raise taken(f"the address {sock.getsockname()}") from error
+    server = _Server(_uvicorn_config(app, state.config), state, on_startup)
     shutdown = _Shutdown(server, state)
     stop.on_signal = shutdown.on_signal
     if stop.was_asked:
         shutdown.on_signal(stop.num_signals)
     try:
         await server.serve(sockets=[sock])
-    except OSError as error:
-        raise taken(f"the address {sock.getsockname()}") from error
     finally:
         await shutdown.finish()
     if server.engine_has_died:
@@ -52,10 +58,15 @@ async def serve_http(app: ASGIApp, sock: socket.socket, state: ServerState, stop
 class _Server(uvicorn.Server):
     """Leaves the signals alone, and ends by itself when the engine is dead."""
 
-    def __init__(self, config: uvicorn.Config, client: EngineClient) -> None:
+    def __init__(self, config: uvicorn.Config, state: ServerState, on_startup: Callable[[], None]) -> None:
         super().__init__(config)
-        self._client = client
+        self._state = state
+        self._on_startup = on_startup
         self.engine_has_died = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_startup()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,7 +74,7 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
-        if self._client.is_dead and not self.should_exit:
+        if self._state.client.is_dead and not self._state.is_draining:
             self.engine_has_died = True
             return True
         return await super().on_tick(counter)
@@ -83,9 +94,12 @@ class _Shutdown:
             self._drain = asyncio.ensure_future(self._run())
         else:
             logger.info("Shutdown at once, without waiting for running requests")
-            self._server.force_exit = self._server.should_exit = True
+            self._server.should_exit = True
             if self._drain is not None:
                 self._drain.cancel()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, LimitedHttpProtocol):
+                    connection.transport.abort()
 
     async def _run(self) -> None:
         timeout_s = self._state.config.shutdown_timeout
@@ -108,14 +122,14 @@ def _uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
     if config.disable_access_log_for_endpoints:
         paths = frozenset(path.strip() for path in config.disable_access_log_for_endpoints.split(","))
         logging.getLogger("uvicorn.access").addFilter(_QuietPaths(paths))
-    result = uvicorn.Config(
+    return uvicorn.Config(
         app,
         http=limited_protocol(config.h11_max_incomplete_event_size, config.h11_max_header_count),
         ws="none",
         lifespan="on",
+        log_config=_log_config(),
         log_level=config.uvicorn_log_level,
         access_log=not config.disable_uvicorn_access_log,
-        root_path="",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SEND_GRACE_S,
         server_header=False,
@@ -125,11 +139,15 @@ def _uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
         ssl_cert_reqs=config.ssl_cert_reqs,
         ssl_ciphers=config.ssl_ciphers,
     )
-    try:
-        result.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"--ssl-certfile, --ssl-keyfile, --ssl-ca-certs or --ssl-ciphers: {error}") from error
-    return result
+
+
+def _log_config() -> dict[str, Any]:
+    """uvicorn's own lines, with the prefix that all lines of this process have."""
+    prefix = f"(APIServer pid={os.getpid()}) "
+    config: dict[str, Any] = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    for formatter in config["formatters"].values():
+        formatter |= {"fmt": prefix + formatter["fmt"], "use_colors": False}
+    return config
 
 
 class _QuietPaths(logging.Filter):

@@ -12,11 +12,12 @@ from starlette.requests import Request
 from kvik import __version__
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
-from kvik.errors import UnknownModelError
+from kvik.errors import InvalidRequestError, UnknownModelError
 from kvik.server.limits import RequestLimits
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
+    from kvik.text.tokenizer import Tokenizer
 
 
 @dataclass(slots=True)
@@ -42,6 +43,14 @@ class ServerState:
     @property
     def is_healthy(self) -> bool:
         return not (self.is_draining or self.client.is_dead)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises `InvalidRequestError` where the server runs without one."""
+        tokenizer: Tokenizer | None = self.client.tokenizer
+        if tokenizer is None:
+            raise InvalidRequestError("this server runs without a tokenizer (--skip-tokenizer-init)")
+        return tokenizer
 
     def permission_id(self, name: str) -> str:
         """Stable while the server lives."""

@@ -62,7 +62,7 @@ async def tokenize(request: Request) -> Response:
         check_messages(body.messages, state.limits)
     text = await render_prompt(body, state) if body.prompt is None else body.prompt
     adds_special = body.messages is None if body.add_special_tokens is None else body.add_special_tokens
-    tokenizer = state.client.tokenizer
+    tokenizer = state.tokenizer
     ids = await _encode(tokenizer, text, adds_special)
     return json_response({
         "count": len(ids),
@@ -76,14 +76,14 @@ async def detokenize(request: Request) -> Response:
     state = state_of(request)
     body = await read_model(request, DetokenizeRequest, state.limits)
     state.check_model(body.model)
-    tokenizer = state.client.tokenizer
+    tokenizer = state.tokenizer
     known = [i for i in body.tokens if tokenizer.has_id(i)]
     return json_response({"prompt": tokenizer.decode(known, skip_special_tokens=False)})
 
 
 async def tokenizer_info(request: Request) -> Response:
     """What clients need to count tokens and build prompts themselves."""
-    tokenizer = state_of(request).client.tokenizer
+    tokenizer = state_of(request).tokenizer
     return json_response({
         "tokenizer_class": type(tokenizer).__name__,
         "vocab_size": tokenizer.vocab_size,

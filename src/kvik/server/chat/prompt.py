@@ -23,7 +23,7 @@ async def render_prompt(body: Any, state: ServerState) -> str:
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
         documents=body.documents,
-        chat_template_kwargs=(state.config.default_chat_template_kwargs or {}) | variables,
+        chat_template_kwargs=variables,
         template=body.chat_template,
     )
 

@@ -35,11 +35,14 @@ async def create_chat_completion(request: Request) -> Response:
     check_chat_request(body, state.limits)
     request_id = f"chatcmpl-{request_id_base(request, body.request_id, state.limits)}"
     prompt = await render_prompt(body, state)
-    call = _engine_call(body, state, prompt, request_id, priority_of(request, body.priority))
     log = RequestLog(state.config)
-    log.received(call)
     context = _context(body, state, request_id, model, prompt)
-    generation = await Generation.start(state.client, call)
+    try:
+        call = _engine_call(body, state, prompt, request_id, priority_of(request, body.priority))
+        log.received(call)
+        generation = await Generation.start(state.client, call)
+    except InvalidRequestError as error:
+        raise _in_chat_terms(error, body) from None
     if body.stream:
         writer = ChatStream(context, log, stream_usage(body.stream_options, state.config))
         return stream_response(generation, writer, state.config.sse_keep_alive_interval)
@@ -75,16 +78,13 @@ def _engine_call(
 def _sampling_params(body: ChatCompletionRequest, defaults: dict[str, Any]) -> SamplingParams:
     max_tokens = body.asked_max_tokens
     echoes_logprobs = body.echo and not body.stream and body.prompt_logprobs is None
-    try:
-        return to_sampling_params(
-            body,
-            defaults,
-            max_tokens=defaults.get("max_tokens") if max_tokens is None else max_tokens,
-            logprobs=body.num_logprobs,
-            prompt_logprobs=body.num_logprobs if echoes_logprobs else body.prompt_logprobs,
-        )
-    except InvalidRequestError as error:
-        raise _in_chat_terms(error, body) from None
+    return to_sampling_params(
+        body,
+        defaults,
+        max_tokens=defaults.get("max_tokens") if max_tokens is None else max_tokens,
+        logprobs=body.num_logprobs,
+        prompt_logprobs=body.num_logprobs if echoes_logprobs else body.prompt_logprobs,
+    )
 
 
 def _in_chat_terms(error: InvalidRequestError, body: ChatCompletionRequest) -> InvalidRequestError:

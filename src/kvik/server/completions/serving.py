@@ -88,13 +88,14 @@ def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingPar
 def _context(
     body: CompletionRequest, state: ServerState, request_id: str, model: str, num_prompts: int
 ) -> CompletionAnswer:
-    tokenizer = state.client.tokenizer
+    # An echo names the prompt's tokens; nothing else here needs a tokenizer.
+    decode = state.tokenizer.decode if body.echo else None
     return CompletionAnswer(
         request=body,
         request_id=request_id,
         created_s=int(time.time()),
         model=model,
-        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+        decode=lambda ids: "" if decode is None else decode(ids, skip_special_tokens=False),
         num_prompts=num_prompts,
         fingerprint=state.fingerprint,
         as_token_ids=bool(body.return_tokens_as_token_ids or state.config.return_tokens_as_token_ids),

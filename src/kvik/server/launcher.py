@@ -1,0 +1,155 @@
+"""From the two configs to a running server and back to nothing: the order of things in the API process.
+
+The socket is bound first, then the engine process is started, and only then come the slow imports: they happen while
+the engine loads. This module itself imports nothing slow. Knows no routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Literal, cast
+
+from kvik.config import EngineConfig
+from kvik.config.frontend import ServerConfig
+from kvik.server.lifecycle import Stop
+from kvik.server.sockets import bind, url_of
+from kvik.server.tls import check_tls
+from kvik.telemetry.log import get_logger
+from kvik.telemetry.phase_table import phase_table
+from kvik.telemetry.phases import PhaseTimer
+
+if TYPE_CHECKING:
+    from kvik.engine_client.async_llm import AsyncLLM
+    from kvik.engine_client.core_client import EngineCoreClient
+    from kvik.messages import EngineFacts, Phase
+
+logger = get_logger(__name__)
+
+ContentChoice = Literal["auto", "string", "openai"]
+SUPPORTED_TASKS = ["generate"]
+
+
+def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None:
+    """Serve until a signal ends it. Returns when the drain is over.
+
+    Raises `ConfigError`, `AddressTakenError` and what the engine's start raises; `EngineDeadError` when the engine dies
+    later; KeyboardInterrupt when Ctrl+C ends the start. The engine process has ended in every case.
+    """
+    # Until the event loop listens to signals, they must not end this process over the engine's head.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    timer = PhaseTimer("APIServer")
+    with timer.phase("bind socket"):
+        sock = setup_server(server_config)
+    with contextlib.closing(sock):
+        with timer.phase("spawn engine"):
+            from kvik.engine_client.core_client import EngineCoreClient
+
+            engine = EngineCoreClient.spawn()
+        try:
+            import uvloop
+
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer))
+        finally:
+            engine.kill()
+
+
+def setup_server(config: ServerConfig) -> socket.socket:
+    """The bound socket, not listening yet. Also looks at the TLS files: they are wrong at once or never."""
+    check_tls(config)
+    return bind(config)
+
+
+async def run_server_worker(
+    engine_config: EngineConfig,
+    server_config: ServerConfig,
+    sock: socket.socket,
+    engine: EngineCoreClient,
+    timer: PhaseTimer,
+) -> None:
+    """Everything that happens inside the event loop. A signal before serving cancels it."""
+    worker = asyncio.current_task()
+    assert worker is not None
+    stop = Stop(lambda count: worker.cancel())
+    with stop.listening():
+        try:
+            # The imports run in a thread, so that signals and the engine's messages are heard meanwhile.
+            importing = asyncio.create_task(asyncio.to_thread(_import_http, timer))
+            async with build_async_engine_client(engine_config, server_config, engine, timer) as client:
+                await importing
+                await _serve(client, server_config, sock, timer, stop)
+        except asyncio.CancelledError:
+            if not stop.was_asked:
+                raise
+            logger.info("Stopped before the start was complete")
+            if stop.last_signal == signal.SIGINT:
+                raise KeyboardInterrupt from None
+
+
+@contextlib.asynccontextmanager
+async def build_async_engine_client(
+    engine_config: EngineConfig, server_config: ServerConfig, engine: EngineCoreClient, timer: PhaseTimer
+) -> AsyncIterator[AsyncLLM]:
+    """A ready engine, and its log line every few seconds, for as long as the context lasts."""
+    with timer.phase("import engine client"):
+        from prometheus_client import REGISTRY
+
+        from kvik.engine_client.async_llm import AsyncLLM
+        from kvik.telemetry.stat_loggers import StatLoggerManager
+        from kvik.text.chat_template import ChatTemplate
+    managers: list[StatLoggerManager] = []
+
+    def make_stat_logger(facts: EngineFacts) -> StatLoggerManager:
+        managers.append(StatLoggerManager.from_config(engine_config, facts, REGISTRY))
+        return managers[0]
+
+    client = await AsyncLLM.from_engine_config(
+        engine_config,
+        client=engine,
+        make_chat_template=lambda tokenizer: ChatTemplate.for_tokenizer(
+            tokenizer,
+            server_config.chat_template,
+            cast(ContentChoice, server_config.chat_template_content_format),
+            server_config.default_chat_template_kwargs,
+        ),
+        make_stat_logger=make_stat_logger,
+        phases=timer,
+    )
+    log_lines = asyncio.create_task(managers[0].run())
+    try:
+        yield client
+    finally:
+        log_lines.cancel()
+        await client.shutdown()
+
+
+def _import_http(timer: PhaseTimer) -> None:
+    with timer.phase("import http server"):
+        import kvik.server.app
+        import kvik.server.serve  # noqa: F401
+
+
+async def _serve(client: AsyncLLM, config: ServerConfig, sock: socket.socket, timer: PhaseTimer, stop: Stop) -> None:
+    from kvik.server.app import build_app, init_app_state, route_lines
+    from kvik.server.serve import serve_http
+
+    with timer.phase("build app"):
+        state = init_app_state(client, config)
+        app = build_app(state)
+    logger.info("Supported tasks: %s", SUPPORTED_TASKS)
+    if config.default_sampling_params:
+        logger.info("Using default chat sampling params from model: %s", config.default_sampling_params)
+    logger.info("Starting kvik API server 0 on %s", url_of(config, sock))
+    logger.info("Available routes are:")
+    for line in route_lines(app):
+        logger.info("%s", line)
+    phases = [*timer.phases, *(p for p in client.phases if p.process != timer.process)]
+    await serve_http(app, sock, state, stop, on_startup=lambda: _log_phases(phases))
+
+
+def _log_phases(phases: list[Phase]) -> None:
+    logger.info("Phases of the start:\n%s", phase_table(phases))
