@@ -1,0 +1,78 @@
+"""Causal attention with grouped queries over the paged KV cache: prefill and decode rows in one call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kvik.kernels.paged_attention import cpu, reference
+from kvik.kernels.paged_attention.cache import allocate_kv_cache
+from kvik.kernels.runtime import runs_native
+
+
+def paged_attention(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    query_start_loc: Tensor,
+    seq_lens: Tensor,
+    *,
+    num_kv_heads: int,
+    head_dim: int,
+    scale: float,
+    window: int = 0,
+) -> Tensor:
+    """softmax(scale q k^T) v per query, [T, Hq * D] in q's dtype.
+
+    q [T, Hq * D]; request b owns the rows [query_start_loc[b], query_start_loc[b + 1]), which are the last tokens of
+    its seq_lens[b]. block_tables [B, max_blocks] int32: the block of each stretch of block-size positions; entries
+    past the last token, and blocks wholly before the window, are not read. query_start_loc [B + 1] and seq_lens [B]
+    int32. A query at position p sees the keys 0..p, or with a window w the keys p - w + 1..p. The caches are those of
+    `allocate_kv_cache`; slots that hold no token of the request may hold anything.
+
+    A query's result depends on its own request alone, bit for bit. Raises ValueError when shapes disagree.
+    """
+    _check(q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim)
+    if runs_native(q) and cpu.fits(head_dim, k_cache.shape[3]):
+        return cpu.paged_attention(
+            q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim, scale, window
+        )
+    return reference.paged_attention(
+        q, k_cache, v_cache, block_tables, query_start_loc, seq_lens,
+        num_kv_heads=num_kv_heads, head_dim=head_dim, scale=scale, window=window,
+    )  # fmt: skip
+
+
+def _check(
+    q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, query_start_loc: Tensor, seq_lens: Tensor,
+    num_kv_heads: int, head_dim: int,
+) -> None:  # fmt: skip
+    if q.dim() != 2 or q.shape[1] % (num_kv_heads * head_dim):
+        raise ValueError(
+            f"q must be [T, Hq * {head_dim}] with Hq a multiple of {num_kv_heads} key heads, got {list(q.shape)}"
+        )
+    num_requests = seq_lens.shape[0]
+    if query_start_loc.shape[0] != num_requests + 1 or block_tables.shape[0] != num_requests:
+        raise ValueError(
+            f"{num_requests} requests need {num_requests + 1} query starts and {num_requests} block tables, got "
+            f"{query_start_loc.shape[0]} and {block_tables.shape[0]}"
+        )
+    indices = (block_tables, query_start_loc, seq_lens)
+    if not all(index.dtype is torch.int32 and index.is_contiguous() for index in indices):
+        raise ValueError(
+            "block_tables, query_start_loc and seq_lens must be contiguous int32, got "
+            f"{', '.join(f'{index.dtype} with stride {index.stride()}' for index in indices)}"
+        )
+    if not (k_cache.is_contiguous() and v_cache.is_contiguous()):
+        raise ValueError("the caches must be contiguous")
+    if k_cache.dtype != q.dtype or v_cache.dtype != q.dtype:
+        raise ValueError(f"q and the caches must share one dtype, got {q.dtype}, {k_cache.dtype} and {v_cache.dtype}")
+    if k_cache.shape[1] != num_kv_heads or v_cache.shape[1] != num_kv_heads or v_cache.shape[3] != head_dim:
+        raise ValueError(
+            f"the caches must hold {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
+            f"{list(v_cache.shape)}"
+        )
+
+
+__all__ = ["allocate_kv_cache", "paged_attention"]

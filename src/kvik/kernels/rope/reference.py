@@ -1,0 +1,82 @@
+"""Rotary embedding and the write into the KV cache, in plain torch. Runs on any device; is what the others must equal.
+
+Knows the layouts of the cache, not who owns its blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rope_and_cache(
+    qkv: Tensor,
+    cos_sin: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    *,
+    num_heads: int,
+    num_kv_heads: int,
+    q_norm: Tensor | None = None,
+    k_norm: Tensor | None = None,
+    eps: float = 0.0,
+    unit_offset: bool = False,
+) -> Tensor:
+    """See `kvik.kernels.rope.rope_and_cache`."""
+    num_tokens = qkv.shape[0]
+    head_dim = qkv.shape[1] // (num_heads + 2 * num_kv_heads)
+    heads = qkv.view(num_tokens, num_heads + 2 * num_kv_heads, head_dim)
+    q, k = heads[:, :num_heads], heads[:, num_heads:-num_kv_heads]
+    v = heads[:, -num_kv_heads:]
+    if q_norm is not None:
+        q = _rms_norm(q, q_norm, eps, unit_offset)
+    if k_norm is not None:
+        k = _rms_norm(k, k_norm, eps, unit_offset)
+    rows = cos_sin[positions.long()]
+    _write_keys(k_cache, slots, _rotate(k, rows))
+    _write_values(v_cache, slots, v)
+    return _rotate(q, rows).reshape(num_tokens, num_heads * head_dim)
+
+
+def _rotate(x: Tensor, cos_sin_rows: Tensor) -> Tensor:
+    """x [T, H, D]; each product and the sum are rounded to x's dtype, as torch's element-wise ops do."""
+    cos, sin = cos_sin_rows[:, None, :].chunk(2, dim=-1)  # [T, 1, D / 2] each
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos + -second * sin, second * cos + first * sin], dim=-1)
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
+    """Over the last dimension, rounded as in docs/architecture.md, "Numerics"."""
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
+    if unit_offset:
+        return (normed * (1.0 + weight.float())).to(x.dtype)
+    return normed.to(x.dtype) * weight
+
+
+def _write_keys(k_cache: Tensor, slots: Tensor, k: Tensor) -> None:
+    """k [T, Hkv, D] into [blocks, Hkv, D / 2, block, 2] (bf16) or [blocks, Hkv, D, block] (fp32)."""
+    kept = slots >= 0
+    slots, k = slots[kept].long(), k[kept]
+    if k_cache.dim() == 4:
+        block_size = k_cache.shape[3]
+        k_cache[slots // block_size, :, :, slots % block_size] = k
+        return
+    block_size = k_cache.shape[3]
+    pairs = k.reshape(k.shape[0], k.shape[1], k.shape[2] // 2, 2)
+    k_cache[slots // block_size, :, :, slots % block_size] = pairs
+
+
+def _write_values(v_cache: Tensor, slots: Tensor, v: Tensor) -> None:
+    """v [T, Hkv, D] into [blocks, Hkv, block / 2, D, 2] (bf16) or [blocks, Hkv, block, D] (fp32)."""
+    kept = slots >= 0
+    slots, v = slots[kept].long(), v[kept]
+    if v_cache.dim() == 4:
+        block_size = v_cache.shape[2]
+        v_cache[slots // block_size, :, slots % block_size] = v
+        return
+    block_size = v_cache.shape[2] * 2
+    offset = slots % block_size
+    v_cache[slots // block_size, :, offset // 2, :, offset % 2] = v

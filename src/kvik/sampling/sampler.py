@@ -1,0 +1,139 @@
+"""Logits of one step -> one token per request. Knows neither requests' ids nor text.
+
+Order: copy for raw logprobs; each request's processors (see `processors`); arg max, or temperature, min-p, top-k,
+top-p and a draw; logprobs. Requests that ask for nothing share one native call, and no row reads another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from kvik.errors import ConfigError, EngineRequestError
+from kvik.kernels.sample import arg_max, kept_tokens, sample
+from kvik.messages import TokenLogprobs
+from kvik.sampling.gather import extend_with_tokens, gather_logprobs, is_sound
+from kvik.sampling.state import SamplingState
+
+LogprobsMode = Literal["raw_logprobs", "raw_logits", "processed_logprobs", "processed_logits"]
+
+
+class SampledToken(NamedTuple):
+    """What one row got: a token, or an error that ends its request."""
+
+    token_id: int
+    """-1 with an error."""
+    logprobs: TokenLogprobs | None
+    error: str | None
+
+
+class Sampler:
+    """Chooses tokens. Keeps nothing between steps: what a request needs is in its `SamplingState`."""
+
+    def __init__(self, logprobs_mode: str = "raw_logprobs") -> None:
+        """Raw values are the model's; processed ones are those that the draw saw, -inf where a token was ruled out."""
+        if logprobs_mode not in get_args(LogprobsMode):
+            raise ConfigError(
+                f"logprobs mode must be one of {', '.join(get_args(LogprobsMode))}, got {logprobs_mode!r}"
+            )
+        self._raw = logprobs_mode.startswith("raw")
+        self._normalize = logprobs_mode.endswith("logprobs")
+
+    def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[SampledToken]:
+        """One token per row of logits [R, V] fp32, whose rows may be changed in place; states [R].
+
+        A row without a sound distribution (NaN, +inf, or every token ruled out) gets an error; the others go on.
+        """
+        if all(state.is_plain_greedy for state in states):
+            return [_finished(token_id, logits, r) for r, token_id in enumerate(arg_max(logits).tolist())]
+        raw = self._copy_raw(logits, states)
+        for r, state in enumerate(states):
+            for processor in state.processors:
+                processor.apply(logits[r], state.token_ids)
+        tokens = _choose(logits, states)
+        sampled = [_finished(token_id, logits, r) for r, token_id in enumerate(tokens)]
+        self._add_logprobs(sampled, logits, raw, states)
+        return sampled
+
+    def prompt_logprobs(self, logits: Tensor, target_ids: Sequence[int], k: int) -> list[TokenLogprobs]:
+        """One record per row of logits [P, V]: the prompt's own next token, then the k best (-1: all) without it.
+
+        Always of the model's own logits: prompts are not processed. Raises `EngineRequestError` when a row holds NaN.
+        """
+        num_best = logits.shape[1] if k == -1 else min(k, logits.shape[1])
+        records = gather_logprobs(logits, list(target_ids), num_best, self._normalize)
+        if not all(is_sound(record) for record in records):
+            raise EngineRequestError(_UNSOUND)
+        return records
+
+    def _copy_raw(self, logits: Tensor, states: Sequence[SamplingState]) -> dict[int, Tensor]:
+        """Rows whose raw values are wanted and will be changed."""
+        if not self._raw:
+            return {}
+        return {r: logits[r].clone() for r, s in enumerate(states) if s.wants_logprobs and s.processors}
+
+    def _add_logprobs(
+        self, sampled: list[SampledToken], logits: Tensor, raw: dict[int, Tensor], states: Sequence[SamplingState]
+    ) -> None:
+        by_count: dict[int, list[int]] = {}
+        for r, state in enumerate(states):
+            if state.wants_logprobs and sampled[r].error is None:
+                by_count.setdefault(min(state.num_logprobs, logits.shape[1]), []).append(r)
+        for k, rows in by_count.items():
+            values = self._values(logits, raw, states, rows)
+            records = gather_logprobs(values, [sampled[r].token_id for r in rows], k, self._normalize)
+            for r, row_values, record in zip(rows, values, records, strict=True):
+                extend_with_tokens(record, row_values, states[r].params.logprob_token_ids or [], self._normalize)
+                is_good = is_sound(record)
+                sampled[r] = SampledToken(sampled[r].token_id, record, None) if is_good else _FAILED
+
+    def _values(
+        self, logits: Tensor, raw: dict[int, Tensor], states: Sequence[SamplingState], rows: list[int]
+    ) -> Tensor:
+        """The logits [len(rows), V] that the mode reports."""
+        if not self._raw:
+            return _after_filters(logits[rows], [states[r] for r in rows])
+        if not raw and len(rows) == len(states):
+            return logits
+        return torch.stack([raw.get(r, logits[r]) for r in rows])
+
+
+_UNSOUND = "the model's logits for this request hold NaN or infinity; its weights or its prompt may be damaged"
+_NONE_LEFT = "no token is left: allowed_token_ids, bad_words and min_tokens together rule out the whole vocabulary"
+_FAILED = SampledToken(-1, None, _UNSOUND)
+
+
+def _finished(token_id: int, logits: Tensor, row: int) -> SampledToken:
+    if token_id >= 0:
+        return SampledToken(token_id, None, None)
+    return SampledToken(-1, None, _NONE_LEFT if bool(torch.isneginf(logits[row]).all()) else _UNSOUND)
+
+
+def _choose(logits: Tensor, states: Sequence[SamplingState]) -> list[int]:
+    if all(state.params.is_greedy for state in states):
+        return arg_max(logits).tolist()
+    seeds = torch.tensor([s.seed for s in states], dtype=torch.int64)
+    positions = torch.tensor([s.position for s in states], dtype=torch.int64)
+    return sample(logits, *_filters(states), seeds, positions).tolist()
+
+
+def _filters(states: Sequence[SamplingState]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """temperature, top_k, top_p, min_p; [R] each."""
+    params = [s.params for s in states]
+    return (
+        torch.tensor([p.temperature for p in params], dtype=torch.float32),
+        torch.tensor([p.top_k for p in params], dtype=torch.int32),
+        torch.tensor([p.top_p for p in params], dtype=torch.float32),
+        torch.tensor([p.min_p for p in params], dtype=torch.float32),
+    )
+
+
+def _after_filters(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
+    """Logits over temperature, -inf where min-p, top-k or top-p ruled a token out; greedy rows as they are."""
+    temperature, top_k, top_p, min_p = _filters(states)
+    kept = kept_tokens(logits, temperature, top_k, top_p, min_p)
+    divisor = torch.where(temperature > 0, temperature, 1.0)
+    return (logits / divisor[:, None]).masked_fill(~kept, -torch.inf)

@@ -1,0 +1,135 @@
+"""rope_and_cache against transformers' rotary embedding and a plain walk over the cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+from kvik.kernels.paged_attention import allocate_kv_cache
+from kvik.kernels.rope import reference, rope_and_cache
+
+DTYPES = [torch.bfloat16, torch.float32]
+HQ, HKV, BLOCK = 6, 2, 16
+
+
+def table(head_dim: int, dtype: torch.dtype, max_position: int = 300) -> torch.Tensor:
+    frequencies = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+    angles = torch.arange(max_position)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1).to(dtype)
+
+
+def inputs(num_tokens: int, head_dim: int, dtype: torch.dtype, seed: int = 0) -> dict[str, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    qkv = torch.randn(num_tokens, (HQ + 2 * HKV) * head_dim, generator=rng).to(dtype)
+    positions = torch.randint(0, 300, (num_tokens,), generator=rng, dtype=torch.int32)
+    slots = torch.randperm(8 * BLOCK, generator=rng)[:num_tokens].int()
+    k_cache, v_cache = allocate_kv_cache(8, HKV, head_dim, BLOCK, dtype)
+    return {
+        "qkv": qkv, "cos_sin": table(head_dim, dtype), "positions": positions, "slots": slots,
+        "k_cache": k_cache, "v_cache": v_cache,
+    }  # fmt: skip
+
+
+def stored(cache: torch.Tensor, slot: int, head: int, *, is_key: bool) -> torch.Tensor:
+    """One token's key or value, read element by element from the documented layout."""
+    block, offset = divmod(slot, BLOCK)
+    here = cache[block, head]
+    if cache.dim() == 4:
+        return here[:, offset] if is_key else here[offset]
+    return here[:, offset].flatten() if is_key else here[offset // 2, :, offset % 2]
+
+
+def expected(given: dict[str, torch.Tensor], head_dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """q, k [T, H, D] by transformers, v [T, H, D] as it came."""
+    heads = given["qkv"].view(-1, HQ + 2 * HKV, head_dim).transpose(0, 1)[None]  # [1, H, T, D]
+    rows = given["cos_sin"][given["positions"].long()]
+    cos, sin = (torch.cat([half, half], dim=-1)[None] for half in rows.chunk(2, dim=-1))
+    q, k = apply_rotary_pos_emb(heads[:, :HQ], heads[:, HQ : HQ + HKV], cos, sin)
+    return tuple(x[0].transpose(0, 1) for x in (q, k, heads[:, HQ + HKV :]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 80, 96, 128, 256])
+@pytest.mark.parametrize("num_tokens", [1, 2, 17, 33])
+def test_equals_transformers_bit_for_bit(dtype, head_dim, num_tokens):
+    given = inputs(num_tokens, head_dim, dtype)
+    untouched = given["qkv"].clone()
+    q, k, v = expected(given, head_dim)
+    out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
+    assert torch.equal(out.view(num_tokens, HQ, head_dim), q)
+    for t, slot in enumerate(given["slots"].tolist()):
+        for head in range(HKV):
+            assert torch.equal(stored(given["k_cache"], slot, head, is_key=True), k[t, head])
+            assert torch.equal(stored(given["v_cache"], slot, head, is_key=False), v[t, head])
+    assert torch.equal(given["qkv"], untouched)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [8, 64, 80, 128])
+@pytest.mark.parametrize("unit_offset", [False, True])
+def test_norms_each_head_before_the_rotation(dtype, head_dim, unit_offset):
+    given = inputs(9, head_dim, dtype, seed=1)
+    q_norm, k_norm = torch.randn(2, head_dim, generator=torch.Generator().manual_seed(2)).to(dtype)
+    twin = {**given, "k_cache": given["k_cache"].clone(), "v_cache": given["v_cache"].clone()}
+    heads = twin["qkv"].view(9, -1, head_dim).clone()
+    for part, weight in ((slice(0, HQ), q_norm), (slice(HQ, HQ + HKV), k_norm)):
+        norm = Qwen3RMSNorm(head_dim, eps=1e-6)
+        norm.weight.data = (1 + weight.float()) if unit_offset else weight
+        heads[:, part] = norm(heads[:, part].float() if unit_offset else heads[:, part]).to(dtype)
+    twin["qkv"] = heads.view(9, -1)
+    norms = {"q_norm": q_norm, "k_norm": k_norm, "eps": 1e-6, "unit_offset": unit_offset}
+    out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
+    want = rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV)
+    tolerance = {"rtol": 1.6e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(out, want, **tolerance)
+    torch.testing.assert_close(given["k_cache"], twin["k_cache"], **tolerance)
+    assert torch.equal(given["v_cache"], twin["v_cache"])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_negative_slot_is_not_written(dtype):
+    given = inputs(5, 16, dtype)
+    given["slots"][2] = -1
+    rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
+    written = {slot for slot in range(8 * BLOCK) if stored(given["v_cache"], slot, 0, is_key=False).any()}
+    assert written == {slot for slot in given["slots"].tolist() if slot >= 0}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("with_norm", [False, True])
+def test_equals_the_reference(dtype, with_norm):
+    for head_dim in (8, 16, 48, 64, 72, 128):
+        given = inputs(40, head_dim, dtype, seed=head_dim)
+        twin = {**given, "k_cache": given["k_cache"].clone(), "v_cache": given["v_cache"].clone()}
+        weight = torch.linspace(0.5, 1.5, head_dim).to(dtype)
+        norms = {"q_norm": weight, "k_norm": weight, "eps": 1e-5} if with_norm else {}
+        out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
+        want = reference.rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV, **norms)
+        exact = {"rtol": 0, "atol": 0}
+        close = {"rtol": 8e-3, "atol": 8e-3} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(out, want, **(close if with_norm else exact))
+        torch.testing.assert_close(given["k_cache"], twin["k_cache"], **(close if with_norm else exact))
+        assert torch.equal(given["v_cache"], twin["v_cache"])
+
+
+def test_no_tokens():
+    given = inputs(0, 16, torch.bfloat16)
+    assert rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV).shape == (0, HQ * 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"qkv": torch.zeros(3, 7, dtype=torch.bfloat16)}, r"qkv must be \[T, 160\] .* got \[3, 7\]"),
+        ({"slots": torch.zeros(4, dtype=torch.int32)}, "qkv's 3 rows, got 3 and 4"),
+        ({"cos_sin": table(16, torch.float32)}, "must share one dtype"),
+    ],
+)
+def test_says_what_does_not_fit(change, message):
+    given = inputs(3, 16, torch.bfloat16) | change
+    with pytest.raises(ValueError, match=message):
+        rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
