@@ -8,10 +8,7 @@
 namespace kvik::KVIK_ISA {
 namespace logprobs {
 
-using row_scan::Candidate;
 using row_scan::kChunk;
-
-constexpr int64_t kSmallK = 128;  // up to here the best are kept sorted while the row goes by
 
 // What turns a logit into the value to report: (x - max) - log_sum, or x itself.
 struct Scale {
@@ -50,40 +47,6 @@ static int64_t rank_of(const float* x, int64_t size, int64_t id) {
     return better + 1;
 }
 
-// Moves the last of n candidates up to its place among the sorted ones before it.
-KVIK_INLINE void settle(Candidate* best, int64_t n) {
-    const Candidate moving = best[n - 1];
-    int64_t i = n - 1;
-    for (; i > 0 && row_scan::is_better(moving, best[i - 1]); --i) best[i] = best[i - 1];
-    best[i] = moving;
-}
-
-// The first k of all tokens, best first.
-static void find_best(Candidate* best, const float* x, int64_t size, int64_t k) {
-    const auto token = [&](int64_t i) { return Candidate{x[i], static_cast<int32_t>(i)}; };
-    for (int64_t i = 0; i < k; ++i) best[i] = token(i);
-    if (k > kSmallK) {  // a heap with the worst of the best on top
-        for (int64_t i = k / 2; i-- > 0;) row_scan::sink(best, k, i);
-        for (int64_t i = k; i < size; ++i) {
-            if (!row_scan::is_better(token(i), best[0])) continue;
-            best[0] = token(i);
-            row_scan::sink(best, k, 0);
-        }
-        row_scan::sort_best_first(best, k);
-        return;
-    }
-    for (int64_t n = 1; n <= k; ++n) settle(best, n);
-    for (int64_t i = k; i < size; ++i) {
-        if (size - i >= kLanes && !(reduce_max(load(x + i)) > best[k - 1].value)) {
-            i += kLanes - 1;  // none of the next 16 is better
-            continue;
-        }
-        if (!row_scan::is_better(token(i), best[k - 1])) continue;
-        best[k - 1] = token(i);
-        settle(best, k);
-    }
-}
-
 }  // namespace logprobs
 
 static void top_logprobs(int64_t* ids, float* values, int64_t* ranks, const float* logits, const int64_t* chosen,
@@ -97,7 +60,8 @@ static void top_logprobs(int64_t* ids, float* values, int64_t* ranks, const floa
             ids[row] = chosen[r];
             values[row] = scale(x[chosen[r]]);
             ranks[row] = logprobs::rank_of(x, size, chosen[r]);
-            if (k) logprobs::find_best(best, x, size, k);
+            row_scan::find_best(
+                best, k, size, [x](int64_t i) { return x[i]; }, [x](int64_t i) { return load(x + i); });
             for (int64_t i = 0; i < k; ++i) {
                 ids[row + 1 + i] = best[i].id;
                 values[row + 1 + i] = scale(best[i].value);

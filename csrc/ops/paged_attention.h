@@ -394,11 +394,11 @@ static void merge_split(const Args<T>& a, const Item* items, int64_t count, cons
 // --- the plan of a call -------------------------------------------------------------------------------
 
 // What computing a tile with this many keys costs, in keys times rows; few rows cost as much as loading the keys.
-KVIK_INLINE int64_t cost_of(int64_t num_rows, int64_t num_keys) { return (num_rows < 4 ? 4 : num_rows) * (num_keys + 16); }
-
 template <class T>
 KVIK_INLINE int64_t cost_of(const Args<T>& a, const Tile& t) {
-    return cost_of(t.num_queries * a.group, t.first_position + t.num_queries - a.first_key(t.first_position));
+    const int64_t num_rows = t.num_queries * a.group;
+    const int64_t num_keys = t.first_position + t.num_queries - a.first_key(t.first_position);
+    return (num_rows < 4 ? 4 : num_rows) * (num_keys + 16);
 }
 
 template <class T, class Fn>
@@ -520,10 +520,10 @@ static void paged_attention(void* out, const void* q, const void* k_cache, const
                             int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,
                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype) {
     with_type(dtype, [&]<class T>() {
-        attention::all(attention::Args<T>{static_cast<T*>(out), static_cast<const T*>(q), static_cast<const T*>(k_cache),
-                                          static_cast<const T*>(v_cache), block_tables, query_start_loc, seq_lens,
-                                          num_requests, max_blocks, num_kv_heads, group, head_dim, block_size, scale,
-                                          window});
+        attention::all(attention::Args<T>{
+            static_cast<T*>(out), static_cast<const T*>(q), static_cast<const T*>(k_cache),
+            static_cast<const T*>(v_cache), block_tables, query_start_loc, seq_lens, num_requests, max_blocks,
+            num_kv_heads, group, head_dim, block_size, scale, window});
     });
 }
 

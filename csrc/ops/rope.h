@@ -57,7 +57,8 @@ KVIK_INLINE void turn_head(T* out, const T* x, const T* norm, const T* cos_sin, 
 
 // To [D / 2, block, 2] (bf16) or [D, block] (fp32) at a token's place in its block.
 KVIK_INLINE void put_key(bf16* block, const bf16* key, int64_t offset, int64_t head_dim, int64_t block_size) {
-    for (int64_t d = 0; d < head_dim; d += 2) std::memcpy(block + d * block_size + 2 * offset, key + d, 2 * sizeof *key);
+    bf16* place = block + 2 * offset;
+    for (int64_t d = 0; d < head_dim; d += 2) std::memcpy(place + d * block_size, key + d, 2 * sizeof *key);
 }
 KVIK_INLINE void put_key(float* block, const float* key, int64_t offset, int64_t head_dim, int64_t block_size) {
     for (int64_t d = 0; d < head_dim; ++d) block[d * block_size + offset] = key[d];

@@ -61,7 +61,9 @@ struct Candidate {
     int32_t id;
 };
 
-KVIK_INLINE bool is_better(Candidate a, Candidate b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
+KVIK_INLINE bool is_better(Candidate a, Candidate b) {
+    return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
 
 // Heap of n candidates, the worst of them on top: sinks the one at `at`.
 static void sink(Candidate* heap, int64_t n, int64_t at) {
@@ -85,6 +87,42 @@ static void sort_best_first(Candidate* all, int64_t n) {
         all[0] = all[left - 1];
         all[left - 1] = worst;
         sink(all, left - 1, 0);
+    }
+}
+
+constexpr int64_t kSmallK = 128;  // up to here the best are kept sorted while the row goes by
+
+// Moves the last of n candidates up to its place among the sorted ones before it.
+KVIK_INLINE void settle(Candidate* best, int64_t n) {
+    const Candidate moving = best[n - 1];
+    int64_t i = n - 1;
+    for (; i > 0 && is_better(moving, best[i - 1]); --i) best[i] = best[i - 1];
+    best[i] = moving;
+}
+
+// The best k of `size` tokens, best first. value(i) is token i's, vector(i) those of the 16 from i on.
+template <class Value, class Vector>
+static void find_best(Candidate* best, int64_t k, int64_t size, const Value& value, const Vector& vector) {
+    const auto token = [&](int64_t i) { return Candidate{value(i), static_cast<int32_t>(i)}; };
+    for (int64_t i = 0; i < k; ++i) best[i] = token(i);
+    if (k > kSmallK) {  // a heap with the worst of the best on top
+        for (int64_t i = k / 2; i-- > 0;) sink(best, k, i);
+        for (int64_t i = k; i < size; ++i) {
+            if (!is_better(token(i), best[0])) continue;
+            best[0] = token(i);
+            sink(best, k, 0);
+        }
+        return sort_best_first(best, k);
+    }
+    for (int64_t n = 1; n <= k; ++n) settle(best, n);
+    for (int64_t i = k; k && i < size; ++i) {
+        if (size - i >= kLanes && !(reduce_max(vector(i)) > best[k - 1].value)) {
+            i += kLanes - 1;  // none of these 16 is better
+            continue;
+        }
+        if (!is_better(token(i), best[k - 1])) continue;
+        best[k - 1] = token(i);
+        settle(best, k);
     }
 }
 

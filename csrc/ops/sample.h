@@ -1,4 +1,4 @@
-// One token per row; kernels/sample/__init__.py defines which. Weights are whole numbers, so no order of summing matters.
+// One token per row; kernels/sample/__init__.py defines which. Weights are whole numbers: no order of sums matters.
 #pragma once
 
 #include "../parallel.h"
@@ -51,9 +51,11 @@ struct Row {
     int64_t* sums;           // [kBuckets]
 
     float z(int64_t i) const { return (logits[i] - max) * inverse_temperature; }
+    F32 z_vector(int64_t i, int64_t n = kLanes) const {
+        return (load_part(logits + i, n) - set1(max)) * set1(inverse_temperature);
+    }
+    int64_t weight(int64_t i) const { return static_cast<int64_t>(weights[i] * kWeightOne); }
 };
-
-KVIK_INLINE int64_t whole(float weight) { return static_cast<int64_t>(weight * kWeightOne); }
 
 static size_t work_bytes(int64_t size) {
     return size * (sizeof(float) + sizeof(Candidate)) + kBuckets * (sizeof(int64_t) + sizeof(int32_t));
@@ -65,96 +67,125 @@ static Row make_row(const float* logits, int64_t size, float max, float temperat
     row.candidates = reinterpret_cast<Candidate*>(row.sums + kBuckets);
     row.counts = reinterpret_cast<int32_t*>(row.candidates + size);
     row.weights = reinterpret_cast<float*>(row.counts + kBuckets);
-    each_vector(size, [&](int64_t i, int64_t n) {
-        const F32 scaled = (load_part(logits + i, n) - set1(max)) * set1(row.inverse_temperature);
-        store_part(row.weights + i, exp(scaled), n);
-    });
+    each_vector(size, [&](int64_t i, int64_t n) { store_part(row.weights + i, exp(row.z_vector(i, n)), n); });
     return row;
+}
+
+KVIK_INLINE int64_t sum_weights(const Row& row, int64_t begin, int64_t end) {
+    int64_t sum = 0;
+    for (int64_t i = begin; i < end; ++i) sum += row.weight(i);
+    return sum;
+}
+
+// fn(i) for the tokens that have a weight, and one of at least `floor`.
+template <class Fn>
+KVIK_INLINE void each_weighty(const Row& row, float floor, const Fn& fn) {
+    for (int64_t begin = 0; begin < row.size; begin += kLanes) {
+        const int64_t left = row.size - begin, n = left < kLanes ? left : kLanes;
+        if (n == kLanes && reduce_max(load(row.weights + begin)) < floor) continue;
+        for (int64_t i = begin; i < begin + n; ++i)
+            if (row.weights[i] >= floor && row.weight(i) > 0) fn(i);
+    }
 }
 
 KVIK_INLINE int64_t bucket_of(float z) { return static_cast<int64_t>(-z * kBucketsPerUnit); }
 
-static void fill_buckets(Row& row, float lowest) {
+static void fill_buckets(Row& row, float floor) {
     std::memset(row.counts, 0, kBuckets * sizeof *row.counts);
     std::memset(row.sums, 0, kBuckets * sizeof *row.sums);
-    for (int64_t i = 0; i < row.size; ++i) {
-        const int64_t weight = whole(row.weights[i]);
-        const float z = row.z(i);
-        if (weight <= 0 || z < lowest) continue;
-        const int64_t bucket = bucket_of(z);
+    each_weighty(row, floor, [&](int64_t i) {
+        const int64_t bucket = bucket_of(row.z(i));
         ++row.counts[bucket];
-        row.sums[bucket] += weight;
-    }
+        row.sums[bucket] += row.weight(i);
+    });
 }
 
-// The tokens of one bucket, best first; returns how many.
-static int64_t open_bucket(Row& row, float lowest, int64_t bucket) {
+// Makes the tokens of one bucket the candidates, best first.
+static void open_bucket(Row& row, float floor, int64_t bucket) {
     int64_t n = 0;
-    for (int64_t i = 0; i < row.size; ++i) {
-        const float z = row.z(i);
-        if (whole(row.weights[i]) <= 0 || z < lowest || bucket_of(z) != bucket) continue;
-        row.candidates[n++] = {z, static_cast<int32_t>(i)};
-    }
+    each_weighty(row, floor, [&](int64_t i) {
+        if (bucket_of(row.z(i)) == bucket) row.candidates[n++] = {row.z(i), static_cast<int32_t>(i)};
+    });
     row_scan::sort_best_first(row.candidates, n);
-    return n;
 }
 
-// The last token that top-k, then top-p keep; {-inf, ...} where neither cuts.
+KVIK_INLINE int64_t nucleus(float top_p, int64_t total) {
+    return static_cast<int64_t>(__builtin_ceil(static_cast<double>(top_p) * static_cast<double>(total)));
+}
+
+// Of sorted candidates the one with which the sum reaches `wanted`; it must reach it.
+static Candidate reach(const Row& row, int64_t wanted) {
+    int64_t i = 0;
+    while ((wanted -= row.weight(row.candidates[i].id)) > 0) ++i;
+    return row.candidates[i];
+}
+
+// The last token that a small top-k, then top-p keep: the best k are kept sorted in one walk.
+static Candidate cut_few(Row& row, const Filter& filter) {
+    row_scan::find_best(
+        row.candidates, filter.top_k, row.size, [&](int64_t i) { return row.weights[i] > 0 ? row.z(i) : -kInfinity; },
+        [&](int64_t i) { return select_lt(zero(), load(row.weights + i), row.z_vector(i), set1(-kInfinity)); });
+    int64_t total = 0, n = 0;
+    for (; n < filter.top_k && row.weight(row.candidates[n].id) > 0; ++n) total += row.weight(row.candidates[n].id);
+    return filter.top_p < 1.0f ? reach(row, nucleus(filter.top_p, total)) : row.candidates[n - 1];
+}
+
+// The last token that top-k keeps, by counting buckets; takes what it rules out off the buckets. {-inf} without a cut.
+static Candidate cut_many(Row& row, int64_t top_k) {
+    int64_t left = top_k, b = 0;
+    for (; b < kBuckets && row.counts[b] < left; ++b) left -= row.counts[b];
+    if (b == kBuckets) return {-kInfinity, 0};
+    open_bucket(row, 0.0f, b);
+    std::memset(row.sums + b, 0, (kBuckets - b) * sizeof *row.sums);
+    for (int64_t i = 0; i < left; ++i) row.sums[b] += row.weight(row.candidates[i].id);
+    return row.candidates[left - 1];
+}
+
+// The last token that top-k, then top-p keep. {-inf} where neither cuts.
 static Candidate find_cut(Row& row, const Filter& filter) {
-    Candidate cut = {-kInfinity, 0};
-    fill_buckets(row, filter.lowest);
-    int64_t total = 0, num_left = filter.top_k, cut_bucket = kBuckets;
-    for (int64_t b = 0; b < kBuckets && cut_bucket == kBuckets; ++b) {
-        if (filter.top_k && row.counts[b] >= num_left) {
-            open_bucket(row, filter.lowest, b);
-            cut = row.candidates[num_left - 1];
-            row.sums[b] = 0;
-            for (int64_t i = 0; i < num_left; ++i) row.sums[b] += whole(row.weights[row.candidates[i].id]);
-            cut_bucket = b;
-        }
-        num_left -= row.counts[b];
-        total += row.sums[b];
-    }
+    if (filter.top_k && filter.top_k <= row_scan::kSmallK) return cut_few(row, filter);
+    // Tokens below an equal share of what top-p may leave out are left out in any case.
+    int64_t total = filter.top_k ? 0 : sum_weights(row, 0, row.size);
+    const double share = (1.0 - static_cast<double>(filter.top_p)) * static_cast<double>(total) / row.size;
+    const float floor = static_cast<float>(0.99 * share / static_cast<double>(kWeightOne));
+    fill_buckets(row, floor);
+    const Candidate cut = filter.top_k ? cut_many(row, filter.top_k) : Candidate{-kInfinity, 0};
     if (filter.top_p >= 1.0f) return cut;
-    const double target = __builtin_ceil(static_cast<double>(filter.top_p) * static_cast<double>(total));
-    int64_t wanted = static_cast<int64_t>(target), b = 0;
+    for (int64_t b = 0; filter.top_k && b < kBuckets; ++b) total += row.sums[b];
+    int64_t wanted = nucleus(filter.top_p, total), b = 0;
     for (; b < kBuckets && row.sums[b] < wanted; ++b) wanted -= row.sums[b];
     if (b == kBuckets) return cut;
-    open_bucket(row, filter.lowest, b);
-    int64_t i = 0;
-    for (; (wanted -= whole(row.weights[row.candidates[i].id])) > 0;) ++i;
-    return row.candidates[i];
+    open_bucket(row, floor, b);
+    return reach(row, wanted);
 }
 
 // Sets the weight of every token that the filter rules out to 0.
 static void apply(Row& row, const Filter& filter) {
-    if (!filter.top_k && filter.top_p >= 1.0f && filter.lowest == -kInfinity) return;
-    const bool needs_cut = filter.top_k || filter.top_p < 1.0f;
-    const Candidate cut = needs_cut ? find_cut(row, filter) : Candidate{-kInfinity, 0};
-    for (int64_t i = 0; i < row.size; ++i) {
-        const float z = row.z(i);
-        const bool kept = z >= filter.lowest && (z > cut.value || (z == cut.value && i <= cut.id));
-        row.weights[i] = kept ? row.weights[i] : 0.0f;
-    }
-}
-
-KVIK_INLINE int64_t sum_weights(const float* weights, int64_t size) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < size; ++i) sum += whole(weights[i]);
-    return sum;
+    const auto rule_out_below = [&](float bound) {
+        each_vector(row.size, [&](int64_t i, int64_t n) {
+            const F32 kept = select_lt(row.z_vector(i, n), set1(bound), zero(), load_part(row.weights + i, n));
+            store_part(row.weights + i, kept, n);
+        });
+    };
+    if (filter.lowest > -kInfinity) rule_out_below(filter.lowest);
+    if (!filter.top_k && filter.top_p >= 1.0f) return;
+    const Candidate cut = find_cut(row, filter);
+    if (cut.value == -kInfinity) return;
+    rule_out_below(cut.value);
+    for (int64_t i = cut.id + 1; i < row.size; ++i) row.weights[i] = row.z(i) == cut.value ? 0.0f : row.weights[i];
 }
 
 // The first token in ascending id whose cumulative weight exceeds word / 2^64 of the total.
 static int64_t draw(const Row& row, uint64_t word) {
-    const uint64_t total = static_cast<uint64_t>(sum_weights(row.weights, row.size));
+    const uint64_t total = static_cast<uint64_t>(sum_weights(row, 0, row.size));
     int64_t left = static_cast<int64_t>(static_cast<unsigned __int128>(word) * total >> 64);
     int64_t i = 0;
     for (; i + kChunk < row.size; i += kChunk) {
-        const int64_t chunk = sum_weights(row.weights + i, kChunk);
+        const int64_t chunk = sum_weights(row, i, i + kChunk);
         if (left < chunk) break;
         left -= chunk;
     }
-    while ((left -= whole(row.weights[i])) >= 0) ++i;
+    while ((left -= row.weight(i)) >= 0) ++i;
     return i;
 }
 
@@ -191,7 +222,7 @@ static void one_row(const Args& a, int64_t r, void* work) {
     apply(row, filter_of(a, r));
     if (a.out) a.out[r] = draw(row, random_word64(a.seeds[r], a.positions[r]));
     if (a.kept)
-        for (int64_t i = 0; i < a.size; ++i) a.kept[r * a.size + i] = whole(row.weights[i]) > 0;
+        for (int64_t i = 0; i < a.size; ++i) a.kept[r * a.size + i] = row.weight(i) > 0;
 }
 
 static void all_rows(const Args& a, int64_t num_rows) {
