@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from kvik.kernels.paged_attention import allocate_kv_cache
 
+from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.layers.batch import ForwardBatch, LayerKV
 from kvik.modelfile import open_model
 from kvik.models import Model, build_model
