@@ -117,7 +117,8 @@ void select_isa(const char* name) {
         }
         names += (i ? ", " : "") + std::string(list.names[i]);
     }
-    throw std::invalid_argument("instruction set \"" + std::string(name) + "\" cannot run here; choose one of " + names);
+    throw std::invalid_argument("instruction set \"" + std::string(name) +
+                                "\" cannot run here (KVIK_ISA); choose one of " + names);
 }
 
 }  // namespace kvik

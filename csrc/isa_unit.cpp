@@ -5,7 +5,11 @@
 #include "ops/embedding.h"
 #include "ops/gated_activation.h"
 #include "ops/linear.h"
+#include "ops/logprobs.h"
+#include "ops/paged_attention.h"
 #include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/sample.h"
 #include "table.h"
 
 namespace kvik::KVIK_ISA {

@@ -13,13 +13,16 @@ constexpr size_t kPage = size_t{64} << 10;  // a multiple of the page size of ev
 
 size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
-size_t mapped_bytes(size_t num_bytes) { return round_up(num_bytes ? num_bytes : 1, num_bytes < kHugePage ? kPage : kHugePage); }
+size_t mapped_bytes(size_t num_bytes) {
+    return round_up(num_bytes ? num_bytes : 1, num_bytes < kHugePage ? kPage : kHugePage);
+}
 
 }  // namespace
 
 void* map_pages(size_t num_bytes) {
     const size_t size = mapped_bytes(num_bytes), slack = num_bytes < kHugePage ? 0 : kHugePage;
-    void* mapped = mmap(nullptr, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* mapped = mmap(nullptr, size + slack, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
     if (!slack) return mapped;
     char* raw = static_cast<char*>(mapped);

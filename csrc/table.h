@@ -36,8 +36,26 @@ namespace kvik {
                        int packed_dtype, int rows_dtype))                                                              \
     OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
                           const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
-    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))               \
-    OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))
+    OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))              \
+    OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))                    \
+    OP(rope_and_cache, void(void* q_out, const void* qkv, const void* cos_sin, const int32_t* positions,               \
+                            const int32_t* slots, void* k_cache, void* v_cache, const void* q_norm,                    \
+                            const void* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,           \
+                            int64_t head_dim, int64_t block_size, float eps, bool unit_offset, int dtype))             \
+    OP(paged_attention, void(void* out, const void* q, const void* k_cache, const void* v_cache,                       \
+                             const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,     \
+                             int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,            \
+                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype))            \
+    OP(sample, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                                 \
+                          const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p,      \
+                          const int64_t* seeds, const int64_t* positions))                                             \
+    OP(kept_tokens, void(uint8_t* kept, const float* logits, int64_t num_rows, int64_t size,                           \
+                          const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p))     \
+    OP(arg_max, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size))                               \
+    OP(top_logprobs, void(int64_t* ids, float* values, int64_t* ranks, const float* logits, const int64_t* chosen,     \
+                          int64_t num_rows, int64_t size, int64_t k, bool normalize))                                  \
+    OP(token_logprobs, void(float* values, int64_t* ranks, const float* logits, const int64_t* token_ids,              \
+                            int64_t num_rows, int64_t size, int64_t num_ids, bool normalize))
 // clang-format on
 
 struct Table {

@@ -71,14 +71,17 @@ struct Job {
     int64_t num_tasks = 0;
     int num_shares = 0;
 
-    void run_share(int share) const {
+    // An exception would leave other threads computing for a caller that is gone: it ends the process instead.
+    void run_share(int share, int thread) const noexcept {
         const int64_t begin = num_tasks * share / num_shares, end = num_tasks * (share + 1) / num_shares;
-        if (begin < end) fn(context, begin, end, share);
+        if (begin < end) fn(context, begin, end, thread);
     }
 };
 
 thread_local bool inside_task = false;
 
+// A job is cut into shares, which threads claim by counting `claims_` up. The caller claims too: a share that no
+// worker has begun, because it sleeps or has lost its core to another process, is computed rather than waited for.
 class Pool {
 public:
     explicit Pool(int num_threads) {
@@ -87,7 +90,6 @@ public:
 
     ~Pool() {
         stopping_.store(true);
-        generation_.fetch_add(1);
         start_.wake();
         for (std::thread& worker : workers_) worker.join();
     }
@@ -97,26 +99,37 @@ public:
     void run(const Job& job) {
         std::lock_guard one_at_a_time(run_mutex_);
         job_ = job;
-        num_pending_.store(static_cast<int>(workers_.size()));
-        generation_.fetch_add(1);
+        num_done_.store(0);
+        claims_.store(static_cast<uint64_t>(job.num_shares) << 32);
         start_.wake();
         inside_task = true;
-        job.run_share(0);
+        while (run_one_share(0)) {
+        }
         inside_task = false;
-        done_.wait([this] { return num_pending_.load() == 0; });
+        done_.wait([this] { return num_done_.load() == job_.num_shares; });
     }
 
 private:
-    // Every worker answers every generation, those without a share at once: so job_ may be overwritten afterwards.
-    void work(int share) {
+    static bool open(uint64_t claims) { return static_cast<uint32_t>(claims) < claims >> 32; }
+
+    // False where no share is left. job_ is read after the claim only: from then on the caller waits for this share.
+    bool run_one_share(int thread) {
+        uint64_t claims = claims_.load();
+        do {
+            if (!open(claims)) return false;
+        } while (!claims_.compare_exchange_weak(claims, claims + 1));
+        const int num_shares = static_cast<int>(claims >> 32);
+        job_.run_share(static_cast<int>(static_cast<uint32_t>(claims)), thread);
+        if (num_done_.fetch_add(1) + 1 == num_shares) done_.wake();
+        return true;
+    }
+
+    void work(int thread) {
         inside_task = true;
-        uint64_t seen = 0;
         while (true) {
-            start_.wait([&] { return generation_.load() != seen; });
-            ++seen;
+            start_.wait([this] { return open(claims_.load()) || stopping_.load(); });
             if (stopping_.load()) return;
-            if (share < job_.num_shares) job_.run_share(share);
-            if (num_pending_.fetch_sub(1) == 1) done_.wake();
+            run_one_share(thread);
         }
     }
 
@@ -124,8 +137,8 @@ private:
     std::mutex run_mutex_;
     Job job_;
     Gate start_, done_;
-    alignas(64) std::atomic<uint64_t> generation_{0};
-    alignas(64) std::atomic<int> num_pending_{0};
+    alignas(64) std::atomic<uint64_t> claims_{0};  // number of shares in the upper half, claimed ones in the lower
+    alignas(64) std::atomic<int> num_done_{0};
     std::atomic<bool> stopping_{false};
 };
 
@@ -142,9 +155,9 @@ struct Scratch {
 
 }  // namespace
 
-void run_parallel(int64_t num_tasks, int64_t min_tasks_per_thread, RangeFn fn, void* context) {
+void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, void* context) {
     if (num_tasks <= 0) return;
-    const int64_t wanted = num_tasks / std::max<int64_t>(1, min_tasks_per_thread);
+    const int64_t wanted = num_tasks / std::max<int64_t>(1, min_tasks_per_share);
     const int num_shares = static_cast<int>(std::clamp<int64_t>(wanted, 1, num_threads()));
     if (num_shares == 1 || inside_task) {
         fn(context, 0, num_tasks, 0);

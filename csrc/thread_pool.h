@@ -6,13 +6,14 @@
 
 namespace kvik {
 
-// Called with a share [begin, end) of the tasks and the number of the thread, 0 for the caller.
+// Called with the tasks [begin, end) and the number of the thread, 0 for the caller, below num_threads().
 using RangeFn = void (*)(void* context, int64_t begin, int64_t end, int thread);
 
-// Splits [0, num_tasks) into one contiguous share per thread and returns when all are done. The caller takes the
-// first share. No more threads take part than give each at least `min_tasks_per_thread`. A call from inside a task
-// runs in that task's thread. Which thread gets which task depends on nothing but the arguments and num_threads().
-void run_parallel(int64_t num_tasks, int64_t min_tasks_per_thread, RangeFn fn, void* context);
+// Splits [0, num_tasks) into one contiguous share per thread and returns when all are done; the caller takes part. No
+// more shares are made than give each at least `min_tasks_per_share`. The cut depends on nothing but the arguments
+// and num_threads(); which thread computes a share is left open, and one may compute several, one after another.
+// A call from inside a task runs in that task's thread, as one share.
+void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, void* context);
 
 // Threads that compute, the caller included. Not to be called while kernels run in other threads.
 void set_num_threads(int num_threads);

@@ -15,7 +15,8 @@ KVIK_INLINE const S* table_row(const S* table, bool packed, int64_t size, int64_
 
 // The value is rounded to the output's dtype, then multiplied by the scale rounded likewise, then rounded.
 template <class T, class S>
-static void embed_rows(T* out, const S* table, bool packed, int64_t size, const int32_t* ids, int64_t count, float scale) {
+static void embed_rows(T* out, const S* table, bool packed, int64_t size, const int32_t* ids, int64_t count,
+                       float scale) {
     const F32 factor = round_to<T>(set1(scale));
     parallel_for(count, min_tasks(size * sizeof(S)), [=](int64_t begin, int64_t end, int) {
         S* buffer = packed ? static_cast<S*>(thread_scratch(static_cast<size_t>(size) * sizeof(S))) : nullptr;

@@ -159,11 +159,13 @@ static void pack_rows_typed(T* packed, int64_t k, int64_t first_row, const char*
     const int64_t first_panel = first_row / kPanelRows, end_row = first_row + num_rows;
     const int64_t panel_size = num_steps<T>(k) * kStepElements<T>;
     const bool as_is = dtype == (sizeof(T) == 2 ? kBf16 : kF32);
-    parallel_for(num_panels(end_row) - first_panel, min_tasks(panel_size * sizeof(T)), [=](int64_t begin, int64_t end, int) {
+    const int64_t panels = num_panels(end_row) - first_panel;
+    parallel_for(panels, min_tasks(panel_size * sizeof(T)), [=](int64_t begin, int64_t end, int) {
         T* converted = as_is ? nullptr : static_cast<T*>(thread_scratch(kPanelRows * k * sizeof(T)));
         for (int64_t panel = first_panel + begin; panel < first_panel + end; ++panel) {
             const int64_t panel_row = panel * kPanelRows, panel_end = panel_row + kPanelRows;
-            const int64_t from = first_row > panel_row ? first_row : panel_row, to = end_row < panel_end ? end_row : panel_end;
+            const int64_t from = first_row > panel_row ? first_row : panel_row;
+            const int64_t to = end_row < panel_end ? end_row : panel_end;
             const T* sources[kPanelRows];
             for (int64_t row = from; row < to; ++row) {
                 const char* source = rows + (row - first_row) * row_bytes;
@@ -180,7 +182,8 @@ static void pack_rows(void* packed, int64_t k, int64_t first_row, const void* ro
                       int rows_dtype) {
     const int64_t row_bytes = k * (rows_dtype == kF32 ? 4 : 2);
     with_type(packed_dtype, [&]<class T>() {
-        pack_rows_typed(static_cast<T*>(packed), k, first_row, static_cast<const char*>(rows), num_rows, rows_dtype, row_bytes);
+        pack_rows_typed(static_cast<T*>(packed), k, first_row, static_cast<const char*>(rows), num_rows, rows_dtype,
+                        row_bytes);
     });
 }
 

@@ -22,7 +22,8 @@ KVIK_INLINE float inverse_rms(F32 sum_of_squares, int64_t size, float eps) {
 }
 
 template <class T>
-static void rms_norm_rows(T* out, const T* x, const T* weight, int64_t rows, int64_t size, float eps, bool unit_offset) {
+static void rms_norm_rows(T* out, const T* x, const T* weight, int64_t rows, int64_t size, float eps,
+                          bool unit_offset) {
     parallel_for(rows, min_tasks(size * sizeof(T)), [=](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) {
             const T* in = x + row * size;

@@ -82,11 +82,13 @@ KVIK_INLINE F32 load(const bf16* p) { return {widen(load_half(p)), widen(load_ha
 KVIK_INLINE F32 load(const f16* p) { return {_mm256_cvtph_ps(load_half(p)), _mm256_cvtph_ps(load_half(p + 8))}; }
 KVIK_INLINE F32 load_i8(const int8_t* p) {
     const __m128i a = load_half(p);
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(a)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(a, 8)))};
+    const __m128i b = _mm_srli_si128(a, 8);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(a)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b))};
 }
 KVIK_INLINE F32 load_u8(const uint8_t* p) {
     const __m128i a = load_half(p);
-    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(a)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(a, 8)))};
+    const __m128i b = _mm_srli_si128(a, 8);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(a)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))};
 }
 
 KVIK_INLINE void store(float* p, F32 a) {

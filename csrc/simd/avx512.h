@@ -52,12 +52,16 @@ KVIK_INLINE __m256i narrow(F32 a) {
 #endif
 KVIK_INLINE F32 round_bf16(F32 a) { return widen(narrow(a)); }
 
+KVIK_INLINE __m256i load_half(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
 KVIK_INLINE F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-KVIK_INLINE F32 load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-KVIK_INLINE F32 load(const f16* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+KVIK_INLINE F32 load(const bf16* p) { return widen(load_half(p)); }
+KVIK_INLINE F32 load(const f16* p) { return {_mm512_cvtph_ps(load_half(p))}; }
 KVIK_INLINE F32 load_n(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
 KVIK_INLINE F32 load_n(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(first_lanes(n), p)); }
-KVIK_INLINE F32 load_n(const f16* p, int64_t n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))}; }
+KVIK_INLINE F32 load_n(const f16* p, int64_t n) {
+    return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
+}
 KVIK_INLINE F32 load_i8(const int8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }

@@ -137,6 +137,16 @@ class EngineArgs:
             chosen["model"] = values["model_tag"]
         return cls(**chosen)
 
+    @classmethod
+    def from_kwargs(cls, **given: Any) -> Self:
+        """From Python keywords, named like the flags: `LLM(model, max_model_len="8k")`.
+
+        Raises `ConfigError` for an unknown keyword, `NotSupportedYetError` for a flag whose feature is not there yet.
+        """
+        from kvik.config.keywords import read_keywords
+
+        return cls(**read_keywords(cls, given))
+
     def open_model(self) -> ModelFile:
         """Open the checkpoint (its facts, not its weights). Raises `ConfigError` or `ModelFileError`."""
         from kvik.config.resolve import open_model_of

@@ -9,7 +9,7 @@ from kvik.engine.core import EngineCore
 from kvik.errors import KvikError, WireError
 from kvik.messages import Abort, NewRequest, Shutdown, ToEngine, UtilityCall, UtilityResult
 from kvik.telemetry.log import get_logger
-from kvik.wire.sockets import EngineSocket
+from kvik.wire.engine_socket import EngineSocket
 
 logger = get_logger(__name__)
 

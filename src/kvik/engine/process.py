@@ -25,7 +25,7 @@ from kvik.executor.base import Executor
 from kvik.messages import EngineFailed, Hello, Ready, Shutdown, Start, StartFailed, StartupProgress
 from kvik.telemetry.log import configure_logging, get_logger
 from kvik.telemetry.phases import PhaseTimer
-from kvik.wire.sockets import EngineSocket
+from kvik.wire.engine_socket import EngineSocket
 
 logger = get_logger("kvik.engine.process")  # not __name__, which is __main__ here
 
@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     """The process' exit code."""
     parser = argparse.ArgumentParser(prog="kvik.engine.process", description="kvik's engine; started by kvik itself")
     parser.add_argument("address", help="where the API process listens, such as ipc:///tmp/kvik-1234/engine")
-    parser.add_argument("--log-level", default="INFO", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument(
+        "--log-level", default="INFO", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+    )
     args = parser.parse_args(argv)
     heed_signals()
     end_with_parent()

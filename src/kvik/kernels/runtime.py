@@ -16,22 +16,19 @@ DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 def _load() -> Any:
-    """The extension, or None where it was not built. A build that is broken raises ImportError."""
+    """The extension, or None where it was not built. A broken build raises ImportError, a wrong KVIK_ISA ValueError."""
     wanted = os.environ.get("KVIK_ISA", "")
     if wanted == "reference":
         return None
     try:
-        from kvik import _native
-    except ModuleNotFoundError:
+        import kvik._native as extension
+    except ModuleNotFoundError as error:
+        if error.name != "kvik._native":
+            raise
         return None
-    except ImportError as error:
-        # `from kvik import _native` says "cannot import name" where there is no such file.
-        if "cannot import name '_native'" in str(error):
-            return None
-        raise
     if wanted:
-        _native.select_isa(wanted)
-    return _native
+        extension.select_isa(wanted)
+    return extension
 
 
 native: Any = _load()

@@ -1,4 +1,4 @@
-"""The two ends of the wall: a DEALER bound by the API process, a DEALER connected by the engine process.
+"""The wall's sockets: a DEALER bound by the API process (here), a DEALER connected by the engine process.
 
 One pair of sockets per engine process, each a full duplex pipe that keeps order: with a single peer on either side
 there is nothing to route and nobody to name. The address is a socket file in a fresh directory that only this user
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,10 @@ import zmq.asyncio
 
 from kvik.errors import ConfigError, EngineDeadError
 from kvik.messages import FromEngine, ToEngine
-from kvik.wire.codec import decode_from_engine, decode_to_engine, encode
+from kvik.wire.codec import decode_from_engine, encode
+from kvik.wire.engine_socket import EngineSocket, make_dealer
+
+__all__ = ["ApiSocket", "EngineSocket"]
 
 _MAX_PATH_BYTES = 107
 """Of a Unix socket's address: 108 with the closing zero."""
@@ -41,7 +43,7 @@ class ApiSocket:
             )
         self.address = f"ipc://{path}"
         self._context = zmq.Context()
-        self._socket = _make_socket(self._context)
+        self._socket = make_dealer(self._context)
         self._socket.bind(self.address)
         self._async_socket: zmq.asyncio.Socket | None = None
 
@@ -74,44 +76,3 @@ class ApiSocket:
             asyncio.get_running_loop()
             self._async_socket = zmq.asyncio.Socket.shadow(self._socket)
         return self._async_socket
-
-
-class EngineSocket:
-    """The engine process' end: plain, blocking, used by one thread."""
-
-    def __init__(self, address: str) -> None:
-        self._context = zmq.Context()
-        self._socket = _make_socket(self._context)
-        self._socket.connect(address)
-
-    def send(self, message: FromEngine) -> None:
-        """Queue a message; never blocks. Raises `WireError` when it cannot be encoded."""
-        self._socket.send(encode(message))
-
-    def receive(self, timeout_s: float | None = None) -> ToEngine | None:
-        """Wait for the next message, asleep. None when the time is over. Raises `WireError`."""
-        if not self._socket.poll(None if timeout_s is None else int(timeout_s * 1000)):
-            return None
-        return decode_to_engine(self._socket.recv(zmq.DONTWAIT))
-
-    def drain(self) -> Iterator[ToEngine]:
-        """What has arrived, without waiting. Raises `WireError`; the rest can be drained after it."""
-        while True:
-            try:
-                frame = self._socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            yield decode_to_engine(frame)
-
-    def close(self, linger_s: float = 0.0) -> None:
-        """Give unsent messages (a last word) at most `linger_s` to leave."""
-        self._socket.close(linger=int(linger_s * 1000))
-        self._context.term()
-
-
-def _make_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    socket = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.SNDHWM, 0)
-    socket.setsockopt(zmq.RCVHWM, 0)
-    socket.setsockopt(zmq.LINGER, 0)
-    return socket

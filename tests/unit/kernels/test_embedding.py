@@ -75,5 +75,7 @@ def test_no_ids(isa: str) -> None:
 def test_errors_name_what_came() -> None:
     with pytest.raises(ValueError, match=r"ids are \[7\] torch.int64; they must be \[T\] torch.int32"):
         embedding(IDS.long(), table(8, torch.float32), torch.float32)
+    with pytest.raises(ValueError, match=r"ids lie on meta; they must be where the table is"):
+        embedding(IDS.to("meta"), table(8, torch.float32), torch.float32)
     with pytest.raises(ValueError, match=r"the table is \[8\] torch.float32; it must be \[V, H\]"):
         embedding(IDS, torch.zeros(8), torch.float32)

@@ -185,6 +185,8 @@ def test_errors_name_what_came() -> None:
         linear(torch.zeros(2, 7), weight)
     with pytest.raises(ValueError, match=r"x is \[2, 8\] torch.bfloat16"):
         linear(torch.zeros(2, 8).bfloat16(), weight)
+    with pytest.raises(ValueError, match=r"x lies on meta; .* must be on cpu"):
+        linear(torch.zeros(2, 8, device="meta"), weight)
     with pytest.raises(ValueError, match=r"bias is \[4\] torch.float32; for this weight it must be \[3\]"):
         linear(torch.zeros(2, 8), weight, torch.zeros(4))
     with pytest.raises(ValueError, match=r"rows \[2, 4\) do not lie in \[0, 3\)"):

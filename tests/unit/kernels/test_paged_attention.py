@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from kvik.kernels import runtime
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention, reference
 from kvik.kernels.rope import rope_and_cache
 
@@ -121,14 +125,110 @@ def test_window_edges(window, dtype):
     check_whole(1040 if window > 400 else 70, 2, 1, 16, dtype, 16, window)
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [BF16, F32])
 @pytest.mark.parametrize("window", [0, 40, 512])
-def test_close_to_the_reference(window, dtype):
-    s = Sequence.random(600, 6, 2, 64, dtype, seed=3)
+@pytest.mark.parametrize("head_dim", [16, 64, 80, 128, 256])
+def test_close_to_the_reference(window, dtype, head_dim):
+    s = Sequence.random(600, 6, 2, head_dim, dtype, seed=3)
     cache = Cache([s], 16)
-    (out,) = attend(cache, [(0, s, 570, 600)], window)
-    (want,) = attend(cache, [(0, s, 570, 600)], window, fn=reference.paged_attention)
-    torch.testing.assert_close(out.float(), want.float(), **TOLERANCE[dtype])
+    for first, end in ((0, 37), (499, 532), (599, 600)):
+        (out,) = attend(cache, [(0, s, first, end)], window)
+        (want,) = attend(cache, [(0, s, first, end)], window, fn=reference.paged_attention)
+        torch.testing.assert_close(out.float(), want.float(), **TOLERANCE[dtype])
+
+
+def chunked(cache: Cache, request: int, s: Sequence, bounds: list[int], window: int) -> torch.Tensor:
+    """The whole sequence, computed stretch by stretch."""
+    return torch.cat([attend(cache, [(request, s, a, b)], window)[0] for a, b in pairwise(bounds)])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("window", [0, 1, 21, 513])
+@pytest.mark.parametrize("group", [1, 3, 8])
+def test_chunks_and_decodes_give_the_same_bits(dtype, window, group):
+    s = Sequence.random(1100, group, 1, 32, dtype, seed=group)
+    cache = Cache([s], 16)
+    (whole,) = attend(cache, [(0, s, 0, 1100)], window)
+    for bounds in ([0, 1, 2, 500, 511, 512, 513, 1099, 1100], [0, 333, 1024, 1100], [0, *range(17, 1100, 97), 1100]):
+        assert torch.equal(chunked(cache, 0, s, bounds, window), whole)
+    for p in (0, 1, 15, 16, 31, 511, 512, 700, 1023, 1024, 1099):
+        assert torch.equal(attend(cache, [(0, s, p, p + 1)], window)[0], whole[p : p + 1])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("window", [0, 300])
+def test_threads_and_splits_give_the_same_bits(dtype, window):
+    """A long sequence alone is split over the threads by partition, in a crowd it is not."""
+    lengths = [2600, 40, 700, 1, 90, 33]
+    sequences = [Sequence.random(n, 6, 2, 64, dtype, seed=n) for n in lengths]
+    cache = Cache(sequences, 32)
+    crowd = [(r, s, max(0, len(s) - 40), len(s)) for r, s in enumerate(sequences)]
+    runtime.set_num_threads(1)
+    alone = [attend(cache, [part], window)[0] for part in crowd]
+    for threads in (1, 2, 3, 5):
+        runtime.set_num_threads(threads)
+        for part, expected in zip(crowd, alone, strict=True):
+            assert torch.equal(attend(cache, [part], window)[0], expected)
+        together = attend(cache, crowd, window)
+        assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+        last_tokens = attend(cache, [(r, s, len(s) - 1, len(s)) for r, s, *_ in crowd], window)
+        assert all(torch.equal(a[-1:], b) for a, b in zip(alone, last_tokens, strict=True))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [BF16, F32])
+def test_blocks_give_the_same_bits_wherever_they_lie(dtype):
+    s = Sequence.random(600, 4, 2, 32, dtype, seed=1)
+    first, *others = [
+        attend(Cache([s], block_size, seed), [(0, s, 0, 600)], window=200)[0]
+        for block_size, seed in ((16, 0), (16, 1), (32, 2), (48, 3), (128, 4), (608, 5))
+    ]
+    assert all(torch.equal(first, other) for other in others)
+
+
+LENGTHS = [5, 30, 64, 200, 530, 1030]
+
+
+@pytest.mark.usefixtures("isa")
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), dtype=st.sampled_from([BF16, F32]), window=st.sampled_from([0, 0, 7, 100, 600]))
+def test_any_batch_gives_the_same_bits(data, dtype, window):
+    sequences = [Sequence.random(n, 3, 1, 16, dtype, seed=n) for n in LENGTHS]
+    cache = Cache(sequences, 16)
+    whole = [attend(cache, [(r, s, 0, len(s))], window)[0] for r, s in enumerate(sequences)]
+    batch = []
+    for request in data.draw(st.lists(st.integers(0, len(LENGTHS) - 1), min_size=1, max_size=8)):
+        end = data.draw(st.integers(1, LENGTHS[request]))
+        first = data.draw(st.one_of(st.just(end - 1), st.integers(0, end)))
+        batch.append((request, sequences[request], first, end))
+    runtime.set_num_threads(data.draw(st.integers(1, 3)))
+    for (request, _, first, end), out in zip(batch, attend(cache, batch, window), strict=True):
+        assert torch.equal(out, whole[request][first:end])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("window", [0, 20])
+def test_nan_of_other_requests_does_not_leak(window):
+    """All that a request does not own is NaN here: other blocks, and the rest of its last block."""
+    for length in range(1, 40):
+        s = Sequence.random(length, 2, 1, 16, BF16, seed=length)
+        (out,) = attend(Cache([s], 32), [(0, s, length - 1, length)], window)
+        assert out.isfinite().all()
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("block_size", [16, 8])
+def test_blocks_before_the_window_are_not_read(dtype, block_size):
+    s = Sequence.random(700, 2, 1, 16, dtype, seed=2)
+    cache = Cache([s], block_size)
+    (want,) = attend(cache, [(0, s, 690, 700)], window=100)
+    first_key = 690 - 100 + 1
+    cache.tables[0][: first_key // block_size] = [2**30] * (first_key // block_size)
+    assert torch.equal(attend(cache, [(0, s, 690, 700)], window=100)[0], want)
 
 
 def test_a_request_without_queries_is_skipped():
@@ -137,6 +237,15 @@ def test_a_request_without_queries_is_skipped():
     first, second = attend(cache, [(0, sequences[0], 5, 5), (1, sequences[1], 0, 9)])
     assert first.shape == (0, 4, 16)
     torch.testing.assert_close(second.float(), exact_attention(sequences[1], 0.25, 0), **TOLERANCE[BF16])
+
+
+@pytest.mark.parametrize("length", [1, 77, 600])
+def test_close_to_torch_in_the_same_dtype(length):
+    s = Sequence.random(length, 6, 2, 64, BF16, seed=length)
+    (out,) = attend(Cache([s], 16), [(0, s, 0, length)])
+    q, k, v = (x.transpose(0, 1)[None] for x in (s.q, s.k, s.v))
+    want = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(out, want[0].transpose(0, 1), rtol=2e-2, atol=2e-2)
 
 
 def test_huge_scores_stay_finite():
@@ -152,6 +261,8 @@ def test_huge_scores_stay_finite():
         ({"q": torch.zeros(1, 33, dtype=BF16)}, r"q must be \[T, Hq \* 16\]"),
         ({"seq_lens": torch.ones(2, dtype=torch.int32)}, "2 requests need 3 query starts"),
         ({"q": torch.zeros(1, 32)}, "must share one dtype"),
+        ({"block_tables": torch.zeros(1, 1, dtype=torch.int64)}, "contiguous int32, got torch.int64"),
+        ({"k_cache": torch.zeros(2, 1, 8, 16, 2, dtype=BF16)}, r"2 heads of 16, got K \[2, 1,"),
     ],
 )
 def test_says_what_does_not_fit(change, message):

@@ -91,8 +91,10 @@ def test_no_rows() -> None:
 
 def test_errors_name_what_came() -> None:
     x, weight = inputs(2, 16, torch.float32)
-    with pytest.raises(ValueError, match=r"x is \[2, 16\] torch.float32 and weight \[15\]"):
+    with pytest.raises(ValueError, match=r"x is \[2, 16\] torch.float32 on cpu and weight \[15\]"):
         rms_norm(x, weight[:15], EPS)
+    with pytest.raises(ValueError, match=r"x lies on meta and weight on cpu"):
+        rms_norm(x.to("meta"), weight, EPS)
     with pytest.raises(ValueError, match=r"one dtype"):
         rms_norm(x, weight.bfloat16(), EPS)
     with pytest.raises(ValueError, match=r"residual is \[1, 16\]"):

@@ -88,6 +88,7 @@ def test_norms_each_head_before_the_rotation(dtype, head_dim, unit_offset):
     assert torch.equal(given["v_cache"], twin["v_cache"])
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_negative_slot_is_not_written(dtype):
     given = inputs(5, 16, dtype)
@@ -97,6 +98,7 @@ def test_a_negative_slot_is_not_written(dtype):
     assert written == {slot for slot in given["slots"].tolist() if slot >= 0}
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_norm", [False, True])
 def test_equals_the_reference(dtype, with_norm):
@@ -125,9 +127,17 @@ def test_no_tokens():
         ({"qkv": torch.zeros(3, 7, dtype=torch.bfloat16)}, r"qkv must be \[T, 160\] .* got \[3, 7\]"),
         ({"slots": torch.zeros(4, dtype=torch.int32)}, "qkv's 3 rows, got 3 and 4"),
         ({"cos_sin": table(16, torch.float32)}, "must share one dtype"),
+        ({"slots": torch.zeros(3, dtype=torch.int64)}, "must be contiguous int32"),
+        ({"v_cache": torch.zeros(8, 3, 8, 16, 2, dtype=torch.bfloat16)}, "with 2 heads of 16; got K .* and V .8, 3,"),
     ],
 )
 def test_says_what_does_not_fit(change, message):
     given = inputs(3, 16, torch.bfloat16) | change
     with pytest.raises(ValueError, match=message):
         rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
+
+
+def test_says_which_norm_does_not_fit():
+    given = inputs(3, 16, torch.bfloat16)
+    with pytest.raises(ValueError, match=r"must be \[16\] in torch.bfloat16, got \[16\] torch.float32"):
+        rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, q_norm=torch.ones(16))

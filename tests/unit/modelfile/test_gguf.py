@@ -165,9 +165,9 @@ def test_any_damage_to_the_header_is_a_model_file_error(
     assert peak < 4 * 2**20
 
 
-def test_each_single_cut_is_a_model_file_error(tmp_path: Path, sound_file: bytes) -> None:
+def test_a_file_cut_anywhere_is_a_model_file_error(tmp_path: Path, sound_file: bytes) -> None:
     path = tmp_path / "cut.gguf"
-    for length in range(0, len(sound_file), 97):
+    for length in [*range(0, 3000, 61), *range(3000, len(sound_file), 9973)]:
         path.write_bytes(sound_file[:length])
         with pytest.raises(ModelFileError):
             open_model(path)

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints made with transformers, and a paged driver to run kvik's models without scheduler or runner."""
+"""Tiny random checkpoints made with transformers, and a driver that runs models without scheduler and runner."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import torch
 
 from kvik.kernels.embedding import cpu, reference
 from kvik.kernels.linear import PackedWeight
-from kvik.kernels.runtime import DTYPE_CODES, runs_native
+from kvik.kernels.runtime import DTYPE_CODES, native
 
 __all__ = ["embedding"]
 
@@ -21,14 +21,17 @@ def embedding(
     """
     if ids.dim() != 1 or ids.dtype is not torch.int32:
         raise ValueError(f"embedding: ids are {list(ids.shape)} {ids.dtype}; they must be [T] torch.int32")
+    if ids.is_cpu is not (table.data if isinstance(table, PackedWeight) else table).is_cpu:
+        raise ValueError(f"embedding: ids lie on {ids.device}; they must be where the table is")
+    native_dtype = native is not None and dtype in (torch.float32, torch.bfloat16)
     if isinstance(table, PackedWeight):
-        if table.is_packed and dtype in (torch.float32, torch.bfloat16):
+        if table.is_packed and native_dtype:
             return cpu.embedding(ids, table.data, True, table.n, table.k, dtype, scale)
         return reference.embed(table.rows(ids), dtype, scale)
     if table.dim() != 2 or not table.is_floating_point():
         raise ValueError(
             f"embedding: the table is {list(table.shape)} {table.dtype}; it must be [V, H] of a float dtype"
         )
-    if runs_native(torch.empty(0, dtype=dtype)) and table.is_cpu and table.dtype in DTYPE_CODES:
+    if native_dtype and table.is_cpu and table.dtype in DTYPE_CODES:
         return cpu.embedding(ids, table.contiguous(), False, table.shape[0], table.shape[1], dtype, scale)
     return reference.embedding(ids, table, dtype, scale)

@@ -27,6 +27,8 @@ def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None = No
         raise ValueError(
             f"linear: bias is {list(bias.shape)} {bias.dtype}; for this weight it must be [{weight.n}] {weight.dtype}"
         )
+    if not (x.is_cpu is weight.data.is_cpu and (bias is None or bias.is_cpu is x.is_cpu)):
+        raise ValueError(f"linear: x lies on {x.device}; it, the bias and the weight must be on {weight.data.device}")
     if weight.is_packed:
         return cpu.linear(x, weight, bias)
     return reference.linear(x, weight.data, bias)

@@ -56,12 +56,13 @@ class PackedWeight:
         if not self.is_packed:
             self.data[first_row:end_row].copy_(weight)
         elif weight.numel():
-            cpu.pack_rows(self, first_row, weight if weight.dtype in DTYPE_CODES else weight.float())
+            source = weight.cpu()
+            cpu.pack_rows(self, first_row, source if source.dtype in DTYPE_CODES else source.float())
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Rows by id [R] integer -> [R, K]. Raises IndexError for an id outside [0, N)."""
         if ids.dim() != 1 or ids.is_floating_point():
             raise ValueError(f"rows: ids are {list(ids.shape)} {ids.dtype}; they must be [R] of an integer dtype")
         if self.is_packed:
-            return cpu.gather_rows(self, ids)
+            return cpu.gather_rows(self, ids.cpu())
         return reference.gather_rows(self.data, ids)

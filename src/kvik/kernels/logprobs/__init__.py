@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kvik.kernels.logprobs import reference
+from kvik.kernels.logprobs import cpu, reference
+from kvik.kernels.runtime import runs_native
 
 
 def top_logprobs(logits: Tensor, chosen: Tensor, k: int, *, normalize: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -17,6 +18,8 @@ def top_logprobs(logits: Tensor, chosen: Tensor, k: int, *, normalize: bool = Tr
     """
     _check(logits, chosen, k)
     _check_ids(chosen, logits.shape[1])
+    if runs_native(logits):
+        return cpu.top_logprobs(logits, chosen, k, normalize)
     return reference.top_logprobs(logits, chosen, k, normalize)
 
 
@@ -28,14 +31,19 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, *, normalize: bool = True)
     """
     _check(logits, token_ids, 0)
     _check_ids(token_ids, logits.shape[1])
+    if runs_native(logits):
+        return cpu.token_logprobs(logits, token_ids, normalize)
     return reference.token_logprobs(logits, token_ids, normalize)
 
 
 def _check(logits: Tensor, token_ids: Tensor, k: int) -> None:
     if logits.dim() != 2 or logits.dtype != torch.float32:
         raise ValueError(f"logits must be [R, V] float32, got {list(logits.shape)} {logits.dtype}")
-    if token_ids.shape[0] != logits.shape[0]:
-        raise ValueError(f"token ids must have {logits.shape[0]} rows like the logits, got {token_ids.shape[0]}")
+    if token_ids.shape[0] != logits.shape[0] or token_ids.dtype is not torch.int64:
+        raise ValueError(
+            f"token ids must be int64 with {logits.shape[0]} rows like the logits, got {token_ids.shape[0]} rows of "
+            f"{token_ids.dtype}"
+        )
     if not 0 <= k <= logits.shape[1]:
         raise ValueError(f"k must be from 0 to the vocabulary's {logits.shape[1]}, got {k}")
 

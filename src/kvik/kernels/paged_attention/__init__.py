@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kvik.kernels.paged_attention import reference
+from kvik.kernels.paged_attention import cpu, reference
 from kvik.kernels.paged_attention.cache import allocate_kv_cache
+from kvik.kernels.runtime import runs_native
 
 
 def paged_attention(
@@ -31,34 +33,62 @@ def paged_attention(
 
     A query's result depends on its own request alone, bit for bit. Raises ValueError when shapes disagree.
     """
-    _check(q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim)
+    if not _fits(q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim):
+        raise ValueError(_misfit(q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim))
+    if runs_native(q) and cpu.fits(head_dim, k_cache.shape[3]):
+        return cpu.paged_attention(
+            q, k_cache, v_cache, block_tables, query_start_loc, seq_lens, num_kv_heads, head_dim, scale, window
+        )
     return reference.paged_attention(
         q, k_cache, v_cache, block_tables, query_start_loc, seq_lens,
         num_kv_heads=num_kv_heads, head_dim=head_dim, scale=scale, window=window,
     )  # fmt: skip
 
 
-def _check(
+def _fits(
     q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, query_start_loc: Tensor, seq_lens: Tensor,
     num_kv_heads: int, head_dim: int,
-) -> None:  # fmt: skip
-    if q.dim() != 2 or q.shape[1] % (num_kv_heads * head_dim):
-        raise ValueError(
-            f"q must be [T, Hq * {head_dim}] with Hq a multiple of {num_kv_heads} key heads, got {list(q.shape)}"
-        )
+) -> bool:  # fmt: skip
+    """One expression, since it runs once per layer and step; `_misfit` says which part of it is false."""
     num_requests = seq_lens.shape[0]
+    return (
+        q.shape[1] % (num_kv_heads * head_dim) == 0
+        and query_start_loc.shape[0] == num_requests + 1
+        and block_tables.shape[0] == num_requests
+        and block_tables.dtype is query_start_loc.dtype is seq_lens.dtype is torch.int32
+        and block_tables.is_contiguous()
+        and query_start_loc.is_contiguous()
+        and seq_lens.is_contiguous()
+        and q.dtype is k_cache.dtype is v_cache.dtype
+        and k_cache.shape[1] == num_kv_heads == v_cache.shape[1]
+        and v_cache.shape[3] == head_dim
+        and k_cache.is_contiguous()
+        and v_cache.is_contiguous()
+    )
+
+
+def _misfit(
+    q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, query_start_loc: Tensor, seq_lens: Tensor,
+    num_kv_heads: int, head_dim: int,
+) -> str:  # fmt: skip
+    num_requests = seq_lens.shape[0]
+    indices = (block_tables, query_start_loc, seq_lens)
+    if q.shape[1] % (num_kv_heads * head_dim):
+        return f"q must be [T, Hq * {head_dim}] with Hq a multiple of {num_kv_heads} key heads, got {list(q.shape)}"
     if query_start_loc.shape[0] != num_requests + 1 or block_tables.shape[0] != num_requests:
-        raise ValueError(
+        return (
             f"{num_requests} requests need {num_requests + 1} query starts and {num_requests} block tables, got "
             f"{query_start_loc.shape[0]} and {block_tables.shape[0]}"
         )
-    if k_cache.dtype != q.dtype or v_cache.dtype != q.dtype:
-        raise ValueError(f"q and the caches must share one dtype, got {q.dtype}, {k_cache.dtype} and {v_cache.dtype}")
-    if k_cache.shape[1] != num_kv_heads or v_cache.shape[1] != num_kv_heads or v_cache.shape[3] != head_dim:
-        raise ValueError(
-            f"the caches must hold {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
-            f"{list(v_cache.shape)}"
-        )
+    if not all(index.dtype is torch.int32 and index.is_contiguous() for index in indices):
+        found = ", ".join(f"{index.dtype} with stride {index.stride()}" for index in indices)
+        return f"block_tables, query_start_loc and seq_lens must be contiguous int32, got {found}"
+    if not q.dtype is k_cache.dtype is v_cache.dtype:
+        return f"q and the caches must share one dtype, got {q.dtype}, {k_cache.dtype} and {v_cache.dtype}"
+    return (
+        f"the caches must be contiguous with {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
+        f"{list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
+    )
 
 
 __all__ = ["allocate_kv_cache", "paged_attention"]

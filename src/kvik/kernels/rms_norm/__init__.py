@@ -27,7 +27,7 @@ def add_rms_norm(
 ) -> torch.Tensor:
     """residual [T, H] += x [T, H] in place, rounded to the dtype; returns `rms_norm(residual, weight, eps)`."""
     _check(x, weight)
-    if residual.shape != x.shape or residual.dtype is not x.dtype:
+    if residual.shape != x.shape or residual.dtype is not x.dtype or residual.is_cpu is not x.is_cpu:
         raise ValueError(f"add_rms_norm: residual is {_describe(residual)}; it must be as x, which is {_describe(x)}")
     if runs_native(x):
         return cpu.add_rms_norm(x, residual, weight, eps, unit_offset)
@@ -35,6 +35,8 @@ def add_rms_norm(
 
 
 def _check(x: torch.Tensor, weight: torch.Tensor) -> None:
+    if weight.is_cpu is not x.is_cpu:
+        raise ValueError(f"rms_norm: x lies on {x.device} and weight on {weight.device}; it must be one device")
     if x.dim() != 2 or weight.dim() != 1 or x.shape[1] != weight.shape[0] or weight.dtype is not x.dtype:
         raise ValueError(
             f"rms_norm: x is {_describe(x)} and weight {_describe(weight)}; they must be [T, H] and [H] of one dtype"
@@ -42,4 +44,4 @@ def _check(x: torch.Tensor, weight: torch.Tensor) -> None:
 
 
 def _describe(tensor: torch.Tensor) -> str:
-    return f"{list(tensor.shape)} {tensor.dtype}"
+    return f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kvik.kernels.rope import reference
+from kvik.kernels.rope import cpu, reference
+from kvik.kernels.runtime import runs_native
 
 
 def rope_and_cache(
@@ -31,38 +33,76 @@ def rope_and_cache(
 
     The two products and their sum are rounded to the dtype, one by one. Raises ValueError when shapes disagree.
     """
-    _check(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads)
+    if not _fits(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads):
+        raise ValueError(_misfit(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads))
+    if q_norm is not None or k_norm is not None:
+        _check_norms(qkv, cos_sin.shape[1], q_norm, k_norm)
+    if runs_native(qkv):
+        return cpu.rope_and_cache(
+            qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads, q_norm, k_norm, eps, unit_offset
+        )
     return reference.rope_and_cache(
         qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads=num_heads, num_kv_heads=num_kv_heads,
         q_norm=q_norm, k_norm=k_norm, eps=eps, unit_offset=unit_offset,
     )  # fmt: skip
 
 
-def _check(
+def _fits(
     qkv: Tensor, cos_sin: Tensor, positions: Tensor, slots: Tensor, k_cache: Tensor, v_cache: Tensor, num_heads: int,
     num_kv_heads: int,
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
+    """One expression, since it runs once per layer and step; `_misfit` says which part of it is false."""
+    num_tokens, width = qkv.shape
+    head_dim = cos_sin.shape[1]
+    return (
+        width == (num_heads + 2 * num_kv_heads) * head_dim
+        and head_dim % 2 == 0
+        and positions.shape[0] == num_tokens == slots.shape[0]
+        and positions.dtype is slots.dtype is torch.int32
+        and positions.is_contiguous()
+        and slots.is_contiguous()
+        and qkv.dtype is cos_sin.dtype is k_cache.dtype is v_cache.dtype
+        and k_cache.shape[1] == num_kv_heads == v_cache.shape[1]
+        and v_cache.shape[3] == head_dim
+        and cos_sin.is_contiguous()
+        and k_cache.is_contiguous()
+        and v_cache.is_contiguous()
+    )
+
+
+def _misfit(
+    qkv: Tensor, cos_sin: Tensor, positions: Tensor, slots: Tensor, k_cache: Tensor, v_cache: Tensor, num_heads: int,
+    num_kv_heads: int,
+) -> str:  # fmt: skip
     head_dim = cos_sin.shape[1]
     width = (num_heads + 2 * num_kv_heads) * head_dim
     if qkv.shape[1] != width or head_dim % 2:
-        raise ValueError(
+        return (
             f"qkv must be [T, {width}] for {num_heads} query heads and {num_kv_heads} key heads of the table's even "
             f"head_dim {head_dim}, got {list(qkv.shape)}"
         )
-    if positions.shape[0] != qkv.shape[0] or slots.shape[0] != qkv.shape[0]:
-        raise ValueError(
-            f"positions and slots must have qkv's {qkv.shape[0]} rows, got {positions.shape[0]} and {slots.shape[0]}"
+    if not positions.shape[0] == qkv.shape[0] == slots.shape[0]:
+        return f"positions and slots must have qkv's {qkv.shape[0]} rows, got {positions.shape[0]} and {slots.shape[0]}"
+    if not (positions.dtype is slots.dtype is torch.int32 and positions.is_contiguous() and slots.is_contiguous()):
+        return (
+            f"positions and slots must be contiguous int32, got {positions.dtype} with stride {positions.stride()} and "
+            f"{slots.dtype} with stride {slots.stride()}"
         )
-    if not qkv.dtype == cos_sin.dtype == k_cache.dtype == v_cache.dtype:
-        raise ValueError(
-            "qkv, cos_sin and the caches must share one dtype, got "
-            f"{qkv.dtype}, {cos_sin.dtype}, {k_cache.dtype} and {v_cache.dtype}"
-        )
-    if k_cache.shape[1] != num_kv_heads or v_cache.shape[1] != num_kv_heads or v_cache.shape[3] != head_dim:
-        raise ValueError(
-            f"the caches must hold {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
-            f"{list(v_cache.shape)}"
-        )
+    if not qkv.dtype is cos_sin.dtype is k_cache.dtype is v_cache.dtype:
+        dtypes = f"{qkv.dtype}, {cos_sin.dtype}, {k_cache.dtype} and {v_cache.dtype}"
+        return f"qkv, cos_sin and the caches must share one dtype, got {dtypes}"
+    return (
+        f"cos_sin and the caches must be contiguous, the caches with {num_kv_heads} heads of {head_dim}; got K "
+        f"{list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
+    )
+
+
+def _check_norms(qkv: Tensor, head_dim: int, *norms: Tensor | None) -> None:
+    for norm in norms:
+        if norm is not None and (norm.shape != (head_dim,) or norm.dtype is not qkv.dtype):
+            raise ValueError(
+                f"q_norm and k_norm must be [{head_dim}] in {qkv.dtype}, got {list(norm.shape)} {norm.dtype}"
+            )
 
 
 __all__ = ["rope_and_cache"]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kvik.kernels.sample import reference
+from kvik.kernels.runtime import runs_native
+from kvik.kernels.sample import cpu, reference
 
 
 def sample(
@@ -23,28 +24,40 @@ def sample(
     int64. Temperature 0 is arg max, lowest id on ties; top_k <= 0, top_p 1 and min_p 0 are off. The random number is
     Philox4x32-10 of (seed, position), so a row's token depends on that row alone. Raises ValueError for wrong shapes.
     """
-    _check(logits, temperature, top_k, top_p, min_p, seeds, positions)
+    _check(logits, (temperature, top_p, min_p), torch.float32)
+    _check(logits, (top_k,), torch.int32)
+    _check(logits, (seeds, positions), torch.int64)
+    if runs_native(logits):
+        return cpu.sample(logits, temperature, top_k, top_p, min_p, seeds, positions)
     return reference.sample(logits, temperature, top_k, top_p, min_p, seeds, positions)
 
 
 def arg_max(logits: Tensor) -> Tensor:
     """`sample` at temperature 0 for all rows of logits [R, V] fp32: [R] int64, -1 for an unsound row."""
-    _check(logits)
+    _check(logits, (), torch.float32)
+    if runs_native(logits):
+        return cpu.arg_max(logits)
     return reference.arg_max(logits)
 
 
 def kept_tokens(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
     """The tokens that `sample` can choose from, [R, V] bool: all for an arg max row, none for an unsound one."""
-    _check(logits, temperature, top_k, top_p, min_p)
+    _check(logits, (temperature, top_p, min_p), torch.float32)
+    _check(logits, (top_k,), torch.int32)
+    if runs_native(logits):
+        return cpu.kept_tokens(logits, temperature, top_k, top_p, min_p)
     return reference.kept_tokens(logits, temperature, top_k, top_p, min_p)
 
 
-def _check(logits: Tensor, *per_row: Tensor) -> None:
+def _check(logits: Tensor, per_row: tuple[Tensor, ...], dtype: torch.dtype) -> None:
     if logits.dim() != 2 or logits.shape[1] < 1 or logits.dtype != torch.float32:
         raise ValueError(f"logits must be [R, V] float32, got {list(logits.shape)} {logits.dtype}")
     for values in per_row:
-        if values.shape[0] != logits.shape[0]:
-            raise ValueError(f"each parameter must have {logits.shape[0]} rows like the logits, got {values.shape[0]}")
+        if values.dim() != 1 or len(values) != len(logits) or values.dtype is not dtype or not values.is_contiguous():
+            raise ValueError(
+                f"this parameter must be contiguous [{len(logits)}] {dtype}, a value per row of the logits, got "
+                f"{list(values.shape)} {values.dtype}"
+            )
 
 
 __all__ = ["arg_max", "kept_tokens", "sample"]

@@ -1,0 +1,530 @@
+// Causal attention over a paged cache: prefill and decode rows in one call.
+//
+// Keys are taken in partitions of 512 at absolute positions. Per query row and partition: the scores, each one chain
+// of multiply-adds over the head dimension; their maximum m; p = exp(score - m); l = the sum of p, lane by lane in
+// ascending groups of 16 keys, then over the lanes; the sum of p (rounded to the cache's type) times v in ascending
+// keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of this depends
+// on which rows share a tile, or on who computes it: a query's result is the same bits in any batch.
+//
+// A tile is some queries of one request times the query heads of one key head: the rows of a small matrix product.
+// A tile with many keys can be split into its partitions, whose results are kept aside and merged afterwards.
+#pragma once
+
+#include "../parallel.h"
+#include "../simd.h"
+
+namespace kvik::KVIK_ISA {
+namespace attention {
+
+constexpr int64_t kPartition = 512;
+constexpr int64_t kGroups = kPartition / kLanes;  // of keys
+constexpr int64_t kTileRows = 32;                 // unless one query alone has more
+constexpr float kInfinity = __builtin_inff();
+
+// One step of a chain: a pair of elements in bf16, one element in fp32.
+template <class T>
+struct Unit;
+
+template <>
+struct Unit<bf16> {
+    using Operand = Pairs;
+    static constexpr int64_t kSize = 2;
+    KVIK_INLINE Operand vector(const bf16* p) { return load_pairs(p); }
+    KVIK_INLINE Operand broadcast(const bf16* p) { return broadcast_pair(p); }
+    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return dot(a, b, sum); }
+};
+
+template <>
+struct Unit<float> {
+    using Operand = F32;
+    static constexpr int64_t kSize = 1;
+    KVIK_INLINE Operand vector(const float* p) { return load(p); }
+    KVIK_INLINE Operand broadcast(const float* p) { return set1(*p); }
+    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return fma(a, b, sum); }
+};
+
+template <class T>
+struct Args {
+    T* out;             // [T, Hq, D]
+    const T* q;         // [T, Hq, D]
+    const T* k_cache;   // bf16 [blocks, Hkv, D / 2, block, 2], fp32 [blocks, Hkv, D, block]
+    const T* v_cache;   // bf16 [blocks, Hkv, block / 2, D, 2], fp32 [blocks, Hkv, block, D]
+    const int32_t* block_tables;     // [B, max_blocks]
+    const int32_t* query_start_loc;  // [B + 1]
+    const int32_t* seq_lens;         // [B]
+    int64_t num_requests, max_blocks, num_kv_heads, group, head_dim, block_size;
+    float scale;
+    int64_t window;  // 0: none
+
+    int64_t tile_queries() const { return group < kTileRows ? kTileRows / group : 1; }
+    int64_t max_rows() const { return tile_queries() * group; }
+    int64_t first_key(int64_t position) const { return window && position >= window ? position - window + 1 : 0; }
+};
+
+struct Tile {
+    int32_t request, head;
+    int32_t first_row;       // of q
+    int32_t num_queries;
+    int32_t first_position;  // of the first query
+};
+
+template <class T>
+KVIK_INLINE int64_t first_partition(const Args<T>& a, const Tile& t) {
+    return a.first_key(t.first_position) / kPartition;
+}
+KVIK_INLINE int64_t end_partition(const Tile& t) { return (t.first_position + t.num_queries - 1) / kPartition + 1; }
+
+// A share of work: partitions [begin, end) of a tile. `kept` is the first of its rows among the partial results, or
+// -1 where the tile is not split and its result goes out at once.
+struct Item {
+    Tile tile;
+    int32_t begin, end;
+    int64_t kept;
+};
+
+// What rows know after some partitions.
+struct Partial {
+    float* acc;    // [rows, D]
+    float* max;    // [rows]
+    float* total;  // [rows]
+};
+
+// A stretch of values that lie in a row: `count` units from `values` on, weighted by those from unit `first` on.
+template <class T>
+struct Run {
+    const T* values;
+    int64_t first, count;
+};
+
+// Keys [begin, end) of one partition, from its start.
+struct Range {
+    int64_t begin, end;
+};
+
+// One thread's room for one tile and one partition.
+template <class T>
+struct Work {
+    float* scores;    // [rows, 512]
+    T* weights;       // [rows, 512]
+    Partial part, whole;
+    T* last_pair;     // [D, 2]
+    const T** rows;   // [rows]: the queries
+    const T* keys[kGroups];
+    Run<T> runs[kGroups + 1];
+    int64_t num_runs;
+};
+
+// Cuts arrays, 64-byte aligned, out of one block of memory; without memory it only counts.
+struct Cutter {
+    char* data;
+    size_t used = 0;
+
+    template <class E>
+    E* take(int64_t count) {
+        E* cut = reinterpret_cast<E*>(data + used);
+        used += (static_cast<size_t>(count) * sizeof(E) + 63) / 64 * 64;
+        return data ? cut : nullptr;
+    }
+    Partial take_partial(int64_t rows, int64_t head_dim) {
+        return {take<float>(rows * head_dim), take<float>(rows), take<float>(rows)};
+    }
+};
+
+template <class T>
+static void cut_work(Work<T>& w, Cutter& cutter, const Args<T>& a) {
+    const int64_t rows = a.max_rows();
+    w.scores = cutter.take<float>(rows * kPartition);
+    w.weights = cutter.take<T>(rows * kPartition);
+    w.part = cutter.take_partial(rows, a.head_dim);
+    w.whole = cutter.take_partial(rows, a.head_dim);
+    w.last_pair = cutter.take<T>(2 * a.head_dim);
+    w.rows = cutter.take<const T*>(rows);
+}
+
+// --- one partition of one tile ----------------------------------------------------------------------
+
+// scale * q k^T for kRows queries and kN groups of 16 keys.
+template <class T, int kRows, int kN>
+static void score_tile(float* scores, const T* const* q, const T* const* keys, int64_t units, int64_t step,
+                       float scale) {
+    using U = Unit<T>;
+    F32 acc[kRows][kN];
+    for (int r = 0; r < kRows; ++r)
+        for (int n = 0; n < kN; ++n) acc[r][n] = zero();
+    for (int64_t u = 0; u < units; ++u) {
+        typename U::Operand k[kN];
+        for (int n = 0; n < kN; ++n) k[n] = U::vector(keys[n] + u * step);
+        for (int r = 0; r < kRows; ++r) {
+            const typename U::Operand element = U::broadcast(q[r] + u * U::kSize);
+            for (int n = 0; n < kN; ++n) acc[r][n] = U::add(element, k[n], acc[r][n]);
+        }
+    }
+    for (int r = 0; r < kRows; ++r)
+        for (int n = 0; n < kN; ++n) store(scores + r * kPartition + n * kLanes, acc[r][n] * set1(scale));
+}
+
+template <class T, int kRows = kMaxRows>
+static void score_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t num_rows, Range groups) {
+    if constexpr (kRows > 1) {
+        if (num_rows < kRows) return score_rows<T, kRows - 1>(a, w, row, num_rows, groups);
+    }
+    const int64_t units = a.head_dim / Unit<T>::kSize, step = a.block_size * Unit<T>::kSize;
+    float* scores = w.scores + row * kPartition;
+    int64_t g = groups.begin;
+    for (; g + kMaxPanels <= groups.end; g += kMaxPanels)
+        score_tile<T, kRows, kMaxPanels>(scores + g * kLanes, w.rows + row, w.keys + g, units, step, a.scale);
+    for (; g < groups.end; ++g)
+        score_tile<T, kRows, 1>(scores + g * kLanes, w.rows + row, w.keys + g, units, step, a.scale);
+}
+
+// kRows x (16 kN) outputs: the weighted sum of values.
+template <class T, int kRows, int kN>
+static void value_tile(float* out, const T* weights, const Run<T>* runs, int64_t num_runs, int64_t head_dim) {
+    using U = Unit<T>;
+    F32 acc[kRows][kN];
+    for (int r = 0; r < kRows; ++r)
+        for (int n = 0; n < kN; ++n) acc[r][n] = zero();
+    for (const Run<T>* run = runs; run < runs + num_runs; ++run) {
+        const T* values = run->values;
+        const T* p = weights + run->first * U::kSize;
+        for (int64_t u = 0; u < run->count; ++u) {
+            typename U::Operand v[kN];
+            for (int n = 0; n < kN; ++n) v[n] = U::vector(values + n * kLanes * U::kSize);
+            for (int r = 0; r < kRows; ++r) {
+                const typename U::Operand weight = U::broadcast(p + r * kPartition);
+                for (int n = 0; n < kN; ++n) acc[r][n] = U::add(weight, v[n], acc[r][n]);
+            }
+            values += head_dim * U::kSize;
+            p += U::kSize;
+        }
+    }
+    for (int r = 0; r < kRows; ++r)
+        for (int n = 0; n < kN; ++n) store(out + r * head_dim + n * kLanes, acc[r][n]);
+}
+
+template <class T, int kRows, int kN = kMaxPanels>
+static void value_columns(const Work<T>& w, float* out, const T* weights, int64_t vector, int64_t head_dim) {
+    const int64_t left = head_dim / kLanes - vector;
+    if constexpr (kN > 1) {
+        if (left < kN) return value_columns<T, kRows, kN - 1>(w, out, weights, vector, head_dim);
+    }
+    Run<T> runs[kGroups + 1];
+    for (int64_t i = 0; i < w.num_runs; ++i) {
+        runs[i] = w.runs[i];
+        runs[i].values += vector * kLanes * Unit<T>::kSize;
+    }
+    value_tile<T, kRows, kN>(out + vector * kLanes, weights, runs, w.num_runs, head_dim);
+    if (left > kN) value_columns<T, kRows, kN>(w, out, weights, vector + kN, head_dim);
+}
+
+template <class T, int kRows = kMaxRows>
+static void value_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t num_rows) {
+    if constexpr (kRows > 1) {
+        if (num_rows < kRows) return value_rows<T, kRows - 1>(a, w, row, num_rows);
+    }
+    value_columns<T, kRows>(w, w.part.acc + row * a.head_dim, w.weights + row * kPartition, 0, a.head_dim);
+}
+
+// fn(first, count) over rows in steps of up to kMaxRows, of nearly equal size: 7 rows are 4 and 3, not 6 and 1.
+template <class Fn>
+KVIK_INLINE void each_rows(int64_t num_rows, const Fn& fn) {
+    const int64_t steps = (num_rows + kMaxRows - 1) / kMaxRows;
+    for (int64_t s = 0; s < steps; ++s) {
+        const int64_t from = num_rows * s / steps, to = num_rows * (s + 1) / steps;
+        fn(from, to - from);
+    }
+}
+
+// Scores -> weights for one row that sees the keys `seen`; weights are written for all groups of the tile.
+template <class T>
+static void soften(float* scores, T* weights, Range seen, Range groups, float& row_max, float& row_total) {
+    const int64_t from = seen.begin / kLanes, to = (seen.end + kLanes - 1) / kLanes;
+    for (int64_t i = from * kLanes; i < seen.begin; ++i) scores[i] = -kInfinity;
+    for (int64_t i = seen.end; i < to * kLanes; ++i) scores[i] = -kInfinity;
+    F32 best = set1(-kInfinity);
+    for (int64_t g = from; g < to; ++g) best = max(load(scores + g * kLanes), best);
+    const float m = reduce_max(best);
+    F32 total = zero();
+    for (int64_t g = groups.begin; g < from; ++g) store(weights + g * kLanes, zero());
+    for (int64_t g = from; g < to; ++g) {
+        const F32 p = exp(load(scores + g * kLanes) - set1(m));
+        total = total + p;
+        store(weights + g * kLanes, p);
+    }
+    for (int64_t g = to; g < groups.end; ++g) store(weights + g * kLanes, zero());
+    row_max = m;
+    row_total = reduce_add(total);
+}
+
+// A block of keys or values of one head.
+template <class T>
+KVIK_INLINE const T* block_of(const Args<T>& a, const T* cache, const Tile& t, int64_t position) {
+    const int64_t block = a.block_tables[t.request * a.max_blocks + position / a.block_size];
+    return cache + (block * a.num_kv_heads + t.head) * a.head_dim * a.block_size;
+}
+
+// Where the 16 keys of each group lie.
+template <class T>
+static void find_keys(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range groups) {
+    for (int64_t g = groups.begin; g < groups.end; ++g) {
+        const int64_t position = partition * kPartition + g * kLanes;
+        w.keys[g] = block_of(a, a.k_cache, t, position) + position % a.block_size * Unit<T>::kSize;
+    }
+}
+
+// Where the values of `keys` lie. Where a pair is only half a token, it is copied without its other half: that slot
+// may hold anything, and even weight 0 would let NaN through.
+template <class T>
+static void find_values(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range keys) {
+    constexpr int64_t kSize = Unit<T>::kSize;
+    w.num_runs = 0;
+    const int64_t end = keys.end / kSize;
+    for (int64_t u = keys.begin / kSize; u < end;) {
+        const int64_t position = partition * kPartition + u * kSize, offset = position % a.block_size;
+        const int64_t in_block = (a.block_size - offset) / kSize, count = in_block < end - u ? in_block : end - u;
+        w.runs[w.num_runs++] = {block_of(a, a.v_cache, t, position) + offset * a.head_dim, u, count};
+        u += count;
+    }
+    if (keys.end % kSize == 0) return;
+    const int64_t position = partition * kPartition + keys.end - 1;
+    const T* pair = block_of(a, a.v_cache, t, position) + position % a.block_size * a.head_dim;
+    std::memset(w.last_pair, 0, 2 * a.head_dim * sizeof(T));
+    for (int64_t d = 0; d < a.head_dim; ++d) w.last_pair[2 * d] = pair[2 * d];
+    w.runs[w.num_runs++] = {w.last_pair, end, 1};
+}
+
+// The keys of a partition that the query at `position` sees; empty where begin >= end.
+template <class T>
+KVIK_INLINE Range seen_by(const Args<T>& a, int64_t position, int64_t partition) {
+    const int64_t start = partition * kPartition, first = a.first_key(position) - start, end = position + 1 - start;
+    return {first > 0 ? first : 0, end < kPartition ? end : kPartition};
+}
+
+// Folds one partition's results into those of the partitions before it.
+static void merge_row(const Partial& whole, const Partial& part, int64_t row, int64_t part_row, int64_t head_dim) {
+    const float before = whole.max[row], now = part.max[part_row], both = before > now ? before : now;
+    float factors[2 * kLanes];
+    store(factors, exp(set1(before) - set1(both)));
+    store(factors + kLanes, exp(set1(now) - set1(both)));
+    const F32 old_factor = set1(factors[0]), new_factor = set1(factors[kLanes]);
+    whole.max[row] = both;
+    whole.total[row] = whole.total[row] * factors[0] + part.total[part_row] * factors[kLanes];
+    float* acc = whole.acc + row * head_dim;
+    const float* add = part.acc + part_row * head_dim;
+    for (int64_t d = 0; d < head_dim; d += kLanes)
+        store(acc + d, load(acc + d) * old_factor + load(add + d) * new_factor);
+}
+
+static void clear(const Partial& whole, int64_t rows, int64_t head_dim) {
+    std::memset(whole.acc, 0, rows * head_dim * sizeof(float));
+    std::memset(whole.total, 0, rows * sizeof(float));
+    for (int64_t r = 0; r < rows; ++r) whole.max[r] = -kInfinity;
+}
+
+// Fills w.part for all rows of the tile; a row that sees nothing of the partition is left with a maximum of -inf.
+template <class T>
+static void one_partition(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition) {
+    const int64_t num_rows = t.num_queries * a.group;
+    const Range first = seen_by(a, t.first_position, partition);
+    const Range last = seen_by(a, t.first_position + t.num_queries - 1, partition);
+    const Range keys = {first.begin, last.end}, groups = {keys.begin / kLanes, (keys.end + kLanes - 1) / kLanes};
+    find_keys(a, w, t, partition, groups);
+    find_values(a, w, t, partition, keys);
+    each_rows(num_rows, [&](int64_t from, int64_t count) { score_rows<T>(a, w, from, count, groups); });
+    for (int64_t r = 0; r < num_rows; ++r) {
+        const Range seen = seen_by(a, t.first_position + r / a.group, partition);
+        T* weights = w.weights + r * kPartition;
+        if (seen.begin >= seen.end) {
+            std::memset(weights + groups.begin * kLanes, 0, (groups.end - groups.begin) * kLanes * sizeof(T));
+            w.part.max[r] = -kInfinity;
+            continue;
+        }
+        soften(w.scores + r * kPartition, weights, seen, groups, w.part.max[r], w.part.total[r]);
+    }
+    each_rows(num_rows, [&](int64_t from, int64_t count) { value_rows<T>(a, w, from, count); });
+}
+
+template <class T>
+KVIK_INLINE bool row_sees(const Args<T>& a, const Tile& t, int64_t row, int64_t partition) {
+    const Range seen = seen_by(a, t.first_position + row / a.group, partition);
+    return seen.begin < seen.end;
+}
+
+template <class T>
+static void write_out(const Args<T>& a, const Tile& t, const Partial& whole, int64_t row) {
+    const int64_t query = t.first_row + row / a.group, head = t.head * a.group + row % a.group;
+    T* out = a.out + (query * a.num_kv_heads * a.group + head) * a.head_dim;
+    const F32 total = set1(whole.total[row]);
+    for (int64_t d = 0; d < a.head_dim; d += kLanes) store(out + d, load(whole.acc + row * a.head_dim + d) / total);
+}
+
+template <class T>
+static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Partial& kept) {
+    const Tile& t = item.tile;
+    const int64_t num_rows = t.num_queries * a.group;
+    for (int64_t r = 0; r < num_rows; ++r) {
+        const int64_t query = t.first_row + r / a.group, head = t.head * a.group + r % a.group;
+        w.rows[r] = a.q + (query * a.num_kv_heads * a.group + head) * a.head_dim;
+    }
+    if (item.kept >= 0) {
+        w.part = {kept.acc + item.kept * a.head_dim, kept.max + item.kept, kept.total + item.kept};
+        return one_partition(a, w, t, item.begin);
+    }
+    clear(w.whole, num_rows, a.head_dim);
+    for (int64_t partition = item.begin; partition < item.end; ++partition) {
+        one_partition(a, w, t, partition);
+        for (int64_t r = 0; r < num_rows; ++r)
+            if (row_sees(a, t, r, partition)) merge_row(w.whole, w.part, r, r, a.head_dim);
+    }
+    for (int64_t r = 0; r < num_rows; ++r) write_out(a, t, w.whole, r);
+}
+
+// The items of one split tile lie side by side; merges their rows in ascending order.
+template <class T>
+static void merge_split(const Args<T>& a, const Item* items, int64_t count, const Partial& kept, const Partial& whole) {
+    const Tile& t = items->tile;
+    const int64_t num_rows = t.num_queries * a.group;
+    clear(whole, num_rows, a.head_dim);
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t r = 0; r < num_rows; ++r)
+            if (row_sees(a, t, r, items[i].begin)) merge_row(whole, kept, r, items[i].kept + r, a.head_dim);
+    for (int64_t r = 0; r < num_rows; ++r) write_out(a, t, whole, r);
+}
+
+// --- the plan of a call -------------------------------------------------------------------------------
+
+// What computing a tile with this many keys costs, in keys times rows; few rows cost as much as loading the keys.
+KVIK_INLINE int64_t cost_of(int64_t num_rows, int64_t num_keys) { return (num_rows < 4 ? 4 : num_rows) * (num_keys + 16); }
+
+template <class T>
+KVIK_INLINE int64_t cost_of(const Args<T>& a, const Tile& t) {
+    return cost_of(t.num_queries * a.group, t.first_position + t.num_queries - a.first_key(t.first_position));
+}
+
+template <class T, class Fn>
+static void each_tile(const Args<T>& a, const Fn& fn) {
+    for (int64_t b = 0; b < a.num_requests; ++b) {
+        const int32_t start = a.query_start_loc[b], end = a.query_start_loc[b + 1];
+        const int32_t first_position = a.seq_lens[b] - (end - start);
+        for (int64_t h = 0; h < a.num_kv_heads; ++h)
+            for (int32_t row = start; row < end; row += static_cast<int32_t>(a.tile_queries())) {
+                const int32_t left = end - row, most = static_cast<int32_t>(a.tile_queries());
+                fn(Tile{static_cast<int32_t>(b), static_cast<int32_t>(h), row, left < most ? left : most,
+                        first_position + row - start});
+            }
+    }
+}
+
+struct Size {
+    int64_t cost = 0, num_items = 0, num_kept_rows = 0, num_split = 0;
+};
+
+// Is a tile so large a share of the call that threads would wait for it?
+template <class T>
+KVIK_INLINE bool is_split(const Args<T>& a, const Tile& t, int64_t total_cost, int threads) {
+    return threads > 1 && end_partition(t) - first_partition(a, t) > 1 && cost_of(a, t) * 4 * threads > total_cost;
+}
+
+template <class T>
+static Size measure(const Args<T>& a, int threads) {
+    Size size;
+    each_tile(a, [&](const Tile& t) { size.cost += cost_of(a, t); });
+    each_tile(a, [&](const Tile& t) {
+        const int64_t partitions = end_partition(t) - first_partition(a, t);
+        const bool split = is_split(a, t, size.cost, threads);
+        size.num_items += split ? partitions : 1;
+        size.num_kept_rows += split ? partitions * t.num_queries * a.group : 0;
+        size.num_split += split;
+    });
+    return size;
+}
+
+struct Plan {
+    Item* items;
+    int64_t* first_item;   // [threads + 1]: the share of each thread
+    int64_t* first_split;  // [num_split]: where the items of each split tile begin
+    Partial kept;
+};
+
+// Items in order, cut into contiguous shares of nearly equal cost.
+template <class T>
+static void fill_plan(Plan& plan, const Args<T>& a, const Size& size, int shares, int threads) {
+    int64_t n = 0, num_split = 0, kept = 0, cost = 0, share = 0;
+    const auto add = [&](const Item& item, int64_t item_cost) {
+        while (share < shares && (cost + item_cost / 2) * shares >= share * size.cost) plan.first_item[share++] = n;
+        plan.items[n++] = item;
+        cost += item_cost;
+    };
+    each_tile(a, [&](const Tile& t) {
+        const int32_t begin = static_cast<int32_t>(first_partition(a, t)), end = static_cast<int32_t>(end_partition(t));
+        const int64_t num_rows = t.num_queries * a.group;
+        if (!is_split(a, t, size.cost, threads)) return add({t, begin, end, -1}, cost_of(a, t));
+        plan.first_split[num_split++] = n;
+        for (int32_t p = begin; p < end; ++p, kept += num_rows) add({t, p, p + 1, kept}, cost_of(a, t) / (end - begin));
+    });
+    while (share <= shares) plan.first_item[share++] = n;
+}
+
+template <class T>
+static Plan cut_plan(Cutter& cutter, const Args<T>& a, const Size& size, int shares) {
+    return {cutter.take<Item>(size.num_items), cutter.take<int64_t>(shares + 1),
+            cutter.take<int64_t>(size.num_split), cutter.take_partial(size.num_kept_rows, a.head_dim)};
+}
+
+template <class T>
+static void all(const Args<T>& a) {
+    constexpr int64_t kWorthWaking = 128 * 1024;  // multiply-adds
+    const int threads = num_threads();
+    const Size size = measure(a, threads);
+    if (size.num_items == 0) return;
+    const int64_t worth = size.cost * a.head_dim / kWorthWaking;
+    const int shares = worth < 1 ? 1 : worth < threads ? static_cast<int>(worth) : threads;
+
+    // The caller's block holds the plan, then its own room; the other threads have room in theirs.
+    Work<T> measured;
+    Cutter counting{nullptr}, counting_work{nullptr};
+    cut_plan(counting, a, size, shares);
+    cut_work(measured, counting_work, a);
+    char* block = static_cast<char*>(thread_scratch(counting.used + counting_work.used));
+    Cutter cutter{block};
+    Plan plan = cut_plan(cutter, a, size, shares);
+    fill_plan(plan, a, size, shares, threads);
+    const auto my_work = [&](int thread) {
+        Cutter mine{thread == 0 ? block + counting.used : static_cast<char*>(thread_scratch(counting_work.used))};
+        Work<T> w;
+        cut_work(w, mine, a);
+        return w;
+    };
+
+    parallel_for(shares, 1, [&](int64_t begin, int64_t end, int thread) {
+        Work<T> w = my_work(thread);
+        const Partial own = w.part;
+        for (int64_t i = plan.first_item[begin]; i < plan.first_item[end]; ++i) {
+            w.part = own;
+            one_item(a, w, plan.items[i], plan.kept);
+        }
+    });
+    parallel_for(size.num_split, 1, [&](int64_t begin, int64_t end, int thread) {
+        const Work<T> w = my_work(thread);
+        for (int64_t s = begin; s < end; ++s) {
+            const Item* items = plan.items + plan.first_split[s];
+            merge_split(a, items, end_partition(items->tile) - first_partition(a, items->tile), plan.kept, w.whole);
+        }
+    });
+}
+
+}  // namespace attention
+
+static void paged_attention(void* out, const void* q, const void* k_cache, const void* v_cache,
+                            const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,
+                            int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,
+                            int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype) {
+    with_type(dtype, [&]<class T>() {
+        attention::all(attention::Args<T>{static_cast<T*>(out), static_cast<const T*>(q), static_cast<const T*>(k_cache),
+                                          static_cast<const T*>(v_cache), block_tables, query_start_loc, seq_lens,
+                                          num_requests, max_blocks, num_kv_heads, group, head_dim, block_size, scale,
+                                          window});
+    });
+}
+
+}  // namespace kvik::KVIK_ISA
