@@ -6,6 +6,7 @@ field know: `{'type': ..., 'loc': 'body.messages', 'msg': ..., 'input': ...}`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from kvik.server.errors import BodyTooLargeError, ClientDisconnectedError, InvalidBodyError
+from kvik.server.errors import BodyTooLargeError, BodyTooSlowError, ClientDisconnectedError, InvalidBodyError
 from kvik.server.limits import RequestLimits
 from kvik.telemetry.log import get_logger
 
@@ -32,10 +33,13 @@ _warned_fields: set[str] = set()
 
 
 async def read_model(request: Request, model: type[M], limits: RequestLimits) -> M:
-    """The request's JSON body as a `model`. Raises `InvalidBodyError`, `BodyTooLargeError`."""
+    """The request's JSON body as a `model`. Raises `InvalidBodyError`, `BodyTooLargeError`, `BodyTooSlowError`."""
     check_content_type(request.headers.get("content-type"))
-    content = decode(await read_body(request, limits.max_body_bytes), limits.max_json_depth)
-    return validate(content, model)
+    try:
+        body = await asyncio.wait_for(read_body(request, limits.max_body_bytes), limits.max_body_read_s)
+    except TimeoutError:
+        raise BodyTooSlowError(f"the body must come within {limits.max_body_read_s:g} seconds") from None
+    return validate(decode(body, limits.max_json_depth), model)
 
 
 def check_content_type(content_type: str | None) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from kvik.errors import EngineDeadError, EngineRequestError, InvalidRequestError, RequestError
+from kvik.errors import EngineDeadError, EngineRequestError, InvalidRequestError, KvikError, RequestError
 
 RETRY_AFTER_S = 5
 """Told to clients that are turned away for now."""
@@ -40,6 +40,13 @@ class BodyTooLargeError(RequestError):
 
     status = 413
     type = "RequestEntityTooLargeError"
+
+
+class BodyTooSlowError(RequestError):
+    """The body did not come within the time for it."""
+
+    status = 408
+    type = "RequestTimeoutError"
 
 
 class DrainingError(RequestError):
@@ -80,6 +87,11 @@ def describe(error: Exception) -> ErrorInfo:
     if isinstance(error, EngineRequestError):
         return ErrorInfo(scrub(str(error)), "InternalServerError", 500)
     return ErrorInfo(_UNFORESEEN, "InternalServerError", 500)
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Raised on purpose: its message says all there is, and a traceback would say no more."""
+    return isinstance(error, KvikError)
 
 
 def describe_status(status: int, message: str) -> ErrorInfo:

@@ -126,7 +126,7 @@ def refuse_unsupported(request: BaseModel, names: tuple[str, ...]) -> None:
             raise InvalidRequestError(f"{name} is not supported yet; leave it out", param=name)
 
 
-def check_common(request: GenerationFields, limits: RequestLimits) -> None:
+def check_common(request: GenerationFields, limits: RequestLimits, *, asks_logprobs: bool) -> None:
     """Counts and combinations that need no tokenizer."""
     limits.check(len(_stop_strings(request)), limits.max_stop_strings, "stop", "strings")
     if any(len(text) > limits.max_stop_string_chars for text in _stop_strings(request)):
@@ -138,6 +138,8 @@ def check_common(request: GenerationFields, limits: RequestLimits) -> None:
         raise InvalidRequestError("stream_options need stream=true", param="stream_options")
     if request.prompt_logprobs is not None and request.stream:
         raise InvalidRequestError("prompt_logprobs are not available with stream=true", param="prompt_logprobs")
+    if request.logprob_token_ids and not asks_logprobs:
+        raise InvalidRequestError("logprob_token_ids need logprobs", param="logprob_token_ids")
     _check_cache_salt(request.cache_salt, limits.max_cache_salt_chars)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.server.lifecycle import Stop
-from kvik.server.sockets import bind, url_of
+from kvik.server.sockets import bind, closing, url_of
 from kvik.server.tls import check_tls
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phase_table import phase_table
@@ -44,7 +44,7 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
     timer = PhaseTimer("APIServer")
     with timer.phase("bind socket"):
         sock = setup_server(server_config)
-    with contextlib.closing(sock):
+    with closing(sock):
         with timer.phase("spawn engine"):
             from kvik.engine_client.core_client import EngineCoreClient
 

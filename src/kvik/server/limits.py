@@ -15,6 +15,8 @@ class RequestLimits:
     """Caps per HTTP request."""
 
     max_body_bytes: int = 32 << 20
+    max_body_read_s: float = 60.0
+    """From the head of a request to the last byte of its body."""
     max_json_depth: int = 64
     max_prompts: int = 1024
     max_sequences: int = 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kvik.text.outputs import Logprob, PositionLogprobs
@@ -15,14 +15,23 @@ def token_name(token_id: int, logprob: Logprob, as_id: bool) -> str:
     return f"token_id:{token_id}" if as_id else logprob.decoded_token
 
 
-def chat_logprobs(positions: Sequence[PositionLogprobs], num_top: int, as_ids: bool) -> dict[str, Any]:
-    """`{"content": [...]}`; per token the chosen one first among its `num_top` alternatives (-1: all)."""
-    return {"content": [_chat_position(position, num_top, as_ids) for position in positions]}
+def chat_logprobs(
+    positions: Sequence[PositionLogprobs], num_top: int, as_ids: bool, wanted_ids: Collection[int] = ()
+) -> dict[str, Any]:
+    """`{"content": [...]}`; per token the chosen one first among its `num_top` alternatives (-1: all).
+
+    Those of `wanted_ids` that are not among these follow them.
+    """
+    return {"content": [_chat_position(position, num_top, as_ids, wanted_ids) for position in positions]}
 
 
-def _chat_position(position: PositionLogprobs, num_top: int, as_ids: bool) -> dict[str, Any]:
-    entries = [_chat_entry(token_id, logprob, as_ids) for token_id, logprob in position.items()]
-    return entries[0] | {"top_logprobs": entries if num_top < 0 else entries[:num_top]}
+def _chat_position(
+    position: PositionLogprobs, num_top: int, as_ids: bool, wanted_ids: Collection[int]
+) -> dict[str, Any]:
+    entries = [(token_id, _chat_entry(token_id, logprob, as_ids)) for token_id, logprob in position.items()]
+    end = len(entries) if num_top < 0 else num_top
+    top = [entry for _, entry in entries[:end]] + [entry for i, entry in entries[end:] if i in wanted_ids]
+    return entries[0][1] | {"top_logprobs": top}
 
 
 def _chat_entry(token_id: int, logprob: Logprob, as_id: bool) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def error_response(info: ErrorInfo, *, detail: str | None = None, headers: dict[
     extra = dict(headers or {})
     if info.status == 503:
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
-    if info.status == 413:
+    if info.status in (408, 413):
         extra["Connection"] = "close"
     return json_response(body, info.status, extra)
 

@@ -121,13 +121,13 @@ class _Shutdown:
 def _uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
     if config.disable_access_log_for_endpoints:
         paths = frozenset(path.strip() for path in config.disable_access_log_for_endpoints.split(","))
-        logging.getLogger("uvicorn.access").addFilter(_QuietPaths(paths))
+        logging.getLogger("uvicorn.access").addFilter(QuietPaths(paths))
     return uvicorn.Config(
         app,
         http=limited_protocol(config.h11_max_incomplete_event_size, config.h11_max_header_count),
         ws="none",
         lifespan="on",
-        log_config=_log_config(),
+        log_config=log_config(),
         log_level=config.uvicorn_log_level,
         access_log=not config.disable_uvicorn_access_log,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -141,7 +141,7 @@ def _uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
     )
 
 
-def _log_config() -> dict[str, Any]:
+def log_config() -> dict[str, Any]:
     """uvicorn's own lines, with the prefix that all lines of this process have."""
     prefix = f"(APIServer pid={os.getpid()}) "
     config: dict[str, Any] = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
@@ -150,7 +150,7 @@ def _log_config() -> dict[str, Any]:
     return config
 
 
-class _QuietPaths(logging.Filter):
+class QuietPaths(logging.Filter):
     """Drops access lines of some paths."""
 
     def __init__(self, paths: frozenset[str]) -> None:

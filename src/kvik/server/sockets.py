@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import stat
+from collections.abc import Iterator
 
 from kvik.config.frontend import ServerConfig
 from kvik.errors import ConfigError, KvikError
@@ -18,6 +20,19 @@ class AddressTakenError(KvikError):
 def bind(config: ServerConfig) -> socket.socket:
     """The socket of --uds, or of --host and --port. Raises `AddressTakenError`, `ConfigError`."""
     return _bind_unix(config.uds) if config.uds else _bind_tcp(config.host, config.port)
+
+
+@contextlib.contextmanager
+def closing(sock: socket.socket) -> Iterator[socket.socket]:
+    """Close the socket at the end, and remove its file if it has one."""
+    path = sock.getsockname() if sock.family == socket.AF_UNIX else None
+    try:
+        yield sock
+    finally:
+        sock.close()
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def url_of(config: ServerConfig, sock: socket.socket) -> str:

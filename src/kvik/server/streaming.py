@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from kvik.server.errors import describe
+from kvik.server.errors import describe, is_foreseen
 from kvik.server.generation import Generation, News
 from kvik.server.responses import DONE_EVENT, EventStreamResponse, event
 from kvik.telemetry.log import get_logger
@@ -35,5 +35,5 @@ async def _events(generation: Generation, writer: ChunkWriter) -> AsyncIterator[
     except Exception as error:  # the status is sent: what is left is an event
         info = describe(error)
         if info.is_ours:
-            logger.error("a stream ended with an error: %s", error, exc_info=error)
+            logger.error("a stream ended with an error: %s", error, exc_info=None if is_foreseen(error) else error)
         yield event(info.body()) + DONE_EVENT

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from kvik.server.logprobs import chat_logprobs
+from kvik.text.outputs import Logprob
 from support.server_without_engine import Script, Server
 
 MakeServer = Callable[..., Server]
@@ -60,7 +62,8 @@ def test_the_engine_gets_the_rendered_prompt_and_the_parameters(server: Server) 
     server.chat(
         temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, seed=3, stop="x", stop_token_ids=[5], max_tokens=9,
         min_tokens=2, presence_penalty=1, frequency_penalty=-1, repetition_penalty=1.5, logit_bias={"3": 4},
-        bad_words=[], allowed_token_ids=[3, 4, 5], ignore_eos=True, skip_special_tokens=False, include_stop_str_in_output=True,
+        bad_words=[], allowed_token_ids=[3, 4, 5], ignore_eos=True, skip_special_tokens=False,
+        include_stop_str_in_output=True,
         priority=-4, cache_salt="mine", stream_interval=3, truncate_prompt_tokens=20, truncation_side="right",
     )  # fmt: skip
     asked = server.llm.asked[0]
@@ -107,6 +110,8 @@ def test_logprobs_start_with_the_chosen_token_and_are_cut(server: Server) -> Non
 
     assert content() == [entry | {"top_logprobs": []}]
     assert content(top_logprobs=3) == [entry | {"top_logprobs": [entry, a, b]}]
+    assert content(logprob_token_ids=[98]) == [entry | {"top_logprobs": []}]
+    assert content(top_logprobs=1, logprob_token_ids=[72]) == [entry | {"top_logprobs": [entry]}]
     assert content(return_tokens_as_token_ids=True)[0]["token"] == "token_id:72"
 
 
@@ -190,3 +195,9 @@ def test_a_template_in_the_request_needs_trust(server: Server, serve: MakeServer
     trusting = serve(trust_request_chat_template=True)
     assert trusting.chat(chat_template="mine").status_code == 200
     assert trusting.llm.asked[0].prompt == "mine"
+
+
+def test_wanted_token_ids_follow_the_top() -> None:
+    positions = [{72: Logprob(-0.5, 1, "H"), 97: Logprob(-1.5, 2, "a"), 98: Logprob(-2.5, 9, "b")}]
+    entry = chat_logprobs(positions, 1, False, [98, 72])["content"][0]
+    assert [top["token"] for top in entry["top_logprobs"]] == ["H", "b"]

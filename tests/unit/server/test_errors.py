@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 
 from kvik.errors import EngineDeadError, EngineRequestError, OverloadedError
 from kvik.server.errors import scrub
+from kvik.server.limits import RequestLimits
+from support.live_server import live_server
 from support.server_without_engine import Script, Server
 
 MakeServer = Callable[..., Server]
@@ -116,6 +119,7 @@ def test_a_semantic_error_names_its_parameter_at_the_end(server: Server) -> None
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"-1": 1}}, "logit_bias"),
         ({"bad_words": ["x"] * 200}, "bad_words"),
+        ({"logprob_token_ids": [1]}, "logprob_token_ids"),
         ({"cache_salt": "a/b"}, "cache_salt"),
         ({"request_id": "a\nb"}, "request_id"),
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
@@ -217,3 +221,19 @@ def test_scrub_removes_what_is_ours() -> None:
     text = "failed <X object at 0x7fab> in /opt/kvik/core.py\nTraceback (most recent call last):\n  secret"
     assert scrub(text) == "failed <X object> in <path>"
     assert scrub("use https://example.org/a/b") == "use https://example.org/a/b"
+
+
+def test_a_body_that_never_ends_is_a_408() -> None:
+    async def scenario() -> bytes:
+        async with live_server() as live:
+            live.state.limits = RequestLimits(max_body_read_s=0.01)
+            reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+            writer.write(
+                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 10)).startswith(b"HTTP/1.1 408 ")

@@ -11,7 +11,7 @@ import pytest
 from kvik.config.frontend import ServerConfig
 from kvik.errors import ConfigError
 from kvik.server.launcher import setup_server
-from kvik.server.sockets import AddressTakenError, bind, url_of
+from kvik.server.sockets import AddressTakenError, bind, closing, url_of
 
 
 def test_a_taken_port_is_named() -> None:
@@ -44,6 +44,9 @@ def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -
         sock.listen()
         with pytest.raises(AddressTakenError, match="--uds"):
             bind(config)
+    with closing(bind(config)):
+        assert (tmp_path / "kvik.sock").exists()
+    assert not (tmp_path / "kvik.sock").exists()
 
 
 def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:

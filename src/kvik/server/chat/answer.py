@@ -37,7 +37,7 @@ class ChatAnswer:
         num_top = self.request.num_logprobs
         if num_top is None or answer.logprobs is None:
             return None
-        return chat_logprobs(answer.logprobs, num_top, self.as_token_ids)
+        return chat_logprobs(answer.logprobs, num_top, self.as_token_ids, self.request.logprob_token_ids or ())
 
     def token_ids(self, token_ids: list[int]) -> list[int] | None:
         return token_ids if self.request.return_token_ids else None
@@ -81,7 +81,7 @@ def _choice(context: ChatAnswer, answer: CompletionOutput) -> dict[str, Any]:
             "reasoning": None,
         },
         "logprobs": context.logprobs(answer),
-        "finish_reason": answer.finish_reason or "stop",
+        "finish_reason": answer.finish_reason,
         "stop_reason": answer.stop_reason,
         "token_ids": context.token_ids(answer.token_ids),
         "routed_experts": None,

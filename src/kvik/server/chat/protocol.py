@@ -84,7 +84,7 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 def check_chat_request(request: ChatCompletionRequest, limits: RequestLimits) -> None:
     """All that can be said without template and tokenizer. Raises `InvalidRequestError` naming the field."""
     refuse_unsupported(request, _CHAT_UNSUPPORTED + GENERATION_UNSUPPORTED)
-    check_common(request, limits)
+    check_common(request, limits, asks_logprobs=bool(request.logprobs))
     check_messages(request.messages, limits)
     if request.top_logprobs and not request.logprobs:
         raise InvalidRequestError("top_logprobs need logprobs=true", param="top_logprobs")

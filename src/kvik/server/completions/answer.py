@@ -121,7 +121,7 @@ def _choice(
         "index": prompt_index * context.n + answer.index,
         "text": piece.text,
         "logprobs": piece_logprobs(context, piece, CompletionLogprobs(context.as_token_ids)),
-        "finish_reason": answer.finish_reason or "stop",
+        "finish_reason": answer.finish_reason,
         "stop_reason": answer.stop_reason,
         "token_ids": context.token_ids(piece.token_ids),
         "prompt_logprobs": prompt_logprobs(output.prompt_logprobs),

@@ -46,7 +46,7 @@ class CompletionRequest(GenerationFields):
 def check_completion_request(request: CompletionRequest, limits: RequestLimits) -> None:
     """All that can be said without the tokenizer. Raises `InvalidRequestError` naming the field."""
     refuse_unsupported(request, _COMPLETION_UNSUPPORTED + GENERATION_UNSUPPORTED)
-    check_common(request, limits)
+    check_common(request, limits, asks_logprobs=request.logprobs is not None)
 
 
 def read_prompts(prompt: Any, limits: RequestLimits) -> list[str | list[int]]:
