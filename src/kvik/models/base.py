@@ -13,11 +13,10 @@ import torch
 
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.embedding import Embedding, LMHead
-from kvik.layers.load import OnShard, load_parameters
+from kvik.layers.load import Checkpoint, OnShard, load_parameters
 from kvik.layers.norm import RMSNorm
 from kvik.layers.parameters import ParameterTable
 from kvik.modelfile.spec import ModelSpec
-from kvik.weights import Checkpoint
 
 
 class DecoderLayer(Protocol):
