@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from kvik.config import CacheConfig, DeviceConfig, EngineConfig, LoadConfig, ModelConfig
+from kvik.executor.uniproc import UniProcExecutor
+from kvik.modelfile.spec import ModelSpec, RopeSpec
+from kvik.runner.warm_up import warm_up_plan
+from kvik.step import StepPlan
+from kvik.telemetry.phases import PhaseTimer
+
+SPEC = ModelSpec("LlamaForCausalLM", 32, 32, 32, 1, 2, 1, 16, 64, 1e-5, RopeSpec(10000.0))
+
+
+def test_a_step_from_start_to_shutdown() -> None:
+    config = EngineConfig(
+        model=ModelConfig(model="dummy", spec=SPEC, tokenizer="", served_model_names=("dummy",)),
+        cache=CacheConfig(kv_cache_memory_bytes=1 << 20),
+        load=LoadConfig(load_format="dummy"),
+        device=DeviceConfig(cpu_threads=1),
+    )
+    executor = UniProcExecutor(config)
+    with pytest.raises(AssertionError):
+        executor.execute(StepPlan([], [], []))
+    facts = executor.start(PhaseTimer("test"))
+    assert facts.num_threads == 1
+    (sampled,) = executor.execute(warm_up_plan(facts.block_size, facts.max_model_len)).sampled
+    assert len(sampled.token_ids) == 1
+    executor.shutdown()
+    with pytest.raises(AssertionError):
+        executor.execute(StepPlan([], [], []))
