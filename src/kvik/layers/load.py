@@ -17,6 +17,8 @@ from kvik.layers.parameters import Parameter, ParameterTable
 from kvik.telemetry.log import get_logger, log_once
 from kvik.weights import Checkpoint, RawTensor
 
+__all__ = ["Checkpoint", "OnShard", "load_parameters"]
+
 _logger = get_logger(__name__)
 
 OnShard = Callable[[str, int, int], None]

@@ -13,11 +13,10 @@ import torch
 
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.embedding import Embedding, LMHead
-from kvik.layers.load import OnShard, load_parameters
+from kvik.layers.load import Checkpoint, OnShard, load_parameters
 from kvik.layers.norm import RMSNorm
 from kvik.layers.parameters import ParameterTable
 from kvik.modelfile.spec import ModelSpec
-from kvik.weights import Checkpoint
 
 
 class DecoderLayer(Protocol):
@@ -43,12 +42,12 @@ class Model:
         self.spec = spec
         self.dtype = table.dtype
         self._table = table
-        self._layers = layers
-        self._norm = norm
+        self.layers = layers
+        self.norm = norm
         tied = spec.tie_word_embeddings
         shape = (spec.vocab_size, spec.hidden_size)
-        self._embedding = Embedding(table, "model.embed_tokens", *shape, packed=tied, scale=embedding_scale)
-        self._head = LMHead(table, *shape, tied_to=self._embedding if tied else None)
+        self.embedding = Embedding(table, "model.embed_tokens", *shape, packed=tied, scale=embedding_scale)
+        self.head = LMHead(table, *shape, tied_to=self.embedding if tied else None)
 
     @property
     def weights_bytes(self) -> int:
@@ -68,12 +67,12 @@ class Model:
 
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
         """Compute all T tokens, writing their keys and values to the batch's cache -> normed hidden [T, H] fp32."""
-        residual = self._embedding(batch.token_ids)
+        residual = self.embedding(batch.token_ids)
         delta = None
-        for layer in self._layers:
+        for layer in self.layers:
             delta = layer.forward(delta, residual, batch)
-        return self._norm(residual) if delta is None else self._norm.add(delta, residual)
+        return self.norm(residual) if delta is None else self.norm.add(delta, residual)
 
     def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """hidden [T, H], rows [R] int32 -> [R, V] fp32."""
-        return self._head(hidden.index_select(0, rows))
+        return self.head(hidden.index_select(0, rows))

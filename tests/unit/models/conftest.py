@@ -92,25 +92,25 @@ def reference(case: Case, transformers: ModuleType, tmp_path: Path) -> Any:
     return make_reference(transformers, case, tmp_path)
 
 
-def make_reference(transformers: ModuleType, case: Case, path: Path, dtype: torch.dtype = torch.float32) -> Any:
+def make_reference(transformers: ModuleType, case: Case, path: Path) -> Any:
     config_name = f"{case.model_class}{'Text' if case.model_class == 'Gemma3' else ''}Config"
     config = getattr(transformers, config_name)(**{**BASE, **case.config})
     torch.manual_seed(len(case.name))
     model = getattr(transformers, f"{case.model_class}ForCausalLM")(config).eval()
     randomise(model)
-    model = model.to(dtype)
     model.save_pretrained(path)
     return model
 
 
 @torch.no_grad()
 def randomise(model: torch.nn.Module) -> None:
-    """Weights large enough that logits differ by more than rounding, and no norm or bias left at its default."""
+    """Weights large enough that best and second-best logit differ by more than rounding; no norm or bias is left at
+    its default. Logits spread by 0.16, as with the initialisation of transformers."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
-            parameter.normal_(0.0, (0.3 if "embed" in name else 1.0) / parameter.shape[1] ** 0.5)
+            parameter.normal_(0.0, (0.16 if "embed" in name or "head" in name else 1.0) / parameter.shape[1] ** 0.5)
         else:
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+            parameter.add_(torch.randn_like(parameter) * (0.2 if "norm" in name else 0.05))
 
 
 @dataclass

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 MAX_TOKENS = 22
 PROMPT_LENGTHS = (37, 1, 18, 50)
+MAX_DIFFERENCE = 2e-2
+MAX_SHARE_OF_NOISE = 0.9
 
 
 def prompts(vocab_size: int) -> list[list[int]]:
@@ -35,19 +38,29 @@ def test_greedy_tokens_are_identical_in_float32(reference: Any, driver: Callable
     assert driver(torch.float32).generate(prompts(reference.config.vocab_size), MAX_TOKENS) == wanted
 
 
-def test_logits_agree_in_bfloat16(
-    reference: Any, driver: Callable[[torch.dtype], Any], record_property: Callable[[str, object], None]
+def test_logits_of_bfloat16_weights(
+    reference: Any, tmp_path: Path, driver: Callable[[torch.dtype], Any], record_property: Callable[[str, object], None]
 ) -> None:
-    reference = reference.to(torch.bfloat16)
+    """transformers in fp32 on the same rounded weights is the judge; its own run in bf16 is several times further."""
+    reference.to(torch.bfloat16).save_pretrained(tmp_path)
+    exact, rounding = (type(reference).from_pretrained(tmp_path, dtype=d) for d in (torch.float32, torch.bfloat16))
     paged = driver(torch.bfloat16)
-    worst = 0.0
+    errors, noises, distances = [], [], []
     for prompt in prompts(reference.config.vocab_size):
-        with torch.no_grad():
-            wanted = reference(torch.tensor([prompt])).logits[0].float()
         got = paged.prompt_logits(prompt)
         assert got.dtype == torch.float32
-        assert torch.equal(got, got.bfloat16().float()), "logits are not rounded to the model's dtype"
-        worst = max(worst, float((got - wanted).abs().max()))
-    record_property("max_abs_difference", worst)
-    print(f"max abs difference of bf16 logits: {worst:.5f}")
-    assert worst <= 2e-2
+        with torch.no_grad():
+            wanted, rounded = (model(torch.tensor([prompt])).logits[0].float() for model in (exact, rounding))
+        errors.append((got - wanted).flatten())
+        noises.append((rounded - wanted).flatten())
+        distances.append((got - rounded).flatten())
+    error, noise, distance = torch.cat(errors), torch.cat(noises), torch.cat(distances)
+    share = float(error.square().mean().sqrt() / noise.square().mean().sqrt())
+    record_property("max_abs_difference", float(error.abs().max()))
+    print(
+        f"logits of bf16 weights: max abs difference {float(error.abs().max()):.5f} from fp32, {share:.2f} of the noise "
+        f"of bf16; {float(distance.abs().max()):.5f} from bf16"
+    )
+    assert error.abs().max() <= MAX_DIFFERENCE
+    assert share < MAX_SHARE_OF_NOISE
+    assert distance.abs().max() <= 2e-2

@@ -28,7 +28,8 @@ SPEC = ModelSpec(
 
 
 def test_every_architecture_that_the_door_lets_in_has_a_model() -> None:
-    assert set(ARCHITECTURES) == set(SUPPORTED_ARCHITECTURES)
+    wrappers = {"Gemma3ForConditionalGeneration"}  # the door makes its text model, Gemma3ForCausalLM, of it
+    assert set(ARCHITECTURES) == set(SUPPORTED_ARCHITECTURES) - wrappers
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
