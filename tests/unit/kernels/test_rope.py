@@ -85,7 +85,9 @@ def test_norms_each_head_before_the_rotation(dtype, head_dim, unit_offset):
     out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
     want = rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV)
     torch.testing.assert_close(out, want, **CLOSE)
-    torch.testing.assert_close(given["k_cache"], twin["k_cache"], **(ONE_ROUNDING if dtype == torch.bfloat16 else CLOSE))
+    torch.testing.assert_close(
+        given["k_cache"], twin["k_cache"], **(ONE_ROUNDING if dtype == torch.bfloat16 else CLOSE)
+    )
     assert torch.equal(given["v_cache"], twin["v_cache"])
 
 

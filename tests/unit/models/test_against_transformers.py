@@ -11,8 +11,9 @@ import torch
 
 MAX_TOKENS = 22
 PROMPT_LENGTHS = (37, 1, 18, 50)
-MAX_DIFFERENCE = 2e-2
-MAX_SHARE_OF_NOISE = 0.9
+MAX_DIFFERENCE = 1e-2  # from fp32: what rounding keys and values costs
+MAX_SHARE_OF_NOISE = 0.5  # of what rounding everything costs
+MAX_DIFFERENCE_FROM_BF16 = 2.5e-2  # most of it is transformers' own: up to 1.7e-2 from fp32
 
 
 def prompts(vocab_size: int) -> list[list[int]]:
@@ -63,4 +64,4 @@ def test_logits_of_bfloat16_weights(
     )
     assert error.abs().max() <= MAX_DIFFERENCE
     assert share < MAX_SHARE_OF_NOISE
-    assert distance.abs().max() <= 2e-2
+    assert distance.abs().max() <= MAX_DIFFERENCE_FROM_BF16
