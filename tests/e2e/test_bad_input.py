@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from support.server import MODEL, KvikServer, free_port
 
@@ -104,12 +105,15 @@ def test_an_unsupported_architecture_lists_those_there_are(tmp_path: Path) -> No
 def test_truncated_weights_name_the_tensor(tmp_path: Path) -> None:
     config = dict(
         architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=64, intermediate_size=64, vocab_size=64,
-        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64, rms_norm_eps=1e-5,
+        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
+        rms_norm_eps=1e-5,
     )  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
     header = json.dumps({"model.norm.weight": {"dtype": "F32", "shape": [64], "data_offsets": [0, 256]}}).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(100))
-    assert_one_clear_error(serve(str(tmp_path), "--skip-tokenizer-init"), "model.norm.weight")
+    assert_one_clear_error(serve(str(tmp_path)), "model.norm.weight")
 
 
 def test_a_taken_port_is_one_line() -> None:

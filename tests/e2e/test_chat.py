@@ -88,7 +88,7 @@ def test_length_ends_with_length(client: OpenAI) -> None:
 def test_a_system_message_and_content_parts_reach_the_template(client: OpenAI) -> None:
     messages = [
         {"role": "system", "content": "You are a helpful geographer."},
-        {"role": "user", "content": [{"type": "text", "text": "What is the capital"}, {"type": "text", "text": "of France?"}]},
-    ]  # fmt: skip
+        {"role": "user", "content": [{"type": "text", "text": part} for part in ("What is the capital", "of France?")]},
+    ]
     answer = client.chat.completions.create(model=MODEL, messages=messages, temperature=0, max_tokens=30)
     assert "Paris" in answer.choices[0].message.content

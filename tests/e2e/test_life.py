@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,17 +16,20 @@ import pytest
 from support.server import MODEL, KvikServer, eventually
 
 
-def open_stream(
-    server: KvikServer, max_tokens: int = 4000
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """A stream of which the first chunk has come."""
+@contextmanager
+def open_stream(server: KvikServer, max_tokens: int = 4000) -> Iterator[http.client.HTTPResponse]:
+    """A stream of which the first chunk has come; closed at the end of the body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     body = dict(model=MODEL, prompt="Count:", max_tokens=max_tokens, stream=True, ignore_eos=True, temperature=0)
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
-    assert answer.status == 200
-    assert answer.readline().startswith(b"data: ")
-    return connection, answer
+    try:
+        assert answer.status == 200
+        assert answer.readline().startswith(b"data: ")
+        yield answer
+    finally:
+        answer.close()
+        connection.close()
 
 
 def test_the_log_tells_the_start_in_order(server: KvikServer) -> None:
@@ -54,9 +59,8 @@ def test_the_log_tells_the_start_in_order(server: KvikServer) -> None:
 
 
 def test_a_closed_connection_frees_its_request(server: KvikServer) -> None:
-    connection, answer = open_stream(server)
-    answer.close()
-    connection.close()
+    with open_stream(server):
+        assert server.metric("vllm:num_requests_running") == 1
     assert eventually(lambda: server.metric("vllm:num_requests_running") == 0, within_s=5)
     assert server.metric("vllm:request_success_total", finished_reason="abort") >= 1
     assert server.metric("vllm:kv_cache_usage_perc") == 0
@@ -73,10 +77,9 @@ def test_a_closed_connection_frees_a_request_that_does_not_stream(server: KvikSe
 
 def test_sigterm_lets_running_requests_end() -> None:
     with KvikServer("--shutdown-timeout", "30") as server:
-        connection, answer = open_stream(server, max_tokens=60)
-        server.process.send_signal(signal.SIGTERM)
-        rest = answer.read().decode()
-        connection.close()
+        with open_stream(server, max_tokens=60) as answer:
+            server.process.send_signal(signal.SIGTERM)
+            rest = answer.read().decode()
         assert rest.rstrip().endswith("data: [DONE]")
         assert '"finish_reason":"length"' in rest.replace(" ", "")
         assert server.process.wait(20) == 0
@@ -84,23 +87,20 @@ def test_sigterm_lets_running_requests_end() -> None:
 
 def test_a_second_signal_stops_at_once() -> None:
     with KvikServer("--shutdown-timeout", "60") as server:
-        connection, answer = open_stream(server)
         engine = server.engine_pid()
-        server.process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: any("shutdown" in line.lower() for line in server.lines))
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(10)
-        answer.close()
-        connection.close()
+        with open_stream(server):
+            server.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: any("Shutdown begins" in line for line in server.lines))
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(10)
         assert eventually(lambda: not Path(f"/proc/{engine}").exists())
 
 
 def test_a_dead_engine_is_told_to_every_stream_and_ends_the_server() -> None:
     with KvikServer() as server:
-        connection, answer = open_stream(server)
-        os.kill(server.engine_pid(), signal.SIGKILL)
-        rest = answer.read().decode()
-        connection.close()
+        with open_stream(server) as answer:
+            os.kill(server.engine_pid(), signal.SIGKILL)
+            rest = answer.read().decode()
         assert '"error"' in rest
         assert rest.rstrip().endswith("data: [DONE]")
         assert server.process.wait(20) != 0

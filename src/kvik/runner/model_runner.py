@@ -48,12 +48,15 @@ class ModelRunner:
         with phases.phase("load weights") as phase:
             model = self._load_model()
             phase.num_bytes = model.weights_bytes
+        started = time.perf_counter()
         with phases.phase("reserve KV cache") as phase:
             facts = plan_kv_memory(self._config, model.weights_bytes)
             self._prepare(model, facts)
             phase.num_bytes = facts.kv_cache_bytes
         with phases.phase("warm up"):
             self._warm_up(facts)
+        seconds = time.perf_counter() - started
+        logger.info("init engine (profile, create kv cache, warmup model) took %.2f seconds", seconds)
         return facts
 
     def execute(self, plan: StepPlan) -> StepResult:

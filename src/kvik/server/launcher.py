@@ -23,6 +23,8 @@ from kvik.telemetry.phase_table import phase_table
 from kvik.telemetry.phases import PhaseTimer
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from kvik.engine_client.async_llm import AsyncLLM
     from kvik.engine_client.core_client import EngineCoreClient
     from kvik.messages import EngineFacts, Phase
@@ -48,7 +50,7 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
         with timer.phase("spawn engine"):
             from kvik.engine_client.core_client import EngineCoreClient
 
-            engine = EngineCoreClient.spawn()
+            engine = EngineCoreClient.spawn(engine_config.observability.log_level)
         try:
             import uvloop
 
@@ -79,9 +81,12 @@ async def run_server_worker(
         try:
             # The imports run in a thread, so that signals and the engine's messages are heard meanwhile.
             importing = asyncio.create_task(asyncio.to_thread(_import_http, timer))
-            async with build_async_engine_client(engine_config, server_config, engine, timer) as client:
+            from kvik.telemetry.metrics import create_registry
+
+            registry = create_registry()
+            async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
                 await importing
-                await _serve(client, server_config, sock, timer, stop)
+                await _serve(client, server_config, registry, sock, timer, stop)
         except asyncio.CancelledError:
             if not stop.was_asked:
                 raise
@@ -92,19 +97,22 @@ async def run_server_worker(
 
 @contextlib.asynccontextmanager
 async def build_async_engine_client(
-    engine_config: EngineConfig, server_config: ServerConfig, engine: EngineCoreClient, timer: PhaseTimer
+    engine_config: EngineConfig,
+    server_config: ServerConfig,
+    engine: EngineCoreClient,
+    timer: PhaseTimer,
+    registry: CollectorRegistry,
 ) -> AsyncIterator[AsyncLLM]:
-    """A ready engine, and its log line every few seconds, for as long as the context lasts."""
+    """A ready engine, its metrics and its log line every few seconds, for as long as the context lasts."""
     with timer.phase("import engine client"):
-        from prometheus_client import REGISTRY
-
         from kvik.engine_client.async_llm import AsyncLLM
         from kvik.telemetry.stat_loggers import StatLoggerManager
         from kvik.text.chat_template import ChatTemplate
     managers: list[StatLoggerManager] = []
 
     def make_stat_logger(facts: EngineFacts) -> StatLoggerManager:
-        managers.append(StatLoggerManager.from_config(engine_config, facts, REGISTRY))
+        buckets = server_config.custom_histogram_buckets
+        managers.append(StatLoggerManager.from_config(engine_config, facts, registry, buckets))
         return managers[0]
 
     client = await AsyncLLM.from_engine_config(
@@ -133,13 +141,20 @@ def _import_http(timer: PhaseTimer) -> None:
         import kvik.server.serve  # noqa: F401
 
 
-async def _serve(client: AsyncLLM, config: ServerConfig, sock: socket.socket, timer: PhaseTimer, stop: Stop) -> None:
+async def _serve(
+    client: AsyncLLM,
+    config: ServerConfig,
+    registry: CollectorRegistry,
+    sock: socket.socket,
+    timer: PhaseTimer,
+    stop: Stop,
+) -> None:
     from kvik.server.app import build_app, init_app_state, route_lines
     from kvik.server.serve import serve_http
 
     with timer.phase("build app"):
         state = init_app_state(client, config)
-        app = build_app(state)
+        app = build_app(state, registry)
     logger.info("Supported tasks: %s", SUPPORTED_TASKS)
     if config.default_sampling_params:
         logger.info("Using default chat sampling params from model: %s", config.default_sampling_params)

@@ -128,7 +128,7 @@ def test_requests_that_arrive_while_a_step_runs_join_the_next(api: ApiSocket) ->
     async def talk() -> None:
         await started(api)
         for index in range(10):
-            api.send(request(str(index), max_tokens=20))
+            api.send(request(str(index), max_tokens=10_000 if index == 3 else 20))  # 3 outlives the abort's journey
         api.send(Abort(["3"]))
         ended: dict[str, FinishReason] = {}
         while len(ended) < 10:
@@ -138,7 +138,8 @@ def test_requests_that_arrive_while_a_step_runs_join_the_next(api: ApiSocket) ->
         assert set(ended.values()) == {FinishReason.LENGTH}
         api.send(Shutdown())
 
-    assert converse(api, talk, lambda config: FakeExecutor()) == 0
+    executor = FakeExecutor(num_blocks=4_000, max_model_len=12_000)
+    assert converse(api, talk, lambda config: executor) == 0
 
 
 def test_utility_calls_are_answered_one_way_or_the_other(api: ApiSocket) -> None:
