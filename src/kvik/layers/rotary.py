@@ -17,7 +17,7 @@ FREQUENCY_FACTORS = "rope_freqs.weight"
 
 
 class RotaryTable:
-    """`cos_sin` [max_positions, head_dim] fp32: cosines of a position in the first half of its row, sines in the second."""
+    """`cos_sin` [max_positions, head_dim] fp32: a position's cosines in the first half of its row, then its sines."""
 
     __slots__ = ("_inverse_frequencies", "cos_sin")
 

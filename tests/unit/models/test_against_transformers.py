@@ -59,8 +59,8 @@ def test_logits_of_bfloat16_weights(
     share = float(error.square().mean().sqrt() / noise.square().mean().sqrt())
     record_property("max_abs_difference", float(error.abs().max()))
     print(
-        f"logits of bf16 weights: max abs difference {float(error.abs().max()):.5f} from fp32, {share:.2f} of the noise "
-        f"of bf16; {float(distance.abs().max()):.5f} from bf16"
+        f"logits of bf16 weights: max abs difference {float(error.abs().max()):.5f} from fp32, {share:.2f} of the "
+        f"noise of bf16; {float(distance.abs().max()):.5f} from bf16"
     )
     assert error.abs().max() <= MAX_DIFFERENCE
     assert share < MAX_SHARE_OF_NOISE

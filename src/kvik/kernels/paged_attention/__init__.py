@@ -25,8 +25,8 @@ def paged_attention(
 ) -> Tensor:
     """softmax(scale q k^T) v per query, [T, Hq * D] fp32.
 
-    q [T, Hq * D] fp32; request b owns the rows [query_start_loc[b], query_start_loc[b + 1]), which are the last tokens of
-    its seq_lens[b]. block_tables [B, max_blocks] int32: the block of each stretch of block-size positions; entries
+    q [T, Hq * D] fp32; request b owns the rows [query_start_loc[b], query_start_loc[b + 1]), which are the last tokens
+    of its seq_lens[b]. block_tables [B, max_blocks] int32: the block of each stretch of block-size positions; entries
     past the last token, and blocks wholly before the window, are not read. query_start_loc [B + 1] and seq_lens [B]
     int32. A query at position p sees the keys 0..p, or with a window w the keys p - w + 1..p. The caches are those of
     `allocate_kv_cache`, fp32 or bf16; slots that hold no token of the request may hold anything. Nothing is rounded to

@@ -26,10 +26,11 @@ def rope_and_cache(
 ) -> Tensor:
     """Rotate q and k ("rotate half": dimension d pairs with d + D / 2), store k and v, return q [T, Hq * D].
 
-    qkv [T, (Hq + 2 Hkv) * D] fp32: the heads of q, then of k, then of v; not written to. cos_sin [max_pos, D] fp32: per
-    position D / 2 cosines, then D / 2 sines. positions [T] int32 within the table. slots [T] int32: block id x
-    block size + offset; a negative slot is not written. k_cache and v_cache: layouts of `paged_attention`, fp32 or bf16.
-    With q_norm and k_norm [D] fp32 each head goes through an RMS norm (see `rms_norm`) before the rotation.
+    qkv [T, (Hq + 2 Hkv) * D] fp32: the heads of q, then of k, then of v; not written to. cos_sin [max_pos, D] fp32:
+    per position D / 2 cosines, then D / 2 sines. positions [T] int32 within the table. slots [T] int32: block id x
+    block size + offset; a negative slot is not written. k_cache and v_cache, fp32 or bf16: layouts of
+    `paged_attention`. With q_norm and k_norm [D] fp32 each head goes through an RMS norm (see `rms_norm`) before the
+    rotation.
 
     All is computed in fp32; k and v are rounded to the caches' dtype once, as they are written. Raises ValueError when
     shapes or dtypes disagree.
