@@ -5,15 +5,12 @@
 // outputs, and no sum across lanes is ever taken. N is padded to 16 and K to 2 with zeros.
 #pragma once
 
+#include "chain.h"
 #include "parallel.h"
-#include "simd.h"
 
 namespace kvik::KVIK_ISA {
 
 constexpr int64_t kPanelRows = 16;
-
-template <class T>
-constexpr int64_t kUnit = 4 / sizeof(T);  // consecutive elements of one row in a step
 
 template <class T>
 constexpr int64_t kStepElements = kPanelRows * kUnit<T>;

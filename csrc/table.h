@@ -2,6 +2,7 @@
 //
 //   table.h          this list: one line per op
 //   ops/<op>.h       the kernel, written once as a template over the vector wrapper of simd.h
+//   chain.h          the inner step of the matrix products; packed.h the layout of weights
 //   isa_unit.cpp     includes every ops/*.h; compiled once per instruction set, it fills one Table
 //   dispatch.cpp     asks the processor what it can do and picks a Table (kernels/runtime.py may lower it)
 //   thread_pool.*    persistent workers; parallel.h is the kernels' door to them
@@ -30,22 +31,22 @@ namespace kvik {
                       bool unit_offset, int dtype))                                                                    \
     OP(add_rms_norm, void(void* out, const void* x, void* residual, const void* weight, int64_t rows, int64_t size,    \
                           float eps, bool unit_offset, int dtype))                                                     \
-    OP(linear, void(void* out, const void* x, const void* weight, const void* bias, int64_t m, int64_t n, int64_t k,   \
-                    int dtype))                                                                                        \
+    OP(linear, void(float* out, const float* x, const void* weight, const float* bias, int64_t m, int64_t n,           \
+                    int64_t k, int weight_dtype))                                                                      \
     OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
                        int packed_dtype, int rows_dtype))                                                              \
     OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
                           const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
     OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))              \
     OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))                    \
-    OP(rope_and_cache, void(void* q_out, const void* qkv, const void* cos_sin, const int32_t* positions,               \
-                            const int32_t* slots, void* k_cache, void* v_cache, const void* q_norm,                    \
-                            const void* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,           \
-                            int64_t head_dim, int64_t block_size, float eps, bool unit_offset, int dtype))             \
-    OP(paged_attention, void(void* out, const void* q, const void* k_cache, const void* v_cache,                       \
+    OP(rope_and_cache, void(float* q_out, const float* qkv, const float* cos_sin, const int32_t* positions,            \
+                            const int32_t* slots, void* k_cache, void* v_cache, const float* q_norm,                   \
+                            const float* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,          \
+                            int64_t head_dim, int64_t block_size, float eps, bool unit_offset, int cache_dtype))       \
+    OP(paged_attention, void(float* out, const float* q, const void* k_cache, const void* v_cache,                     \
                              const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,     \
                              int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,            \
-                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype))            \
+                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int cache_dtype))      \
     OP(sample, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                                 \
                           const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p,      \
                           const int64_t* seeds, const int64_t* positions))                                             \

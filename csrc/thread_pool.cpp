@@ -147,10 +147,25 @@ Pool* pool = nullptr;  // null: the caller alone. Never freed at exit: workers m
 // Threads do not survive a fork; the child computes alone until it asks for threads again.
 void forget_pool_in_child() { pool = nullptr; }
 
-struct Scratch {
-    void* data = nullptr;
-    size_t num_bytes = 0;
-    ~Scratch() { std::free(data); }
+class Scratch {
+public:
+    ~Scratch() { std::free(data_); }
+
+    void* at_least(size_t num_bytes) {
+        if (num_bytes_ < num_bytes) {
+            std::free(data_);
+            num_bytes_ = 0;
+            const size_t whole_pages = (num_bytes + 4095) / 4096 * 4096;
+            data_ = std::aligned_alloc(64, whole_pages);
+            if (!data_) throw std::bad_alloc();
+            num_bytes_ = whole_pages;
+        }
+        return data_;
+    }
+
+private:
+    void* data_ = nullptr;
+    size_t num_bytes_ = 0;
 };
 
 }  // namespace
@@ -178,13 +193,12 @@ void set_num_threads(int num_threads) {
 
 void* thread_scratch(size_t num_bytes) {
     thread_local Scratch scratch;
-    if (scratch.num_bytes < num_bytes) {
-        std::free(scratch.data);
-        scratch.num_bytes = (num_bytes + 4095) / 4096 * 4096;
-        scratch.data = std::aligned_alloc(64, scratch.num_bytes);
-        if (!scratch.data) throw std::bad_alloc();
-    }
-    return scratch.data;
+    return scratch.at_least(num_bytes);
+}
+
+void* call_scratch(size_t num_bytes) {
+    thread_local Scratch scratch;
+    return scratch.at_least(num_bytes);
 }
 
 }  // namespace kvik

@@ -1,6 +1,6 @@
-// x [M, K] times a packed weight: the matrix product behind every linear layer.
+// x [M, K] fp32 times a packed weight: the matrix product behind every linear layer.
 //
-// Each output element is one chain of fp32 multiply-adds over K in ascending steps, started from zero, whatever the
+// Each output element is one chain of steps (chain.h) over K in ascending order, started from zero, whatever the
 // number of rows, the tile it falls in or the thread that computes it: so a row's result never depends on its
 // neighbours. Blocking over K stores the chain's fp32 value and takes it up again, which changes no bit.
 //
@@ -15,35 +15,14 @@ namespace kvik::KVIK_ISA {
 constexpr int64_t kBlockSteps = 512;  // times 4 panels of 64 bytes: 128 KiB, a small part of the second-level cache
 constexpr int64_t kBlockRows = 192;   // rows whose unfinished sums are kept: 48 KiB
 
-// What one step of K is, for bf16 a pair of elements, for fp32 one.
-template <class T>
-struct Step;
-
-template <>
-struct Step<bf16> {
-    using Operand = Pairs;
-    KVIK_INLINE Operand weight(const bf16* p) { return load_pairs(p); }
-    KVIK_INLINE Operand input(const bf16* p) { return broadcast_pair(p); }
-    KVIK_INLINE Operand last_input(const bf16* p) { return first_of_pair(p); }
-    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return dot(a, b, sum); }
-};
-
-template <>
-struct Step<float> {
-    using Operand = F32;
-    KVIK_INLINE Operand weight(const float* p) { return load(p); }
-    KVIK_INLINE Operand input(const float* p) { return set1(*p); }
-    KVIK_INLINE Operand last_input(const float* p) { return set1(*p); }
-    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return fma(a, b, sum); }
-};
-
 template <class T>
 struct LinearArgs {
-    T* out;
-    const T* x;
+    float* out;
+    const float* x;     // prepared, see chain.h
     const T* weight;
-    const T* bias;  // or null
-    int64_t m, n, k;
+    const float* bias;  // or null
+    int64_t m, n;
+    int64_t x_stride;
     int64_t steps;
 };
 
@@ -64,7 +43,6 @@ KVIK_INLINE void finish(const LinearArgs<T>& args, int64_t row, int64_t panel, F
 
 template <class T, int kRows, int kPanels>
 static void tile(const LinearArgs<T>& args, const Span& span) {
-    using S = Step<T>;
     F32 acc[kRows][kPanels];
     for (int r = 0; r < kRows; ++r)
         for (int p = 0; p < kPanels; ++p)
@@ -72,19 +50,10 @@ static void tile(const LinearArgs<T>& args, const Span& span) {
 
     const int64_t panel_size = args.steps * kStepElements<T>;
     const T* weight = args.weight + span.panel * panel_size;
-    const T* x = args.x + span.row * args.k;
-    const int64_t k = args.k;
-    const auto step = [&](int64_t s, auto input) {
-        typename S::Operand w[kPanels];
-        for (int p = 0; p < kPanels; ++p) w[p] = S::weight(weight + p * panel_size + s * kStepElements<T>);
-        for (int r = 0; r < kRows; ++r) {
-            const typename S::Operand a = input(x + r * k + s * kUnit<T>);
-            for (int p = 0; p < kPanels; ++p) acc[r][p] = S::add(a, w[p], acc[r][p]);
-        }
-    };
-    const int64_t whole_end = span.end_step < k / kUnit<T> ? span.end_step : k / kUnit<T>;
-    for (int64_t s = span.begin_step; s < whole_end; ++s) step(s, [](const T* p) { return S::input(p); });
-    if (whole_end < span.end_step) step(whole_end, [](const T* p) { return S::last_input(p); });
+    const float* x = args.x + span.row * args.x_stride;
+    for (int64_t s = span.begin_step; s < span.end_step; ++s)
+        add_step<T>(acc, x + s * kUnit<T>, args.x_stride,
+                    [&](int p) { return weight + p * panel_size + s * kStepElements<T>; });
 
     for (int r = 0; r < kRows; ++r)
         for (int p = 0; p < kPanels; ++p) {
@@ -127,7 +96,7 @@ static void run_panels(const LinearArgs<T>& args, int64_t first_row, int64_t end
 }
 
 template <class T>
-static void linear_typed(const LinearArgs<T>& args) {
+static void all_panels(const LinearArgs<T>& args) {
     const int64_t panels = num_panels(args.n), row_blocks = (args.m + kBlockRows - 1) / kBlockRows;
     const int64_t task_bytes = args.steps * 64 * (args.m < kBlockRows ? args.m : kBlockRows);
     // A task is one panel of one block of rows.
@@ -145,11 +114,25 @@ static void linear_typed(const LinearArgs<T>& args) {
     });
 }
 
-static void linear(void* out, const void* x, const void* weight, const void* bias, int64_t m, int64_t n, int64_t k,
-                   int dtype) {
-    with_type(dtype, [&]<class T>() {
-        linear_typed<T>({static_cast<T*>(out), static_cast<const T*>(x), static_cast<const T*>(weight),
-                         static_cast<const T*>(bias), m, n, k, num_steps<T>(k)});
+template <class T>
+static void linear_typed(LinearArgs<T> args, int64_t k) {
+    if constexpr (kUnit<T> > 1) {
+        const float* x = args.x;
+        const int64_t stride = prepared_size(k);
+        float* prepared = static_cast<float*>(call_scratch(static_cast<size_t>(args.m * stride) * sizeof(float)));
+        parallel_for(args.m, min_tasks(2 * k * sizeof(float)), [=](int64_t begin, int64_t end, int) {
+            for (int64_t row = begin; row < end; ++row) prepare_row<T>(prepared + row * stride, x + row * k, k);
+        });
+        args.x = prepared;
+        args.x_stride = stride;
+    }
+    all_panels(args);
+}
+
+static void linear(float* out, const float* x, const void* weight, const float* bias, int64_t m, int64_t n, int64_t k,
+                   int weight_dtype) {
+    with_type(weight_dtype, [&]<class T>() {
+        linear_typed<T>({out, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)}, k);
     });
 }
 

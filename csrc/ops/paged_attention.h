@@ -1,17 +1,17 @@
 // Causal attention over a paged cache: prefill and decode rows in one call.
 //
-// Keys are taken in partitions of 512 at absolute positions. Per query row and partition: the scores, each one chain
-// of multiply-adds over the head dimension; their maximum m; p = exp(score - m); l = the sum of p, lane by lane in
-// ascending groups of 16 keys, then over the lanes; the sum of p (rounded to the cache's type) times v in ascending
-// keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of this depends
+// Only the cache may be bf16. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
+// the scores, each one chain of steps (chain.h) over the head dimension; their maximum m; p = exp(score - m); l = the
+// sum of p, lane by lane in ascending groups of 16 keys, then over the lanes; the sum of p times v, one chain over
+// ascending keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of this depends
 // on which rows share a tile, or on who computes it: a query's result is the same bits in any batch.
 //
 // A tile is some queries of one request times the query heads of one key head: the rows of a small matrix product.
 // A tile with many keys can be split into its partitions, whose results are kept aside and merged afterwards.
 #pragma once
 
+#include "../chain.h"
 #include "../parallel.h"
-#include "../simd.h"
 
 namespace kvik::KVIK_ISA {
 namespace attention {
@@ -21,32 +21,10 @@ constexpr int64_t kGroups = kPartition / kLanes;  // of keys
 constexpr int64_t kTileRows = 32;                 // unless one query alone has more
 constexpr float kInfinity = __builtin_inff();
 
-// One step of a chain: a pair of elements in bf16, one element in fp32.
-template <class T>
-struct Unit;
-
-template <>
-struct Unit<bf16> {
-    using Operand = Pairs;
-    static constexpr int64_t kSize = 2;
-    KVIK_INLINE Operand vector(const bf16* p) { return load_pairs(p); }
-    KVIK_INLINE Operand broadcast(const bf16* p) { return broadcast_pair(p); }
-    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return dot(a, b, sum); }
-};
-
-template <>
-struct Unit<float> {
-    using Operand = F32;
-    static constexpr int64_t kSize = 1;
-    KVIK_INLINE Operand vector(const float* p) { return load(p); }
-    KVIK_INLINE Operand broadcast(const float* p) { return set1(*p); }
-    KVIK_INLINE F32 add(Operand a, Operand b, F32 sum) { return fma(a, b, sum); }
-};
-
 template <class T>
 struct Args {
-    T* out;             // [T, Hq, D]
-    const T* q;         // [T, Hq, D]
+    float* out;         // [T, Hq, D]
+    const float* q;     // [T, Hq, D]
     const T* k_cache;   // bf16 [blocks, Hkv, D / 2, block, 2], fp32 [blocks, Hkv, D, block]
     const T* v_cache;   // bf16 [blocks, Hkv, block / 2, D, 2], fp32 [blocks, Hkv, block, D]
     const int32_t* block_tables;     // [B, max_blocks]
@@ -104,11 +82,11 @@ struct Range {
 // One thread's room for one tile and one partition.
 template <class T>
 struct Work {
+    float* queries;   // [rows, D], prepared
     float* scores;    // [rows, 512]
-    T* weights;       // [rows, 512]
+    float* weights;   // [rows, 512], prepared
     Partial part, whole;
     T* last_pair;     // [D, 2]
-    const T** rows;   // [rows]: the queries
     const T* keys[kGroups];
     Run<T> runs[kGroups + 1];
     int64_t num_runs;
@@ -133,32 +111,25 @@ struct Cutter {
 template <class T>
 static void cut_work(Work<T>& w, Cutter& cutter, const Args<T>& a) {
     const int64_t rows = a.max_rows();
+    w.queries = cutter.take<float>(rows * a.head_dim);
     w.scores = cutter.take<float>(rows * kPartition);
-    w.weights = cutter.take<T>(rows * kPartition);
+    w.weights = cutter.take<float>(rows * kPartition);
     w.part = cutter.take_partial(rows, a.head_dim);
     w.whole = cutter.take_partial(rows, a.head_dim);
     w.last_pair = cutter.take<T>(2 * a.head_dim);
-    w.rows = cutter.take<const T*>(rows);
 }
 
 // --- one partition of one tile ----------------------------------------------------------------------
 
 // scale * q k^T for kRows queries and kN groups of 16 keys.
 template <class T, int kRows, int kN>
-static void score_tile(float* scores, const T* const* q, const T* const* keys, int64_t units, int64_t step,
+static void score_tile(float* scores, const float* q, const T* const* keys, int64_t head_dim, int64_t block_size,
                        float scale) {
-    using U = Unit<T>;
     F32 acc[kRows][kN];
     for (int r = 0; r < kRows; ++r)
         for (int n = 0; n < kN; ++n) acc[r][n] = zero();
-    for (int64_t u = 0; u < units; ++u) {
-        typename U::Operand k[kN];
-        for (int n = 0; n < kN; ++n) k[n] = U::vector(keys[n] + u * step);
-        for (int r = 0; r < kRows; ++r) {
-            const typename U::Operand element = U::broadcast(q[r] + u * U::kSize);
-            for (int n = 0; n < kN; ++n) acc[r][n] = U::add(element, k[n], acc[r][n]);
-        }
-    }
+    for (int64_t d = 0; d < head_dim; d += kUnit<T>)
+        add_step<T>(acc, q + d, head_dim, [&](int n) { return keys[n] + d * block_size; });
     for (int r = 0; r < kRows; ++r)
         for (int n = 0; n < kN; ++n) store(scores + r * kPartition + n * kLanes, acc[r][n] * set1(scale));
 }
@@ -168,34 +139,28 @@ static void score_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t 
     if constexpr (kRows > 1) {
         if (num_rows < kRows) return score_rows<T, kRows - 1>(a, w, row, num_rows, groups);
     }
-    const int64_t units = a.head_dim / Unit<T>::kSize, step = a.block_size * Unit<T>::kSize;
+    const float* queries = w.queries + row * a.head_dim;
     float* scores = w.scores + row * kPartition;
     int64_t g = groups.begin;
     for (; g + kMaxPanels <= groups.end; g += kMaxPanels)
-        score_tile<T, kRows, kMaxPanels>(scores + g * kLanes, w.rows + row, w.keys + g, units, step, a.scale);
+        score_tile<T, kRows, kMaxPanels>(scores + g * kLanes, queries, w.keys + g, a.head_dim, a.block_size, a.scale);
     for (; g < groups.end; ++g)
-        score_tile<T, kRows, 1>(scores + g * kLanes, w.rows + row, w.keys + g, units, step, a.scale);
+        score_tile<T, kRows, 1>(scores + g * kLanes, queries, w.keys + g, a.head_dim, a.block_size, a.scale);
 }
 
 // kRows x (16 kN) outputs: the weighted sum of values.
 template <class T, int kRows, int kN>
-static void value_tile(float* out, const T* weights, const Run<T>* runs, int64_t num_runs, int64_t head_dim) {
-    using U = Unit<T>;
+static void value_tile(float* out, const float* weights, const Run<T>* runs, int64_t num_runs, int64_t head_dim) {
     F32 acc[kRows][kN];
     for (int r = 0; r < kRows; ++r)
         for (int n = 0; n < kN; ++n) acc[r][n] = zero();
     for (const Run<T>* run = runs; run < runs + num_runs; ++run) {
         const T* values = run->values;
-        const T* p = weights + run->first * U::kSize;
+        const float* p = weights + run->first * kUnit<T>;
         for (int64_t u = 0; u < run->count; ++u) {
-            typename U::Operand v[kN];
-            for (int n = 0; n < kN; ++n) v[n] = U::vector(values + n * kLanes * U::kSize);
-            for (int r = 0; r < kRows; ++r) {
-                const typename U::Operand weight = U::broadcast(p + r * kPartition);
-                for (int n = 0; n < kN; ++n) acc[r][n] = U::add(weight, v[n], acc[r][n]);
-            }
-            values += head_dim * U::kSize;
-            p += U::kSize;
+            add_step<T>(acc, p, kPartition, [&](int n) { return values + n * kLanes * kUnit<T>; });
+            values += head_dim * kUnit<T>;
+            p += kUnit<T>;
         }
     }
     for (int r = 0; r < kRows; ++r)
@@ -203,7 +168,7 @@ static void value_tile(float* out, const T* weights, const Run<T>* runs, int64_t
 }
 
 template <class T, int kRows, int kN = kMaxPanels>
-static void value_columns(const Work<T>& w, float* out, const T* weights, int64_t vector, int64_t head_dim) {
+static void value_columns(const Work<T>& w, float* out, const float* weights, int64_t vector, int64_t head_dim) {
     const int64_t left = head_dim / kLanes - vector;
     if constexpr (kN > 1) {
         if (left < kN) return value_columns<T, kRows, kN - 1>(w, out, weights, vector, head_dim);
@@ -211,7 +176,7 @@ static void value_columns(const Work<T>& w, float* out, const T* weights, int64_
     Run<T> runs[kGroups + 1];
     for (int64_t i = 0; i < w.num_runs; ++i) {
         runs[i] = w.runs[i];
-        runs[i].values += vector * kLanes * Unit<T>::kSize;
+        runs[i].values += vector * kLanes * kUnit<T>;
     }
     value_tile<T, kRows, kN>(out + vector * kLanes, weights, runs, w.num_runs, head_dim);
     if (left > kN) value_columns<T, kRows, kN>(w, out, weights, vector + kN, head_dim);
@@ -237,7 +202,7 @@ KVIK_INLINE void each_rows(int64_t num_rows, const Fn& fn) {
 
 // Scores -> weights for one row that sees the keys `seen`; weights are written for all groups of the tile.
 template <class T>
-static void soften(float* scores, T* weights, Range seen, Range groups, float& row_max, float& row_total) {
+static void soften(float* scores, float* weights, Range seen, Range groups, float& row_max, float& row_total) {
     const int64_t from = seen.begin / kLanes, to = (seen.end + kLanes - 1) / kLanes;
     for (int64_t i = from * kLanes; i < seen.begin; ++i) scores[i] = -kInfinity;
     for (int64_t i = seen.end; i < to * kLanes; ++i) scores[i] = -kInfinity;
@@ -249,7 +214,7 @@ static void soften(float* scores, T* weights, Range seen, Range groups, float& r
     for (int64_t g = from; g < to; ++g) {
         const F32 p = exp(load(scores + g * kLanes) - set1(m));
         total = total + p;
-        store(weights + g * kLanes, p);
+        store(weights + g * kLanes, Step<T>::prepare(p));
     }
     for (int64_t g = to; g < groups.end; ++g) store(weights + g * kLanes, zero());
     row_max = m;
@@ -268,7 +233,7 @@ template <class T>
 static void find_keys(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range groups) {
     for (int64_t g = groups.begin; g < groups.end; ++g) {
         const int64_t position = partition * kPartition + g * kLanes;
-        w.keys[g] = block_of(a, a.k_cache, t, position) + position % a.block_size * Unit<T>::kSize;
+        w.keys[g] = block_of(a, a.k_cache, t, position) + position % a.block_size * kUnit<T>;
     }
 }
 
@@ -276,7 +241,7 @@ static void find_keys(const Args<T>& a, Work<T>& w, const Tile& t, int64_t parti
 // may hold anything, and even weight 0 would let NaN through.
 template <class T>
 static void find_values(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range keys) {
-    constexpr int64_t kSize = Unit<T>::kSize;
+    constexpr int64_t kSize = kUnit<T>;
     w.num_runs = 0;
     const int64_t end = keys.end / kSize;
     for (int64_t u = keys.begin / kSize; u < end;) {
@@ -333,13 +298,13 @@ static void one_partition(const Args<T>& a, Work<T>& w, const Tile& t, int64_t p
     each_rows(num_rows, [&](int64_t from, int64_t count) { score_rows<T>(a, w, from, count, groups); });
     for (int64_t r = 0; r < num_rows; ++r) {
         const Range seen = seen_by(a, t.first_position + r / a.group, partition);
-        T* weights = w.weights + r * kPartition;
+        float* weights = w.weights + r * kPartition;
         if (seen.begin >= seen.end) {
-            std::memset(weights + groups.begin * kLanes, 0, (groups.end - groups.begin) * kLanes * sizeof(T));
+            std::memset(weights + groups.begin * kLanes, 0, (groups.end - groups.begin) * kLanes * sizeof(float));
             w.part.max[r] = -kInfinity;
             continue;
         }
-        soften(w.scores + r * kPartition, weights, seen, groups, w.part.max[r], w.part.total[r]);
+        soften<T>(w.scores + r * kPartition, weights, seen, groups, w.part.max[r], w.part.total[r]);
     }
     each_rows(num_rows, [&](int64_t from, int64_t count) { value_rows<T>(a, w, from, count); });
 }
@@ -353,7 +318,7 @@ KVIK_INLINE bool row_sees(const Args<T>& a, const Tile& t, int64_t row, int64_t 
 template <class T>
 static void write_out(const Args<T>& a, const Tile& t, const Partial& whole, int64_t row) {
     const int64_t query = t.first_row + row / a.group, head = t.head * a.group + row % a.group;
-    T* out = a.out + (query * a.num_kv_heads * a.group + head) * a.head_dim;
+    float* out = a.out + (query * a.num_kv_heads * a.group + head) * a.head_dim;
     const F32 total = set1(whole.total[row]);
     for (int64_t d = 0; d < a.head_dim; d += kLanes) store(out + d, load(whole.acc + row * a.head_dim + d) / total);
 }
@@ -364,7 +329,8 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Parti
     const int64_t num_rows = t.num_queries * a.group;
     for (int64_t r = 0; r < num_rows; ++r) {
         const int64_t query = t.first_row + r / a.group, head = t.head * a.group + r % a.group;
-        w.rows[r] = a.q + (query * a.num_kv_heads * a.group + head) * a.head_dim;
+        const float* q = a.q + (query * a.num_kv_heads * a.group + head) * a.head_dim;
+        prepare_row<T>(w.queries + r * a.head_dim, q, a.head_dim);
     }
     if (item.kept >= 0) {
         w.part = {kept.acc + item.kept * a.head_dim, kept.max + item.kept, kept.total + item.kept};
@@ -515,15 +481,14 @@ static void all(const Args<T>& a) {
 
 }  // namespace attention
 
-static void paged_attention(void* out, const void* q, const void* k_cache, const void* v_cache,
+static void paged_attention(float* out, const float* q, const void* k_cache, const void* v_cache,
                             const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,
                             int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,
-                            int64_t head_dim, int64_t block_size, float scale, int64_t window, int dtype) {
-    with_type(dtype, [&]<class T>() {
+                            int64_t head_dim, int64_t block_size, float scale, int64_t window, int cache_dtype) {
+    with_type(cache_dtype, [&]<class T>() {
         attention::all(attention::Args<T>{
-            static_cast<T*>(out), static_cast<const T*>(q), static_cast<const T*>(k_cache),
-            static_cast<const T*>(v_cache), block_tables, query_start_loc, seq_lens, num_requests, max_blocks,
-            num_kv_heads, group, head_dim, block_size, scale, window});
+            out, q, static_cast<const T*>(k_cache), static_cast<const T*>(v_cache), block_tables, query_start_loc,
+            seq_lens, num_requests, max_blocks, num_kv_heads, group, head_dim, block_size, scale, window});
     });
 }
 

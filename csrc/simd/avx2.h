@@ -111,21 +111,15 @@ KVIK_INLINE void store_n(T* p, F32 a, int64_t n) {
     std::memcpy(p, full, static_cast<size_t>(n) * sizeof(T));
 }
 
-struct Pairs {
-    F32 first, second;
-};
-
-KVIK_INLINE Pairs as_pairs(__m256i lo, __m256i hi) {
+template <int kPart>
+KVIK_INLINE __m256 pair_part_of(__m256i bits) {
     const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-    return {{_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))},
-            {_mm256_castsi256_ps(_mm256_and_si256(lo, upper)), _mm256_castsi256_ps(_mm256_and_si256(hi, upper))}};
+    return _mm256_castsi256_ps(kPart == 0 ? _mm256_slli_epi32(bits, 16) : _mm256_and_si256(bits, upper));
 }
-KVIK_INLINE Pairs load_pairs(const bf16* p) {
+template <int kPart>
+KVIK_INLINE F32 pair_part(const bf16* p) {
     const __m256i* q = reinterpret_cast<const __m256i*>(p);
-    return as_pairs(_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1));
+    return {pair_part_of<kPart>(_mm256_loadu_si256(q)), pair_part_of<kPart>(_mm256_loadu_si256(q + 1))};
 }
-KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return {set1(widen1(p[0])), set1(widen1(p[1]))}; }
-KVIK_INLINE Pairs first_of_pair(const bf16* p) { return {set1(widen1(p[0])), zero()}; }
-KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }
 
 }  // namespace kvik::KVIK_ISA

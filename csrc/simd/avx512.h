@@ -74,37 +74,30 @@ KVIK_INLINE void store(bf16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__
 KVIK_INLINE void store_n(float* p, F32 a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
 KVIK_INLINE void store_n(bf16* p, F32 a, int64_t n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow(a)); }
 
-KVIK_INLINE int32_t pair_bits(const bf16* p) {
-    int32_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return bits;
-}
-
 #if defined(KVIK_SIMD_AVX512_BF16)
-struct Pairs {
+struct Part {
     __m512bh v;
 };
 
-KVIK_INLINE Pairs as_pairs(__m512i bits) {
-    Pairs pairs;
-    std::memcpy(&pairs, &bits, sizeof bits);
-    return pairs;
+KVIK_INLINE Part as_part(__m512i bits) {
+    Part part;
+    std::memcpy(&part, &bits, sizeof bits);
+    return part;
 }
-KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return {_mm512_dpbf16_ps(acc.v, a.v, b.v)}; }
+template <int kPart>
+KVIK_INLINE Part pair_part(const bf16* p) { return as_part(_mm512_loadu_si512(p)); }
+KVIK_INLINE Part broadcast_part(const float* p) {
+    int32_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return as_part(_mm512_set1_epi32(bits));
+}
+KVIK_INLINE F32 add_part(Part a, Part b, F32 sum) { return {_mm512_dpbf16_ps(sum.v, a.v, b.v)}; }
 #else
-struct Pairs {
-    F32 first, second;
-};
-
-KVIK_INLINE Pairs as_pairs(__m512i bits) {
-    return {{_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))},
-            {_mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))}};
+template <int kPart>
+KVIK_INLINE F32 pair_part(const bf16* p) {
+    const __m512i bits = _mm512_loadu_si512(p), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    return {_mm512_castsi512_ps(kPart == 0 ? _mm512_slli_epi32(bits, 16) : _mm512_and_si512(bits, upper))};
 }
-KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }
 #endif
-
-KVIK_INLINE Pairs load_pairs(const bf16* p) { return as_pairs(_mm512_loadu_si512(p)); }
-KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return as_pairs(_mm512_set1_epi32(pair_bits(p))); }
-KVIK_INLINE Pairs first_of_pair(const bf16* p) { return as_pairs(_mm512_set1_epi32(p->bits)); }
 
 }  // namespace kvik::KVIK_ISA

@@ -147,18 +147,12 @@ KVIK_INLINE void store_n(T* p, F32 a, int64_t n) {
     std::memcpy(p, full, static_cast<size_t>(n) * sizeof(T));
 }
 
-struct Pairs {
-    F32 first, second;
-};
-
-KVIK_INLINE Pairs load_pairs(const bf16* p) {
-    Uint4 bits[4];
-    std::memcpy(bits, p, sizeof bits);
-    return {each([&](int i) { return bit_cast<Float4>(bits[i] << 16); }),
-            each([&](int i) { return bit_cast<Float4>(bits[i] & 0xffff0000u); })};
+template <int kPart>
+KVIK_INLINE F32 pair_part(const bf16* p) {
+    return each([&](int i) {
+        const Uint4 bits = load4<Uint4>(p + 8 * i);
+        return bit_cast<Float4>(kPart == 0 ? bits << 16 : bits & 0xffff0000u);
+    });
 }
-KVIK_INLINE Pairs broadcast_pair(const bf16* p) { return {set1(widen1(p[0])), set1(widen1(p[1]))}; }
-KVIK_INLINE Pairs first_of_pair(const bf16* p) { return {set1(widen1(p[0])), zero()}; }
-KVIK_INLINE F32 dot(Pairs a, Pairs b, F32 acc) { return fma(a.second, b.second, fma(a.first, b.first, acc)); }
 
 }  // namespace kvik::KVIK_ISA

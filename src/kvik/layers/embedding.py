@@ -12,9 +12,9 @@ _HEAD = "lm_head.weight"
 
 
 class Embedding:
-    """ids [T] int32 -> their rows of the matrix, times `scale` [T, H]."""
+    """ids [T] int32 -> their rows of the matrix, times `scale` [T, H] fp32."""
 
-    __slots__ = ("_dtype", "scale", "weight")
+    __slots__ = ("scale", "weight")
 
     def __init__(
         self,
@@ -26,21 +26,20 @@ class Embedding:
         packed: bool = False,
         scale: float = 1.0,
     ) -> None:
-        """`packed`: laid out for a head to multiply with. `scale` is rounded to the model's dtype."""
+        """`packed`: laid out for a head to multiply with. `scale` is rounded to fp32."""
         self.weight: torch.Tensor | PackedWeight
         if packed:
             self.weight = table.packed({f"{name}.weight": vocab_size}, hidden_size)
         else:
             self.weight = table.matrix(f"{name}.weight", vocab_size, hidden_size)
-        self.scale: float = torch.tensor(scale).to(table.dtype).item()
-        self._dtype = table.dtype
+        self.scale = scale
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        return embedding(ids, self.weight, self._dtype, self.scale)
+        return embedding(ids, self.weight, torch.float32, self.scale)
 
 
 class LMHead:
-    """hidden [R, H] -> logits [R, V] fp32, of values that the model's dtype can hold."""
+    """hidden [R, H] -> logits [R, V], both fp32."""
 
     __slots__ = ("weight",)
 
@@ -57,4 +56,4 @@ class LMHead:
         table.unused.add(_HEAD)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        return linear(hidden, self.weight).float()
+        return linear(hidden, self.weight)

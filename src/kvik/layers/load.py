@@ -44,7 +44,7 @@ def load_parameters(table: ParameterTable, checkpoint: Checkpoint, on_shard: OnS
             seen.add(raw.name)
             parameter = table.by_name.get(raw.name)
             if parameter is not None:
-                _copy(raw, parameter, table.dtype)
+                _copy(raw, parameter, table.dtype if len(parameter.shape) == 2 else torch.float32)
             elif not _is_harmless(raw.name, table):
                 unknown.append(raw.name)
         shard.release()

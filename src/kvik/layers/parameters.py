@@ -45,7 +45,7 @@ class Parameter:
 
 
 class ParameterTable:
-    """The declared tensors of one model, in `dtype` on `device`, and their memory."""
+    """The declared tensors of one model and their memory on `device`: matrices in `dtype`, vectors in fp32."""
 
     def __init__(self, architecture: str, dtype: torch.dtype, device: str | torch.device = "cpu") -> None:
         self.architecture = architecture
@@ -68,13 +68,13 @@ class ParameterTable:
 
     def matrix(self, name: str, num_rows: int, num_columns: int) -> torch.Tensor:
         """Memory for a plain [rows, columns] tensor."""
-        tensor = self._empty(num_rows, num_columns)
+        tensor = self._empty(num_rows, num_columns, dtype=self.dtype)
         self._declare(Parameter(name, (num_rows, num_columns), _row_writer(tensor)))
         return tensor
 
     def vector(self, lengths_by_name: Mapping[str, int]) -> torch.Tensor:
-        """Memory for vectors one behind another: name -> its length."""
-        tensor = self._empty(sum(lengths_by_name.values()))
+        """Memory for vectors one behind another: name -> its length. Norms and biases: few, so they are kept exact."""
+        tensor = self._empty(sum(lengths_by_name.values()), dtype=torch.float32)
         first = 0
         for name, length in lengths_by_name.items():
             self._declare(Parameter(name, (length,), _row_writer(tensor[first : first + length].unsqueeze(0))))
@@ -95,8 +95,8 @@ class ParameterTable:
                 values = torch.randn(end - first, parameter.num_columns, generator=generator)
                 parameter.write(first, values.mul_(_DUMMY_STD))
 
-    def _empty(self, *shape: int) -> torch.Tensor:
-        tensor = torch.empty(*shape, dtype=self.dtype, device=self.device)
+    def _empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        tensor = torch.empty(*shape, dtype=dtype, device=self.device)
         self.num_bytes += tensor.nbytes
         return tensor
 

@@ -1,7 +1,6 @@
 """Tables of cosines and sines for rotary position embeddings.
 
-Computed in fp32 with the operations, in the order, that `transformers` uses, then rounded once to the model's dtype,
-so that the rotated queries and keys are the same bit for bit.
+Computed in fp32 with the operations, in the order, that `transformers` uses, so that they are the same bit for bit.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ FREQUENCY_FACTORS = "rope_freqs.weight"
 
 
 class RotaryTable:
-    """`cos_sin` [max_positions, head_dim]: cosines of a position in the first half of its row, sines in the second."""
+    """`cos_sin` [max_positions, head_dim] fp32: a position's cosines in the first half of its row, then its sines."""
 
     __slots__ = ("_inverse_frequencies", "cos_sin")
 
     def __init__(self, table: ParameterTable, rope: RopeSpec, head_dim: int, max_positions: int) -> None:
         self._inverse_frequencies = inverse_frequencies(rope, head_dim)
-        self.cos_sin = torch.empty(max_positions, head_dim, dtype=table.dtype, device=table.device)
+        self.cos_sin = torch.empty(max_positions, head_dim, dtype=torch.float32, device=table.device)
         self._fill(self._inverse_frequencies)
 
     def apply_factors(self, factors: torch.Tensor) -> None:

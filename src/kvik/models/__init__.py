@@ -32,8 +32,9 @@ def build_model(
     *,
     max_positions: int | None = None,
 ) -> Model:
-    """The model of `spec` in `dtype` (bfloat16 or float32), its memory reserved and its weights still to be loaded.
+    """The model of `spec`, its memory reserved and its weights still to be loaded.
 
+    `dtype`, bfloat16 or float32, is how matrices are stored; the KV cache may be either. All is computed in fp32.
     `max_positions` is how many tokens a request may have, prompt and answer together; None is what the model was
     made for. Raises `UnsupportedArchitectureError`, or `ConfigError` for another dtype.
     """

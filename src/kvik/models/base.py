@@ -66,7 +66,7 @@ class Model:
         self._table.fill_random(seed)
 
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
-        """Compute all T tokens, writing their keys and values to the batch's cache -> normed hidden [T, H]."""
+        """Compute all T tokens, writing their keys and values to the batch's cache -> normed hidden [T, H] fp32."""
         residual = self.embedding(batch.token_ids)
         delta = None
         for layer in self.layers:
@@ -74,5 +74,5 @@ class Model:
         return self.norm(residual) if delta is None else self.norm.add(delta, residual)
 
     def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """hidden [T, H], rows [R] int32 -> [R, V] fp32, each value rounded to the model's dtype."""
+        """hidden [T, H], rows [R] int32 -> [R, V] fp32."""
         return self.head(hidden.index_select(0, rows))

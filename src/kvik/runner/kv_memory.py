@@ -16,6 +16,8 @@ from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
 
+_ACTIVATION_BYTES = torch.float32.itemsize
+
 
 def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
     """Settle the number of blocks and the context length, and log them. The weights are in memory already.
@@ -23,7 +25,7 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
     Raises `InsufficientMemoryError` when one request of `max_model_len` tokens does not fit.
     """
     dtype_bytes = getattr(torch, config.model.dtype).itemsize
-    budget = cpu_budget(config, weights_bytes, dtype_bytes)
+    budget = cpu_budget(config, weights_bytes)
     plan = plan_kv_cache(config.model.spec, config.cache, budget, dtype_bytes, config.model.max_model_len)
     facts = EngineFacts(
         device="cpu",
@@ -39,7 +41,7 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
     return facts
 
 
-def cpu_budget(config: EngineConfig, weights_bytes: int, dtype_bytes: int) -> MemoryBudget:
+def cpu_budget(config: EngineConfig, weights_bytes: int) -> MemoryBudget:
     """The machine's memory as far as other processes leave it, less what this one holds and will need in a step."""
     resident = cpu.resident_memory_bytes()
     framework_bytes = max(0, resident - weights_bytes)
@@ -47,22 +49,24 @@ def cpu_budget(config: EngineConfig, weights_bytes: int, dtype_bytes: int) -> Me
         total_bytes=min(cpu.total_memory_bytes(), cpu.available_memory_bytes() + resident),
         utilization=config.cache.gpu_memory_utilization,
         weights_bytes=weights_bytes,
-        activations_bytes=framework_bytes + activation_bytes(config, dtype_bytes),
+        activations_bytes=framework_bytes + activation_bytes(config),
     )
 
 
-def activation_bytes(config: EngineConfig, dtype_bytes: int) -> int:
+def activation_bytes(config: EngineConfig) -> int:
     """Most bytes of intermediate tensors that are alive at once in a step that uses the whole token budget.
 
-    The widest moment of a layer is the gated MLP: residual, normed input, gate and up, their product. At the end
-    the logits of every request stand in fp32 beside their copy in the model's dtype.
+    All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, normed
+    input, gate and up, their product; the linear kernel holds its widest input once more. At the end the logits of
+    every request stand beside the sampler's copy.
     """
     spec, scheduler = config.model.spec, config.scheduler
     mlp = 2 * spec.hidden_size + 3 * spec.intermediate_size
     attention = 2 * spec.hidden_size + 2 * (spec.num_heads + spec.num_kv_heads) * spec.head_dim
-    layer_bytes = scheduler.max_num_batched_tokens * max(mlp, attention) * dtype_bytes
-    logits_bytes = scheduler.max_num_seqs * spec.vocab_size * (4 + dtype_bytes)
-    return layer_bytes + logits_bytes
+    widest_input = max(spec.hidden_size, spec.intermediate_size, spec.num_heads * spec.head_dim)
+    layer_elements = scheduler.max_num_batched_tokens * (max(mlp, attention) + widest_input)
+    logits_elements = 2 * scheduler.max_num_seqs * spec.vocab_size
+    return _ACTIVATION_BYTES * (layer_elements + logits_elements)
 
 
 def allocate_kv(spec: ModelSpec, facts: EngineFacts, dtype: torch.dtype) -> list[LayerKV]:

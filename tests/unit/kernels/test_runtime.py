@@ -59,8 +59,9 @@ runtime.set_num_threads(2)
 assert runtime.num_threads() == torch.get_num_threads() == 2
 weight = PackedWeight.allocate(3, 2, torch.bfloat16)
 weight.fill_rows(1, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-x = torch.tensor([[1.0, 10.0]], dtype=torch.bfloat16)
+x = torch.tensor([[1.0, 10.0]])
 assert linear(x, weight).tolist() == [[0, 21, 43]]
+assert linear(x.bfloat16(), weight).dtype is torch.bfloat16
 assert linear(x, weight, x.new_ones(3)).tolist() == [[1, 22, 44]]
 ids = torch.tensor([2, 1], dtype=torch.int32)
 assert embedding(ids, weight, torch.float32, 2.0).tolist() == [[6, 8], [2, 4]]

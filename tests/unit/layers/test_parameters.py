@@ -26,9 +26,9 @@ def test_num_bytes_counts_what_was_reserved() -> None:
     table = ParameterTable("TestForCausalLM", torch.bfloat16)
     table.vector({"a": 3, "b": 5})
     table.matrix("m", 4, 6)
-    assert table.num_bytes == 2 * (8 + 24)
+    assert table.num_bytes == 4 * 8 + 2 * 24
     weight = table.packed({"p": 32}, 16)
-    assert table.num_bytes == 2 * (8 + 24) + weight.nbytes
+    assert table.num_bytes == 4 * 8 + 2 * 24 + weight.nbytes
 
 
 def test_random_values_are_normal_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,12 +23,12 @@ CASES = [
 ]
 
 
-def reference(transformers: ModuleType, parameters: dict[str, Any], head_dim: int, dtype: torch.dtype) -> torch.Tensor:
+def reference(transformers: ModuleType, parameters: dict[str, Any], head_dim: int) -> torch.Tensor:
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     config = transformers.LlamaConfig(head_dim=head_dim, rope_parameters=parameters, max_position_embeddings=4096)
     positions = torch.arange(3000)[None]
-    cos, sin = LlamaRotaryEmbedding(config)(torch.empty(0, dtype=dtype), positions)
+    cos, sin = LlamaRotaryEmbedding(config)(torch.empty(0), positions)
     half = head_dim // 2
     return torch.cat([cos[0, :, :half], sin[0, :, :half]], dim=-1)
 
@@ -40,7 +40,7 @@ def test_equals_transformers(
     transformers: ModuleType, rope: RopeSpec, parameters: dict[str, Any], head_dim: int, dtype: torch.dtype
 ) -> None:
     got = RotaryTable(ParameterTable("TestForCausalLM", dtype), rope, head_dim, 3000).cos_sin
-    assert torch.equal(got, reference(transformers, parameters, head_dim, dtype))
+    assert torch.equal(got, reference(transformers, parameters, head_dim))
 
 
 def test_frequency_factors_of_gguf_are_llama3_scaling() -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
     x = x.contiguous()
-    rows, n, dtype = x.shape[0], weight.n, weight.dtype
-    out = torch.empty((rows, n), dtype=dtype)
+    rows, n = x.shape[0], weight.n
+    out = torch.empty((rows, n), dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
     native.linear(
         out.data_ptr(),
@@ -25,7 +25,7 @@ def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> 
         rows,
         n,
         weight.k,
-        DTYPE_CODES[dtype],
+        DTYPE_CODES[weight.dtype],
     )
     return out
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    return F.linear(x, weight, bias)
+    """x and bias in one dtype, to which the weight is converted."""
+    return F.linear(x, weight.to(x.dtype), bias)
 
 
 def gather_rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

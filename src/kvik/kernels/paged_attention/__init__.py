@@ -23,13 +23,14 @@ def paged_attention(
     scale: float,
     window: int = 0,
 ) -> Tensor:
-    """softmax(scale q k^T) v per query, [T, Hq * D] in q's dtype.
+    """softmax(scale q k^T) v per query, [T, Hq * D] fp32.
 
-    q [T, Hq * D]; request b owns the rows [query_start_loc[b], query_start_loc[b + 1]), which are the last tokens of
-    its seq_lens[b]. block_tables [B, max_blocks] int32: the block of each stretch of block-size positions; entries
+    q [T, Hq * D] fp32; request b owns the rows [query_start_loc[b], query_start_loc[b + 1]), which are the last tokens
+    of its seq_lens[b]. block_tables [B, max_blocks] int32: the block of each stretch of block-size positions; entries
     past the last token, and blocks wholly before the window, are not read. query_start_loc [B + 1] and seq_lens [B]
     int32. A query at position p sees the keys 0..p, or with a window w the keys p - w + 1..p. The caches are those of
-    `allocate_kv_cache`; slots that hold no token of the request may hold anything.
+    `allocate_kv_cache`, fp32 or bf16; slots that hold no token of the request may hold anything. Nothing is rounded to
+    the caches' dtype here.
 
     A query's result depends on its own request alone, bit for bit. Raises ValueError when shapes disagree.
     """
@@ -59,7 +60,8 @@ def _fits(
         and block_tables.is_contiguous()
         and query_start_loc.is_contiguous()
         and seq_lens.is_contiguous()
-        and q.dtype is k_cache.dtype is v_cache.dtype
+        and q.dtype is torch.float32
+        and k_cache.dtype is v_cache.dtype
         and k_cache.shape[1] == num_kv_heads == v_cache.shape[1]
         and v_cache.shape[3] == head_dim
         and k_cache.is_contiguous()
@@ -83,8 +85,9 @@ def _misfit(
     if not all(index.dtype is torch.int32 and index.is_contiguous() for index in indices):
         found = ", ".join(f"{index.dtype} with stride {index.stride()}" for index in indices)
         return f"block_tables, query_start_loc and seq_lens must be contiguous int32, got {found}"
-    if not q.dtype is k_cache.dtype is v_cache.dtype:
-        return f"q and the caches must share one dtype, got {q.dtype}, {k_cache.dtype} and {v_cache.dtype}"
+    if q.dtype is not torch.float32 or k_cache.dtype is not v_cache.dtype:
+        dtypes = f"{q.dtype}, {k_cache.dtype} and {v_cache.dtype}"
+        return f"q must be torch.float32 and the caches must share one dtype, got {dtypes}"
     return (
         f"the caches must be contiguous with {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
         f"{list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"

@@ -34,6 +34,6 @@ def paged_attention(
     native.paged_attention(
         out.data_ptr(), q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), block_tables.data_ptr(),
         query_start_loc.data_ptr(), seq_lens.data_ptr(), num_requests, max_blocks, num_kv_heads,
-        q.shape[1] // (num_kv_heads * head_dim), head_dim, k_cache.shape[3], scale, window, DTYPE_CODES[q.dtype],
+        q.shape[1] // (num_kv_heads * head_dim), head_dim, k_cache.shape[3], scale, window, DTYPE_CODES[k_cache.dtype],
     )  # fmt: skip
     return out

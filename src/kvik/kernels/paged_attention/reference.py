@@ -62,7 +62,7 @@ def _attend(
     """q [n, Hq, D] at the positions from `first_position`; keys and values [Hkv, m, D] from `first_key`."""
     num_queries, num_heads, head_dim = q.shape
     group = num_heads // num_kv_heads
-    rows = q.float().view(num_queries, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [Hkv, G, n, D]
+    rows = q.view(num_queries, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [Hkv, G, n, D]
     query_at = torch.arange(first_position, first_position + num_queries, device=q.device)[:, None]
     maximum = rows.new_full((*rows.shape[:3], 1), -torch.inf)
     total = torch.zeros_like(maximum)
@@ -75,18 +75,18 @@ def _attend(
         if window:
             visible &= key_at > query_at - window
         scores = (rows @ keys[:, None, part].transpose(-1, -2) * scale).masked_fill(~visible, -torch.inf)
-        maximum, total, acc = _merge(maximum, total, acc, scores, values[:, None, part], q.dtype)
-    return (acc / total).to(q.dtype).permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim)
+        maximum, total, acc = _merge(maximum, total, acc, scores, values[:, None, part])
+    return (acc / total).permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim)
 
 
 def _merge(
-    maximum: Tensor, total: Tensor, acc: Tensor, scores: Tensor, values: Tensor, dtype: torch.dtype
+    maximum: Tensor, total: Tensor, acc: Tensor, scores: Tensor, values: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fold one partition's scores into the running maximum, sum of weights and weighted sum of values."""
     part_max = scores.amax(dim=-1, keepdim=True)
     weights = torch.exp(scores - part_max.clamp(min=torch.finfo(torch.float32).min))  # a fully masked row gives zeros
     part_total = weights.sum(dim=-1, keepdim=True)
-    part_acc = weights.to(dtype).float() @ values
+    part_acc = weights @ values
     new_max = torch.maximum(maximum, part_max)
     finite = new_max.clamp(min=torch.finfo(torch.float32).min)
     old_factor, part_factor = torch.exp(maximum - finite), torch.exp(part_max - finite)

@@ -26,17 +26,19 @@ def rope_and_cache(
 ) -> Tensor:
     """Rotate q and k ("rotate half": dimension d pairs with d + D / 2), store k and v, return q [T, Hq * D].
 
-    qkv [T, (Hq + 2 Hkv) * D]: the heads of q, then of k, then of v; not written to. cos_sin [max_pos, D]: per position
-    D / 2 cosines, then D / 2 sines, in qkv's dtype. positions [T] int32 within the table. slots [T] int32: block id x
-    block size + offset; a negative slot is not written. k_cache and v_cache: layouts of `paged_attention`. With q_norm
-    and k_norm [D] each head goes through an RMS norm (see `rms_norm`) before the rotation.
+    qkv [T, (Hq + 2 Hkv) * D] fp32: the heads of q, then of k, then of v; not written to. cos_sin [max_pos, D] fp32:
+    per position D / 2 cosines, then D / 2 sines. positions [T] int32 within the table. slots [T] int32: block id x
+    block size + offset; a negative slot is not written. k_cache and v_cache, fp32 or bf16: layouts of
+    `paged_attention`. With q_norm and k_norm [D] fp32 each head goes through an RMS norm (see `rms_norm`) before the
+    rotation.
 
-    The two products and their sum are rounded to the dtype, one by one. Raises ValueError when shapes disagree.
+    All is computed in fp32; k and v are rounded to the caches' dtype once, as they are written. Raises ValueError when
+    shapes or dtypes disagree.
     """
     if not _fits(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads):
         raise ValueError(_misfit(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads))
     if q_norm is not None or k_norm is not None:
-        _check_norms(qkv, cos_sin.shape[1], q_norm, k_norm)
+        _check_norms(cos_sin.shape[1], q_norm, k_norm)
     if runs_native(qkv):
         return cpu.rope_and_cache(
             qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads, q_norm, k_norm, eps, unit_offset
@@ -61,7 +63,8 @@ def _fits(
         and positions.dtype is slots.dtype is torch.int32
         and positions.is_contiguous()
         and slots.is_contiguous()
-        and qkv.dtype is cos_sin.dtype is k_cache.dtype is v_cache.dtype
+        and qkv.dtype is cos_sin.dtype is torch.float32
+        and k_cache.dtype is v_cache.dtype
         and k_cache.shape[1] == num_kv_heads == v_cache.shape[1]
         and v_cache.shape[3] == head_dim
         and cos_sin.is_contiguous()
@@ -88,20 +91,21 @@ def _misfit(
             f"positions and slots must be contiguous int32, got {positions.dtype} with stride {positions.stride()} and "
             f"{slots.dtype} with stride {slots.stride()}"
         )
-    if not qkv.dtype is cos_sin.dtype is k_cache.dtype is v_cache.dtype:
-        dtypes = f"{qkv.dtype}, {cos_sin.dtype}, {k_cache.dtype} and {v_cache.dtype}"
-        return f"qkv, cos_sin and the caches must share one dtype, got {dtypes}"
+    if not qkv.dtype is cos_sin.dtype is torch.float32:
+        return f"qkv and cos_sin must be torch.float32, got {qkv.dtype} and {cos_sin.dtype}"
+    if k_cache.dtype is not v_cache.dtype:
+        return f"the caches must share one dtype, got {k_cache.dtype} and {v_cache.dtype}"
     return (
         f"cos_sin and the caches must be contiguous, the caches with {num_kv_heads} heads of {head_dim}; got K "
         f"{list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
     )
 
 
-def _check_norms(qkv: Tensor, head_dim: int, *norms: Tensor | None) -> None:
+def _check_norms(head_dim: int, *norms: Tensor | None) -> None:
     for norm in norms:
-        if norm is not None and (norm.shape != (head_dim,) or norm.dtype is not qkv.dtype):
+        if norm is not None and (norm.shape != (head_dim,) or norm.dtype is not torch.float32):
             raise ValueError(
-                f"q_norm and k_norm must be [{head_dim}] in {qkv.dtype}, got {list(norm.shape)} {norm.dtype}"
+                f"q_norm and k_norm must be [{head_dim}] torch.float32, got {list(norm.shape)} {norm.dtype}"
             )
 
 

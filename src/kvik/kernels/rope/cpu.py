@@ -24,10 +24,10 @@ def rope_and_cache(
 ) -> Tensor:
     qkv = qkv.contiguous()
     num_tokens, head_dim = qkv.shape[0], cos_sin.shape[1]
-    q = torch.empty((num_tokens, num_heads * head_dim), dtype=qkv.dtype)
+    q = torch.empty((num_tokens, num_heads * head_dim), dtype=torch.float32)
     native.rope_and_cache(
         q.data_ptr(), qkv.data_ptr(), cos_sin.data_ptr(), positions.data_ptr(), slots.data_ptr(), k_cache.data_ptr(),
         v_cache.data_ptr(), 0 if q_norm is None else q_norm.data_ptr(), 0 if k_norm is None else k_norm.data_ptr(),
-        num_tokens, num_heads, num_kv_heads, head_dim, k_cache.shape[3], eps, unit_offset, DTYPE_CODES[qkv.dtype],
+        num_tokens, num_heads, num_kv_heads, head_dim, k_cache.shape[3], eps, unit_offset, DTYPE_CODES[k_cache.dtype],
     )  # fmt: skip
     return q

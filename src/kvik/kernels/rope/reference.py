@@ -41,25 +41,22 @@ def rope_and_cache(
 
 
 def _rotate(x: Tensor, cos_sin_rows: Tensor) -> Tensor:
-    """x [T, H, D]; each product and the sum are rounded to x's dtype, as torch's element-wise ops do."""
+    """x [T, H, D] by its tokens' rows of the table."""
     cos, sin = cos_sin_rows[:, None, :].chunk(2, dim=-1)  # [T, 1, D / 2] each
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos + -second * sin, second * cos + first * sin], dim=-1)
 
 
 def _rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
-    """Over the last dimension, rounded as in docs/architecture.md, "Numerics"."""
-    wide = x.float()
-    normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
-    if unit_offset:
-        return (normed * (1.0 + weight.float())).to(x.dtype)
-    return normed.to(x.dtype) * weight
+    """Over the last dimension."""
+    normed = x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps)
+    return normed * (1.0 + weight) if unit_offset else normed * weight
 
 
 def _write_keys(k_cache: Tensor, slots: Tensor, k: Tensor) -> None:
     """k [T, Hkv, D] into [blocks, Hkv, D / 2, block, 2] (bf16) or [blocks, Hkv, D, block] (fp32)."""
     kept = slots >= 0
-    slots, k = slots[kept].long(), k[kept]
+    slots, k = slots[kept].long(), k[kept].to(k_cache.dtype)
     if k_cache.dim() == 4:
         block_size = k_cache.shape[3]
         k_cache[slots // block_size, :, :, slots % block_size] = k
@@ -72,7 +69,7 @@ def _write_keys(k_cache: Tensor, slots: Tensor, k: Tensor) -> None:
 def _write_values(v_cache: Tensor, slots: Tensor, v: Tensor) -> None:
     """v [T, Hkv, D] into [blocks, Hkv, block / 2, D, 2] (bf16) or [blocks, Hkv, block, D] (fp32)."""
     kept = slots >= 0
-    slots, v = slots[kept].long(), v[kept]
+    slots, v = slots[kept].long(), v[kept].to(v_cache.dtype)
     if v_cache.dim() == 4:
         block_size = v_cache.shape[2]
         v_cache[slots // block_size, :, slots % block_size] = v

@@ -1,8 +1,6 @@
-"""Op by op, on transformers' own activations: each rounds where transformers rounds.
+"""Op by op, on transformers' own fp32 activations: with weights and cache in bf16, nothing else is rounded to it.
 
-Whole bf16 models cannot be compared so finely: one flipped rounding spreads to all elements within a few layers. Here
-each op gets the input that transformers gave to its counterpart. Sums in another order flip a rounding in less than
-one element of a hundred; a rounding left out, or one too many, changes ten times that.
+A rounding of activations to bf16 would put each op a hundred times further off than fp32 sums in another order do.
 """
 
 from __future__ import annotations
@@ -13,9 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-SUMS_DIFFER = 0.01
-# torch's own attention takes a cubic for exp, off by 1e-4, which flips the rounding of one weight in twenty.
-ATTENTION_DIFFERS = 0.12
+SUMS_DIFFER = 5e-5
+CACHE_IS_ROUNDED = 2e-2
 
 PROMPT = [(31 * i) % 89 + 3 for i in range(60)]
 Recorded = tuple[torch.Tensor, torch.Tensor]
@@ -23,8 +20,9 @@ Recorded = tuple[torch.Tensor, torch.Tensor]
 
 @pytest.fixture
 def recorded(reference: Any, tmp_path: Path) -> dict[str, Recorded]:
-    """Module name -> input and output [T, features] of one pass of transformers over `PROMPT` in bf16."""
-    model = type(reference).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    """Module name -> input and output [T, features] of one pass of transformers in fp32, on weights that bf16 holds."""
+    reference.to(torch.bfloat16).save_pretrained(tmp_path)
+    model = type(reference).from_pretrained(tmp_path, dtype=torch.float32)
     records: dict[str, Recorded] = {}
 
     def record(name: str) -> Any:
@@ -41,7 +39,7 @@ def recorded(reference: Any, tmp_path: Path) -> dict[str, Recorded]:
     return records
 
 
-def test_each_op_rounds_as_transformers_does(recorded: dict[str, Recorded], driver: Any) -> None:
+def test_each_op_computes_in_float32(recorded: dict[str, Recorded], driver: Any) -> None:
     paged = driver(torch.bfloat16)
     batch = paged.batch([(paged.request(PROMPT, 0), len(PROMPT))])
     assert torch.equal(paged.model.embedding(batch.token_ids), recorded["model.embed_tokens"][1])
@@ -51,17 +49,18 @@ def test_each_op_rounds_as_transformers_does(recorded: dict[str, Recorded], driv
         attended, projected = recorded[f"{prefix}.self_attn.o_proj"]
         normed, mlp = recorded[f"{prefix}.mlp"]
         x, x_normed = recorded[f"{prefix}.input_layernorm"]
-        assert differing(layer.input_norm(x), x_normed) <= SUMS_DIFFER
-        assert differing(layer.qkv_proj(x_normed), qkv) <= SUMS_DIFFER
-        assert differing(layer.attention(qkv, batch), attended) <= ATTENTION_DIFFERS
-        assert differing(layer.o_proj(attended), projected) <= SUMS_DIFFER
-        assert differing(layer.mlp(normed), mlp) <= SUMS_DIFFER
+        assert difference(layer.input_norm(x), x_normed) <= SUMS_DIFFER
+        assert difference(layer.qkv_proj(x_normed), qkv) <= SUMS_DIFFER
+        assert difference(layer.attention(qkv, batch), attended) <= CACHE_IS_ROUNDED
+        assert difference(layer.o_proj(attended), projected) <= SUMS_DIFFER
+        assert difference(layer.mlp(normed), mlp) <= SUMS_DIFFER
     hidden = recorded["lm_head"][0]
     logits = paged.model.logits(hidden, torch.arange(len(PROMPT), dtype=torch.int32))
-    assert differing(logits.bfloat16(), recorded["lm_head"][1]) <= SUMS_DIFFER
+    assert difference(logits, recorded["lm_head"][1]) <= SUMS_DIFFER
 
 
-def differing(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Share of the elements that are not the same bits."""
+def difference(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest, as a share of the largest value."""
     assert got.shape == wanted.shape
-    return float((got != wanted).float().mean())
+    assert got.dtype == torch.float32
+    return float((got - wanted).abs().max() / wanted.abs().max())

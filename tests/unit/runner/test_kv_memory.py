@@ -1,0 +1,39 @@
+"""What a step takes beside weights and cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kvik.config import EngineConfig, ModelConfig, SchedulerConfig
+from kvik.modelfile.spec import ModelSpec, RopeSpec
+from kvik.runner.kv_memory import activation_bytes
+
+SPEC = ModelSpec(
+    architecture="LlamaForCausalLM",
+    vocab_size=1000,
+    hidden_size=32,
+    intermediate_size=48,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=16,
+    max_position_embeddings=64,
+    rms_norm_eps=1e-5,
+    rope=RopeSpec(theta=1e4),
+)
+
+
+def config(dtype: str, **scheduler: int) -> EngineConfig:
+    model = ModelConfig("m", SPEC, "m", ("m",), dtype=dtype)
+    return EngineConfig(model, scheduler=replace(SchedulerConfig(), **scheduler))
+
+
+def test_activations_are_float32_whatever_the_weights_are() -> None:
+    assert activation_bytes(config("bfloat16")) == activation_bytes(config("float32"))
+
+
+def test_activations_grow_with_tokens_and_logits_with_requests() -> None:
+    """The MLP is the widest here: 2 x 32 and 3 x 48 elements of a token, and the 48 that a linear prepares."""
+    per_token, per_request = 4 * (2 * 32 + 3 * 48 + 48), 4 * 2 * 1000
+    sizes = {"max_num_batched_tokens": 100, "max_num_seqs": 7}
+    assert activation_bytes(config("bfloat16", **sizes)) == 100 * per_token + 7 * per_request
