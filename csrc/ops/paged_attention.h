@@ -3,8 +3,8 @@
 // Only the cache may be bf16. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
 // the scores, each one chain of steps (chain.h) over the head dimension; their maximum m; p = exp(score - m); l = the
 // sum of p, lane by lane in ascending groups of 16 keys, then over the lanes; the sum of p times v, one chain over
-// ascending keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of this depends
-// on which rows share a tile, or on who computes it: a query's result is the same bits in any batch.
+// ascending keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of
+// this depends on which rows share a tile, or on who computes it: a query's result is the same bits in any batch.
 //
 // A tile is some queries of one request times the query heads of one key head: the rows of a small matrix product.
 // A tile with many keys can be split into its partitions, whose results are kept aside and merged afterwards.
