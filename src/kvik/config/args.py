@@ -36,7 +36,7 @@ class EngineArgs:
         False, "refused: code that comes with a model is never run", group=MODEL, common=True
     )
     dtype: str = flag(
-        "auto", "type of activations and of unquantised weights; auto: the checkpoint's", group=MODEL, common=True,
+        "auto", "type in which weights are kept (sums are in fp32); auto: the checkpoint's", group=MODEL, common=True,
         choices=("auto", "bfloat16", "float", "float16", "float32", "half"),
     )  # fmt: skip
     seed: int = flag(0, "seed of requests that bring none", group=MODEL, common=True)
@@ -81,7 +81,7 @@ class EngineArgs:
         kind="size", common=True,
     )  # fmt: skip
     kv_cache_dtype: str = flag(
-        "auto", "type of keys and values; auto: that of the activations, the only one yet", group=CACHE, common=True,
+        "auto", "type of keys and values; auto: float16 beside bfloat16 weights, or float32", group=CACHE, common=True,
         choices=KV_CACHE_DTYPES,
     )  # fmt: skip
     num_gpu_blocks_override: int | None = flag(None, "number of KV blocks, for tests", group=CACHE)

@@ -59,6 +59,7 @@ class ModelRunner:
         logger.info("init engine (profile, create kv cache, warmup model) took %.2f seconds", seconds)
         return facts
 
+    @torch.inference_mode()
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step. What one request causes is its `SampledTokens.error`; its neighbours go on."""
         for request_id in plan.dropped_request_ids:
