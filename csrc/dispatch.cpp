@@ -21,11 +21,6 @@ namespace avx512 {
 extern const Table table;
 }
 #endif
-#if defined(KVIK_HAVE_AVX512_BF16)
-namespace avx512_bf16 {
-extern const Table table;
-}
-#endif
 namespace generic {
 extern const Table table;
 }
@@ -35,7 +30,6 @@ namespace {
 struct Features {
     bool avx2 = false;    // AVX2, FMA and F16C
     bool avx512 = false;  // F, BW, DQ and VL, on top of avx2
-    bool bf16 = false;    // VNNI and BF16, on top of avx512
 };
 
 #if defined(__x86_64__)
@@ -56,19 +50,16 @@ Features detect() {
     const bool os_saves = bit(c, 27), avx = bit(c, 28), fma = bit(c, 12), f16c = bit(c, 29);
     if (!os_saves || !avx || (saved_state() & 0x6u) != 0x6u) return found;  // xmm and ymm
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
-    const unsigned ebx = b, ecx = c, subleaves = a;
-    found.avx2 = bit(ebx, 5) && fma && f16c;
+    found.avx2 = bit(b, 5) && fma && f16c;
     const bool zmm = (saved_state() & 0xe6u) == 0xe6u;  // mask registers and both halves of zmm
-    found.avx512 = found.avx2 && zmm && bit(ebx, 16) && bit(ebx, 30) && bit(ebx, 17) && bit(ebx, 31);
-    if (subleaves < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return found;
-    found.bf16 = found.avx512 && bit(ecx, 11) && bit(a, 5);
+    found.avx512 = found.avx2 && zmm && bit(b, 16) && bit(b, 30) && bit(b, 17) && bit(b, 31);
     return found;
 }
 #else
 Features detect() { return {}; }
 #endif
 
-constexpr int kMaxTables = 4;
+constexpr int kMaxTables = 3;
 
 struct Available {
     const Table* tables[kMaxTables] = {};
@@ -83,9 +74,6 @@ struct Available {
 
     Available() {
         [[maybe_unused]] const Features has = detect();
-#if defined(KVIK_HAVE_AVX512_BF16)
-        add(has.bf16, avx512_bf16::table);
-#endif
 #if defined(KVIK_HAVE_AVX512)
         add(has.avx512, avx512::table);
 #endif

@@ -6,7 +6,7 @@
 //   zero() set1(float)
 //   load(const float*|bf16*|f16*) 16 elements, widened; any alignment
 //   load_n(p, n)                  the first n of 16 (0 <= n <= 16), the rest 0; does not touch memory beyond n
-//   store(float*|bf16*, F32)      bf16: rounded to nearest even, NaN stays NaN
+//   store(float*|bf16*|f16*, F32) rounded to nearest even, NaN stays NaN; f16: infinity from 65520 on
 //   store_n(p, v, n)
 //   fma(a, b, c)                  a * b + c, fused where the machine can
 //   max(a, b) min(a, b)           b where either is NaN
@@ -17,8 +17,7 @@
 //   load_i8(const int8_t*) load_u8(const uint8_t*)    16 integers as fp32
 //   round_bf16(a)                 the fp32 value of a rounded to bf16
 //
-//   Part, split(a), pair_part<kPart>(const bf16*), broadcast_part(const float*), add_part(a, b, sum)
-//                                 pairs of bf16 times pairs of fp32, in two parts; see below
+//   pair_part<kPart>(const bf16*) the first (0) or second (1) elements of 16 pairs, widened
 //
 //   widen1(bf16|f16)              one element as a float
 //   kMaxRows, kMaxPanels          the register tile of ops/linear.h
@@ -55,7 +54,7 @@ KVIK_INLINE float widen1(f16 a) {
 
 }  // namespace kvik::KVIK_ISA
 
-#if defined(KVIK_SIMD_AVX512) || defined(KVIK_SIMD_AVX512_BF16)
+#if defined(KVIK_SIMD_AVX512)
 #include "simd/avx512.h"
 #elif defined(KVIK_SIMD_AVX2)
 #include "simd/avx2.h"
@@ -68,26 +67,6 @@ KVIK_INLINE float widen1(f16 a) {
 namespace kvik::KVIK_ISA {
 
 constexpr int kLanes = 16;
-
-// The product of 16 pairs of bf16, which lie side by side in memory, with one pair of fp32 is summed in two parts.
-#if !defined(KVIK_SIMD_AVX512_BF16)
-// Plainly: first elements, then second ones. pair_part<0 or 1>(p) widens those of the 16 pairs at p.
-using Part = F32;
-KVIK_INLINE F32 split(F32 a) { return a; }
-KVIK_INLINE Part broadcast_part(const float* p) { return set1(*p); }
-KVIK_INLINE F32 add_part(Part a, Part b, F32 sum) { return fma(a, b, sum); }
-#else
-// By dot products of bf16: each fp32 number is cut into a bf16 and what is left of it, rounded to bf16, about 16 bits
-// of its 24. Both parts take whole pairs, the upper halves and then the lower ones. What is left of infinity, NaN or
-// a number that rounds to infinity is 0.
-KVIK_INLINE F32 split(F32 a) {
-    const __m256i upper = narrow(a);
-    const F32 wide = widen(upper), magnitude = max(wide, zero() - wide);
-    const __m256i lower = narrow(select_lt(magnitude, set1(__builtin_inff()), a - wide, zero()));
-    const __m512i uppers = _mm512_cvtepu32_epi64(upper), lowers = _mm512_cvtepu32_epi64(lower);
-    return {_mm512_castsi512_ps(_mm512_or_si512(uppers, _mm512_slli_epi64(lowers, 32)))};
-}
-#endif
 
 // Rounds to what T can hold and comes back: what torch does between two ops of dtype T.
 template <class T>
@@ -149,7 +128,17 @@ KVIK_INLINE void with_type(int dtype, const Fn& fn) {
     }
 }
 
-// The same for what is only read: f16 too.
+// The same for a KV cache: float or f16.
+template <class Fn>
+KVIK_INLINE void with_cache_type(int dtype, const Fn& fn) {
+    if (dtype == kF16) {
+        fn.template operator()<f16>();
+    } else {
+        fn.template operator()<float>();
+    }
+}
+
+// The same for what is only read: all three.
 template <class Fn>
 KVIK_INLINE void with_source_type(int dtype, const Fn& fn) {
     if (dtype == kF16) {

@@ -196,9 +196,4 @@ void* thread_scratch(size_t num_bytes) {
     return scratch.at_least(num_bytes);
 }
 
-void* call_scratch(size_t num_bytes) {
-    thread_local Scratch scratch;
-    return scratch.at_least(num_bytes);
-}
-
 }  // namespace kvik

@@ -23,8 +23,4 @@ int num_threads();
 // block at each call of one thread: a kernel asks once and cuts it up itself.
 void* thread_scratch(size_t num_bytes);
 
-// The same, another block: for what a caller prepares once and all threads of the call then read, while they (and the
-// caller among them) use their thread_scratch.
-void* call_scratch(size_t num_bytes);
-
 }  // namespace kvik

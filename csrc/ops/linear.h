@@ -18,11 +18,10 @@ constexpr int64_t kBlockRows = 192;   // rows whose unfinished sums are kept: 48
 template <class T>
 struct LinearArgs {
     float* out;
-    const float* x;     // prepared, see chain.h
+    const float* x;
     const T* weight;
     const float* bias;  // or null
-    int64_t m, n;
-    int64_t x_stride;
+    int64_t m, n, k;
     int64_t steps;
 };
 
@@ -50,10 +49,14 @@ static void tile(const LinearArgs<T>& args, const Span& span) {
 
     const int64_t panel_size = args.steps * kStepElements<T>;
     const T* weight = args.weight + span.panel * panel_size;
-    const float* x = args.x + span.row * args.x_stride;
-    for (int64_t s = span.begin_step; s < span.end_step; ++s)
-        add_step<T>(acc, x + s * kUnit<T>, args.x_stride,
-                    [&](int p) { return weight + p * panel_size + s * kStepElements<T>; });
+    const float* x = args.x + span.row * args.k;
+    const int64_t whole = args.k / kUnit<T>, end = span.end_step < whole ? span.end_step : whole;
+    const auto weights_of = [&](int64_t s) {
+        return [=](int p) { return weight + p * panel_size + s * kStepElements<T>; };
+    };
+    for (int64_t s = span.begin_step; s < end; ++s) add_step<T>(acc, x + s * kUnit<T>, args.k, weights_of(s));
+    // The last element of an odd K: behind it in x is the next row or nothing.
+    if (end < span.end_step) add_part<0>(acc, x + end * kUnit<T>, args.k, weights_of(end));
 
     for (int r = 0; r < kRows; ++r)
         for (int p = 0; p < kPanels; ++p) {
@@ -114,25 +117,10 @@ static void all_panels(const LinearArgs<T>& args) {
     });
 }
 
-template <class T>
-static void linear_typed(LinearArgs<T> args, int64_t k) {
-    if constexpr (kUnit<T> > 1) {
-        const float* x = args.x;
-        const int64_t stride = prepared_size(k);
-        float* prepared = static_cast<float*>(call_scratch(static_cast<size_t>(args.m * stride) * sizeof(float)));
-        parallel_for(args.m, min_tasks(2 * k * sizeof(float)), [=](int64_t begin, int64_t end, int) {
-            for (int64_t row = begin; row < end; ++row) prepare_row<T>(prepared + row * stride, x + row * k, k);
-        });
-        args.x = prepared;
-        args.x_stride = stride;
-    }
-    all_panels(args);
-}
-
 static void linear(float* out, const float* x, const void* weight, const float* bias, int64_t m, int64_t n, int64_t k,
                    int weight_dtype) {
     with_type(weight_dtype, [&]<class T>() {
-        linear_typed<T>({out, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)}, k);
+        all_panels<T>({out, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)});
     });
 }
 

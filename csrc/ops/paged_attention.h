@@ -1,6 +1,6 @@
 // Causal attention over a paged cache: prefill and decode rows in one call.
 //
-// Only the cache may be bf16. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
+// Only the cache may be fp16. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
 // the scores, each one chain of steps (chain.h) over the head dimension; their maximum m; p = exp(score - m); l = the
 // sum of p, lane by lane in ascending groups of 16 keys, then over the lanes; the sum of p times v, one chain over
 // ascending keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of
@@ -25,8 +25,8 @@ template <class T>
 struct Args {
     float* out;         // [T, Hq, D]
     const float* q;     // [T, Hq, D]
-    const T* k_cache;   // bf16 [blocks, Hkv, D / 2, block, 2], fp32 [blocks, Hkv, D, block]
-    const T* v_cache;   // bf16 [blocks, Hkv, block / 2, D, 2], fp32 [blocks, Hkv, block, D]
+    const T* k_cache;   // [blocks, Hkv, D, block]
+    const T* v_cache;   // [blocks, Hkv, block, D]
     const int32_t* block_tables;     // [B, max_blocks]
     const int32_t* query_start_loc;  // [B + 1]
     const int32_t* seq_lens;         // [B]
@@ -67,7 +67,7 @@ struct Partial {
     float* total;  // [rows]
 };
 
-// A stretch of values that lie in a row: `count` units from `values` on, weighted by those from unit `first` on.
+// A stretch of values that lie in a row: those of `count` keys from `first` of the partition on.
 template <class T>
 struct Run {
     const T* values;
@@ -82,13 +82,11 @@ struct Range {
 // One thread's room for one tile and one partition.
 template <class T>
 struct Work {
-    float* queries;   // [rows, D], prepared
-    float* scores;    // [rows, 512]
-    float* weights;   // [rows, 512], prepared
+    float* queries;   // [rows, D]
+    float* scores;    // [rows, 512]; then the weights
     Partial part, whole;
-    T* last_pair;     // [D, 2]
     const T* keys[kGroups];
-    Run<T> runs[kGroups + 1];
+    Run<T> runs[kGroups];  // blocks hold whole groups
     int64_t num_runs;
 };
 
@@ -113,10 +111,8 @@ static void cut_work(Work<T>& w, Cutter& cutter, const Args<T>& a) {
     const int64_t rows = a.max_rows();
     w.queries = cutter.take<float>(rows * a.head_dim);
     w.scores = cutter.take<float>(rows * kPartition);
-    w.weights = cutter.take<float>(rows * kPartition);
     w.part = cutter.take_partial(rows, a.head_dim);
     w.whole = cutter.take_partial(rows, a.head_dim);
-    w.last_pair = cutter.take<T>(2 * a.head_dim);
 }
 
 // --- one partition of one tile ----------------------------------------------------------------------
@@ -128,7 +124,7 @@ static void score_tile(float* scores, const float* q, const T* const* keys, int6
     F32 acc[kRows][kN];
     for (int r = 0; r < kRows; ++r)
         for (int n = 0; n < kN; ++n) acc[r][n] = zero();
-    for (int64_t d = 0; d < head_dim; d += kUnit<T>)
+    for (int64_t d = 0; d < head_dim; ++d)
         add_step<T>(acc, q + d, head_dim, [&](int n) { return keys[n] + d * block_size; });
     for (int r = 0; r < kRows; ++r)
         for (int n = 0; n < kN; ++n) store(scores + r * kPartition + n * kLanes, acc[r][n] * set1(scale));
@@ -156,12 +152,9 @@ static void value_tile(float* out, const float* weights, const Run<T>* runs, int
         for (int n = 0; n < kN; ++n) acc[r][n] = zero();
     for (const Run<T>* run = runs; run < runs + num_runs; ++run) {
         const T* values = run->values;
-        const float* p = weights + run->first * kUnit<T>;
-        for (int64_t u = 0; u < run->count; ++u) {
-            add_step<T>(acc, p, kPartition, [&](int n) { return values + n * kLanes * kUnit<T>; });
-            values += head_dim * kUnit<T>;
-            p += kUnit<T>;
-        }
+        const float* p = weights + run->first;
+        for (int64_t i = 0; i < run->count; ++i, values += head_dim)
+            add_step<T>(acc, p + i, kPartition, [&](int n) { return values + n * kLanes; });
     }
     for (int r = 0; r < kRows; ++r)
         for (int n = 0; n < kN; ++n) store(out + r * head_dim + n * kLanes, acc[r][n]);
@@ -173,10 +166,10 @@ static void value_columns(const Work<T>& w, float* out, const float* weights, in
     if constexpr (kN > 1) {
         if (left < kN) return value_columns<T, kRows, kN - 1>(w, out, weights, vector, head_dim);
     }
-    Run<T> runs[kGroups + 1];
+    Run<T> runs[kGroups];
     for (int64_t i = 0; i < w.num_runs; ++i) {
         runs[i] = w.runs[i];
-        runs[i].values += vector * kLanes * kUnit<T>;
+        runs[i].values += vector * kLanes;
     }
     value_tile<T, kRows, kN>(out + vector * kLanes, weights, runs, w.num_runs, head_dim);
     if (left > kN) value_columns<T, kRows, kN>(w, out, weights, vector + kN, head_dim);
@@ -187,7 +180,7 @@ static void value_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t 
     if constexpr (kRows > 1) {
         if (num_rows < kRows) return value_rows<T, kRows - 1>(a, w, row, num_rows);
     }
-    value_columns<T, kRows>(w, w.part.acc + row * a.head_dim, w.weights + row * kPartition, 0, a.head_dim);
+    value_columns<T, kRows>(w, w.part.acc + row * a.head_dim, w.scores + row * kPartition, 0, a.head_dim);
 }
 
 // fn(first, count) over rows in steps of up to kMaxRows, of nearly equal size: 7 rows are 4 and 3, not 6 and 1.
@@ -200,9 +193,8 @@ KVIK_INLINE void each_rows(int64_t num_rows, const Fn& fn) {
     }
 }
 
-// Scores -> weights for one row that sees the keys `seen`; weights are written for all groups of the tile.
-template <class T>
-static void soften(float* scores, float* weights, Range seen, Range groups, float& row_max, float& row_total) {
+// Scores -> weights, in place, for one row that sees the keys `seen`; 0 for the others in the groups of the tile.
+static void soften(float* scores, Range seen, Range groups, float& row_max, float& row_total) {
     const int64_t from = seen.begin / kLanes, to = (seen.end + kLanes - 1) / kLanes;
     for (int64_t i = from * kLanes; i < seen.begin; ++i) scores[i] = -kInfinity;
     for (int64_t i = seen.end; i < to * kLanes; ++i) scores[i] = -kInfinity;
@@ -210,13 +202,13 @@ static void soften(float* scores, float* weights, Range seen, Range groups, floa
     for (int64_t g = from; g < to; ++g) best = max(load(scores + g * kLanes), best);
     const float m = reduce_max(best);
     F32 total = zero();
-    for (int64_t g = groups.begin; g < from; ++g) store(weights + g * kLanes, zero());
+    for (int64_t g = groups.begin; g < from; ++g) store(scores + g * kLanes, zero());
     for (int64_t g = from; g < to; ++g) {
         const F32 p = exp(load(scores + g * kLanes) - set1(m));
         total = total + p;
-        store(weights + g * kLanes, Step<T>::prepare(p));
+        store(scores + g * kLanes, p);
     }
-    for (int64_t g = to; g < groups.end; ++g) store(weights + g * kLanes, zero());
+    for (int64_t g = to; g < groups.end; ++g) store(scores + g * kLanes, zero());
     row_max = m;
     row_total = reduce_add(total);
 }
@@ -233,29 +225,21 @@ template <class T>
 static void find_keys(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range groups) {
     for (int64_t g = groups.begin; g < groups.end; ++g) {
         const int64_t position = partition * kPartition + g * kLanes;
-        w.keys[g] = block_of(a, a.k_cache, t, position) + position % a.block_size * kUnit<T>;
+        w.keys[g] = block_of(a, a.k_cache, t, position) + position % a.block_size;
     }
 }
 
-// Where the values of `keys` lie. Where a pair is only half a token, it is copied without its other half: that slot
-// may hold anything, and even weight 0 would let NaN through.
+// Where the values of `keys` lie. No other is read: a slot without a token may hold anything, and even weight 0 would
+// let NaN through.
 template <class T>
 static void find_values(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range keys) {
-    constexpr int64_t kSize = kUnit<T>;
     w.num_runs = 0;
-    const int64_t end = keys.end / kSize;
-    for (int64_t u = keys.begin / kSize; u < end;) {
-        const int64_t position = partition * kPartition + u * kSize, offset = position % a.block_size;
-        const int64_t in_block = (a.block_size - offset) / kSize, count = in_block < end - u ? in_block : end - u;
-        w.runs[w.num_runs++] = {block_of(a, a.v_cache, t, position) + offset * a.head_dim, u, count};
-        u += count;
+    for (int64_t key = keys.begin; key < keys.end;) {
+        const int64_t position = partition * kPartition + key, offset = position % a.block_size;
+        const int64_t in_block = a.block_size - offset, left = keys.end - key, count = in_block < left ? in_block : left;
+        w.runs[w.num_runs++] = {block_of(a, a.v_cache, t, position) + offset * a.head_dim, key, count};
+        key += count;
     }
-    if (keys.end % kSize == 0) return;
-    const int64_t position = partition * kPartition + keys.end - 1;
-    const T* pair = block_of(a, a.v_cache, t, position) + position % a.block_size * a.head_dim;
-    std::memset(w.last_pair, 0, 2 * a.head_dim * sizeof(T));
-    for (int64_t d = 0; d < a.head_dim; ++d) w.last_pair[2 * d] = pair[2 * d];
-    w.runs[w.num_runs++] = {w.last_pair, end, 1};
 }
 
 // The keys of a partition that the query at `position` sees; empty where begin >= end.
@@ -298,13 +282,13 @@ static void one_partition(const Args<T>& a, Work<T>& w, const Tile& t, int64_t p
     each_rows(num_rows, [&](int64_t from, int64_t count) { score_rows<T>(a, w, from, count, groups); });
     for (int64_t r = 0; r < num_rows; ++r) {
         const Range seen = seen_by(a, t.first_position + r / a.group, partition);
-        float* weights = w.weights + r * kPartition;
+        float* scores = w.scores + r * kPartition;
         if (seen.begin >= seen.end) {
-            std::memset(weights + groups.begin * kLanes, 0, (groups.end - groups.begin) * kLanes * sizeof(float));
+            std::memset(scores + groups.begin * kLanes, 0, (groups.end - groups.begin) * kLanes * sizeof(float));
             w.part.max[r] = -kInfinity;
             continue;
         }
-        soften<T>(w.scores + r * kPartition, weights, seen, groups, w.part.max[r], w.part.total[r]);
+        soften(scores, seen, groups, w.part.max[r], w.part.total[r]);
     }
     each_rows(num_rows, [&](int64_t from, int64_t count) { value_rows<T>(a, w, from, count); });
 }
@@ -330,7 +314,7 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Parti
     for (int64_t r = 0; r < num_rows; ++r) {
         const int64_t query = t.first_row + r / a.group, head = t.head * a.group + r % a.group;
         const float* q = a.q + (query * a.num_kv_heads * a.group + head) * a.head_dim;
-        prepare_row<T>(w.queries + r * a.head_dim, q, a.head_dim);
+        std::memcpy(w.queries + r * a.head_dim, q, a.head_dim * sizeof(float));
     }
     if (item.kept >= 0) {
         w.part = {kept.acc + item.kept * a.head_dim, kept.max + item.kept, kept.total + item.kept};
@@ -485,7 +469,7 @@ static void paged_attention(float* out, const float* q, const void* k_cache, con
                             const int32_t* block_tables, const int32_t* query_start_loc, const int32_t* seq_lens,
                             int64_t num_requests, int64_t max_blocks, int64_t num_kv_heads, int64_t group,
                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int cache_dtype) {
-    with_type(cache_dtype, [&]<class T>() {
+    with_cache_type(cache_dtype, [&]<class T>() {
         attention::all(attention::Args<T>{
             out, q, static_cast<const T*>(k_cache), static_cast<const T*>(v_cache), block_tables, query_start_loc,
             seq_lens, num_requests, max_blocks, num_kv_heads, group, head_dim, block_size, scale, window});

@@ -16,8 +16,8 @@ struct Args {
     const float* cos_sin;    // [max_pos, D]
     const int32_t* positions;
     const int32_t* slots;
-    T* k_cache;
-    T* v_cache;
+    T* k_cache;              // [blocks, Hkv, D, block]
+    T* v_cache;              // [blocks, Hkv, block, D]
     const float* q_norm;     // [D] or null
     const float* k_norm;     // [D] or null
     int64_t num_heads, num_kv_heads, head_dim, block_size;
@@ -64,28 +64,13 @@ KVIK_INLINE void turn_head(float* out, const float* x, const float* norm, const 
     rotate(out, x, cos_sin, a.head_dim / 2);
 }
 
+// fp16 ends at 65504: what is beyond is stored as that, for an infinite key would make its row of weights NaN.
+KVIK_INLINE F32 in_range(const f16*, F32 a) { return min(set1(65504.0f), max(set1(-65504.0f), a)); }
+KVIK_INLINE F32 in_range(const float*, F32 a) { return a; }
+
 template <class T>
-KVIK_INLINE const T* rounded(const Work<T>& w, const float* x, int64_t size) {
-    each_vector(size, [&](int64_t i, int64_t n) { store_part(w.rounded + i, load_part(x + i, n), n); });
-    return w.rounded;
-}
-
-// To [D / 2, block, 2] (bf16) or [D, block] (fp32) at a token's place in its block.
-KVIK_INLINE void put_key(bf16* block, const bf16* key, int64_t offset, int64_t head_dim, int64_t block_size) {
-    bf16* place = block + 2 * offset;
-    for (int64_t d = 0; d < head_dim; d += 2) std::memcpy(place + d * block_size, key + d, 2 * sizeof *key);
-}
-KVIK_INLINE void put_key(float* block, const float* key, int64_t offset, int64_t head_dim, int64_t block_size) {
-    for (int64_t d = 0; d < head_dim; ++d) block[d * block_size + offset] = key[d];
-}
-
-// To [block / 2, D, 2] (bf16) or [block, D] (fp32).
-KVIK_INLINE void put_value(bf16* block, const bf16* value, int64_t offset, int64_t head_dim) {
-    bf16* pairs = block + offset / 2 * 2 * head_dim + offset % 2;
-    for (int64_t d = 0; d < head_dim; ++d) pairs[2 * d] = value[d];
-}
-KVIK_INLINE void put_value(float* block, const float* value, int64_t offset, int64_t head_dim) {
-    std::memcpy(block + offset * head_dim, value, head_dim * sizeof *value);
+KVIK_INLINE void round_row(T* out, const float* x, int64_t size) {
+    each_vector(size, [&](int64_t i, int64_t n) { store_part(out + i, in_range(out, load_part(x + i, n)), n); });
 }
 
 template <class T>
@@ -101,8 +86,9 @@ static void one_token(const Args<T>& a, int64_t t, const Work<T>& w) {
         const int64_t place = (block * a.num_kv_heads + h) * d * a.block_size;
         const float* key = heads + (a.num_heads + h) * d;
         turn_head(w.rotated, key, a.k_norm, cos_sin, w, a);
-        put_key(a.k_cache + place, rounded(w, w.rotated, d), offset, d, a.block_size);
-        put_value(a.v_cache + place, rounded(w, key + a.num_kv_heads * d, d), offset, d);
+        round_row(w.rounded, w.rotated, d);
+        for (int64_t i = 0; i < d; ++i) a.k_cache[place + i * a.block_size + offset] = w.rounded[i];
+        round_row(a.v_cache + place + offset * d, key + a.num_kv_heads * d, d);
     }
 }
 
@@ -122,7 +108,7 @@ static void rope_and_cache(float* q_out, const float* qkv, const float* cos_sin,
                            const int32_t* slots, void* k_cache, void* v_cache, const float* q_norm,
                            const float* k_norm, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads,
                            int64_t head_dim, int64_t block_size, float eps, bool unit_offset, int cache_dtype) {
-    with_type(cache_dtype, [&]<class T>() {
+    with_cache_type(cache_dtype, [&]<class T>() {
         const rope::Args<T> args = {q_out, qkv, cos_sin, positions, slots, static_cast<T*>(k_cache),
                                     static_cast<T*>(v_cache), q_norm, k_norm, num_heads, num_kv_heads, head_dim,
                                     block_size, eps, unit_offset};

@@ -96,6 +96,12 @@ KVIK_INLINE void store(float* p, F32 a) {
     _mm256_storeu_ps(p + 8, a.hi);
 }
 KVIK_INLINE void store(bf16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a)); }
+KVIK_INLINE void store(f16* p, F32 a) {
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    __m128i* q = reinterpret_cast<__m128i*>(p);
+    _mm_storeu_si128(q, _mm256_cvtps_ph(a.lo, kNearest));
+    _mm_storeu_si128(q + 1, _mm256_cvtps_ph(a.hi, kNearest));
+}
 
 // Tails go through a full buffer: AVX2 masks no 16-bit lanes.
 template <class T>

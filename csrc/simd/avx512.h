@@ -1,4 +1,4 @@
-// simd.h for AVX-512 (F, BW, DQ, VL), with or without the bf16 instructions.
+// simd.h for AVX-512 (F, BW, DQ, VL).
 #pragma once
 
 #include <immintrin.h>
@@ -33,14 +33,6 @@ KVIK_INLINE float reduce_max(F32 a) { return _mm512_reduce_max_ps(a.v); }
 
 KVIK_INLINE F32 widen(__m256i a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16))}; }
 
-#if defined(KVIK_SIMD_AVX512_BF16)
-KVIK_INLINE __m256i narrow(F32 a) {
-    const __m256bh b = _mm512_cvtneps_pbh(a.v);
-    __m256i bits;
-    std::memcpy(&bits, &b, sizeof bits);
-    return bits;
-}
-#else
 KVIK_INLINE __m256i narrow(F32 a) {
     const __m512i bits = _mm512_castps_si512(a.v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -49,7 +41,9 @@ KVIK_INLINE __m256i narrow(F32 a) {
     const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
 }
-#endif
+KVIK_INLINE __m256i narrow_half(F32 a) {
+    return _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 KVIK_INLINE F32 round_bf16(F32 a) { return widen(narrow(a)); }
 
 KVIK_INLINE __m256i load_half(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -71,33 +65,15 @@ KVIK_INLINE F32 load_u8(const uint8_t* p) {
 
 KVIK_INLINE void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
 KVIK_INLINE void store(bf16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a)); }
+KVIK_INLINE void store(f16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_half(a)); }
 KVIK_INLINE void store_n(float* p, F32 a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
 KVIK_INLINE void store_n(bf16* p, F32 a, int64_t n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow(a)); }
+KVIK_INLINE void store_n(f16* p, F32 a, int64_t n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_half(a)); }
 
-#if defined(KVIK_SIMD_AVX512_BF16)
-struct Part {
-    __m512bh v;
-};
-
-KVIK_INLINE Part as_part(__m512i bits) {
-    Part part;
-    std::memcpy(&part, &bits, sizeof bits);
-    return part;
-}
-template <int kPart>
-KVIK_INLINE Part pair_part(const bf16* p) { return as_part(_mm512_loadu_si512(p)); }
-KVIK_INLINE Part broadcast_part(const float* p) {
-    int32_t bits;
-    std::memcpy(&bits, p, sizeof bits);
-    return as_part(_mm512_set1_epi32(bits));
-}
-KVIK_INLINE F32 add_part(Part a, Part b, F32 sum) { return {_mm512_dpbf16_ps(sum.v, a.v, b.v)}; }
-#else
 template <int kPart>
 KVIK_INLINE F32 pair_part(const bf16* p) {
     const __m512i bits = _mm512_loadu_si512(p), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
     return {_mm512_castsi512_ps(kPart == 0 ? _mm512_slli_epi32(bits, 16) : _mm512_and_si512(bits, upper))};
 }
-#endif
 
 }  // namespace kvik::KVIK_ISA

@@ -134,6 +134,25 @@ KVIK_INLINE void store(bf16* p, F32 a) {
         std::memcpy(p + 4 * i, &q, sizeof q);
     }
 }
+
+// Below 2^-14 a half is a count of 2^-24, the last place of the floats from 0.5 on: there the addition rounds.
+KVIK_INLINE f16 narrow1(float a) {
+    const uint32_t bits = bit_cast<uint32_t>(a), sign = (bits >> 16) & 0x8000u, size = bits & 0x7fffffffu;
+    uint32_t half;
+    if (size > 0x7f800000u) {
+        half = 0x7e00u | ((size >> 13) & 0x3ffu);  // NaN
+    } else if (size >= 0x477ff000u) {
+        half = 0x7c00u;
+    } else if (size < 0x38800000u) {
+        half = bit_cast<uint32_t>(bit_cast<float>(size) + 0.5f) - bit_cast<uint32_t>(0.5f);
+    } else {
+        half = ((size + 0xfffu + ((size >> 13) & 1u)) >> 13) - (112u << 10);
+    }
+    return {static_cast<uint16_t>(sign | half)};
+}
+KVIK_INLINE void store(f16* p, F32 a) {
+    for (int i = 0; i < 16; ++i) p[i] = narrow1(a.q[i / 4][i % 4]);
+}
 template <class T>
 KVIK_INLINE F32 load_n(const T* p, int64_t n) {
     T full[16] = {};

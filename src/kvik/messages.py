@@ -117,7 +117,7 @@ class EngineFacts(msgspec.Struct, array_like=True, frozen=True):
     device: str
     """"cpu" or "cuda"."""
     kernels: str
-    """What computes: "avx512_bf16", "avx2", ... or "reference" where no native build exists."""
+    """What computes: "avx512", "avx2", ... or "reference" where no native build exists."""
     num_threads: int
     weights_bytes: int
     kv_cache_bytes: int

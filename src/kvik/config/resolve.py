@@ -49,7 +49,7 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
     model = _model_config(args, model_file)
     config = EngineConfig(
         model=model,
-        cache=_cache_config(args, model.dtype),
+        cache=_cache_config(args),
         scheduler=_scheduler_config(args, model.max_model_len or model.spec.max_position_embeddings),
         load=_load_config(args, model_file),
         device=_device_config(args),
@@ -110,15 +110,15 @@ def _max_model_len(asked: int | None, limit: int) -> int | None:
     return asked
 
 
-def _cache_config(args: EngineArgs, dtype: str) -> CacheConfig:
+def _cache_config(args: EngineArgs) -> CacheConfig:
     block_size = DEFAULT_BLOCK_SIZE if args.block_size is None else args.block_size
     _require(
         block_size in BLOCK_SIZES, f"--block-size takes one of {', '.join(map(str, BLOCK_SIZES))}, got {block_size}"
     )
     share = args.gpu_memory_utilization
     _require(0 < share <= 1, f"--gpu-memory-utilization takes a share above 0 and at most 1, got {share}")
-    if args.kv_cache_dtype not in ("auto", dtype):
-        raise NotSupportedYetError(f"--kv-cache-dtype {args.kv_cache_dtype} with --dtype {dtype}")
+    if args.kv_cache_dtype not in ("auto", "float16"):
+        raise NotSupportedYetError(f"--kv-cache-dtype {args.kv_cache_dtype}")
     num_bytes = env.cpu_kvcache_bytes() if args.kv_cache_memory_bytes is None else args.kv_cache_memory_bytes
     _require(num_bytes is None or num_bytes > 0, f"--kv-cache-memory-bytes takes 1 or more, got {num_bytes}")
     blocks = args.num_gpu_blocks_override

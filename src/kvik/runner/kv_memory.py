@@ -9,7 +9,6 @@ from kvik.kernels import runtime
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.layers.batch import LayerKV
 from kvik.messages import EngineFacts
-from kvik.modelfile.spec import ModelSpec
 from kvik.plan import GIB, NUM_NULL_BLOCKS, KVCachePlan, MemoryBudget, available_kv_bytes, plan_kv_cache
 from kvik.platforms import cpu
 from kvik.telemetry.log import get_logger
@@ -24,9 +23,10 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
 
     Raises `InsufficientMemoryError` when one request of `max_model_len` tokens does not fit.
     """
-    dtype_bytes = getattr(torch, config.model.dtype).itemsize
     budget = cpu_budget(config, weights_bytes)
-    plan = plan_kv_cache(config.model.spec, config.cache, budget, dtype_bytes, config.model.max_model_len)
+    plan = plan_kv_cache(
+        config.model.spec, config.cache, budget, kv_cache_dtype(config).itemsize, config.model.max_model_len
+    )
     facts = EngineFacts(
         device="cpu",
         kernels=runtime.isa(),
@@ -39,6 +39,14 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
     )
     _log(config, budget, plan)
     return facts
+
+
+def kv_cache_dtype(config: EngineConfig) -> torch.dtype:
+    """How keys and values are stored. "auto" is fp16 for a bf16 model: as many bytes, 11 significant bits instead of 8."""
+    if config.cache.kv_cache_dtype == "auto":
+        return torch.float32 if config.model.dtype == "float32" else torch.float16
+    dtype: torch.dtype = getattr(torch, config.cache.kv_cache_dtype)
+    return dtype
 
 
 def cpu_budget(config: EngineConfig, weights_bytes: int) -> MemoryBudget:
@@ -57,20 +65,19 @@ def activation_bytes(config: EngineConfig) -> int:
     """Most bytes of intermediate tensors that are alive at once in a step that uses the whole token budget.
 
     All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, normed
-    input, gate and up, their product; the linear kernel holds its widest input once more. At the end the logits of
-    every request stand beside the sampler's copy.
+    input, gate and up, their product. At the end the logits of every request stand beside the sampler's copy.
     """
     spec, scheduler = config.model.spec, config.scheduler
     mlp = 2 * spec.hidden_size + 3 * spec.intermediate_size
     attention = 2 * spec.hidden_size + 2 * (spec.num_heads + spec.num_kv_heads) * spec.head_dim
-    widest_input = max(spec.hidden_size, spec.intermediate_size, spec.num_heads * spec.head_dim)
-    layer_elements = scheduler.max_num_batched_tokens * (max(mlp, attention) + widest_input)
+    layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention)
     logits_elements = 2 * scheduler.max_num_seqs * spec.vocab_size
     return _ACTIVATION_BYTES * (layer_elements + logits_elements)
 
 
-def allocate_kv(spec: ModelSpec, facts: EngineFacts, dtype: torch.dtype) -> list[LayerKV]:
+def allocate_kv(config: EngineConfig, facts: EngineFacts) -> list[LayerKV]:
     """One pair of tensors per layer; address space now, memory as blocks are first written."""
+    spec, dtype = config.model.spec, kv_cache_dtype(config)
     num_blocks = facts.num_blocks + NUM_NULL_BLOCKS
     return [
         LayerKV(*allocate_kv_cache(num_blocks, spec.num_kv_heads, spec.head_dim, facts.block_size, dtype))

@@ -120,7 +120,7 @@ class ModelRunner:
 
     def _prepare(self, model: Model, facts: EngineFacts) -> None:
         spec = self._config.model.spec
-        kv = allocate_kv(spec, facts, getattr(torch, self._config.model.dtype))
+        kv = allocate_kv(self._config, facts)
         self._model = model
         self._table = RequestTable(
             self._config.scheduler.max_num_seqs, facts.max_model_len, facts.block_size, spec.vocab_size

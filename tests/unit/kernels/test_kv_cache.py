@@ -15,17 +15,18 @@ def resident_bytes() -> int:
 
 
 def test_layouts():
-    k, v = allocate_kv_cache(3, 2, 64, 16, torch.bfloat16)
-    assert (list(k.shape), list(v.shape)) == ([3, 2, 32, 16, 2], [3, 2, 8, 64, 2])
-    k, v = allocate_kv_cache(3, 2, 64, 16, torch.float32)
-    assert (list(k.shape), list(v.shape)) == ([3, 2, 64, 16], [3, 2, 16, 64])
-    assert not k.any()
+    for dtype in (torch.float16, torch.float32):
+        k, v = allocate_kv_cache(3, 2, 64, 16, dtype)
+        assert (list(k.shape), list(v.shape)) == ([3, 2, 64, 16], [3, 2, 16, 64])
+        assert k.dtype is v.dtype is dtype
+        assert not k.any()
+        assert not v.any()
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_memory_is_taken_as_it_is_written():
     before = resident_bytes()
-    k, v = allocate_kv_cache(16384, 8, 128, 16, torch.bfloat16)  # 512 MiB each
+    k, v = allocate_kv_cache(16384, 8, 128, 16, torch.float16)  # 512 MiB each
     assert k.nbytes == 2**29
     assert resident_bytes() - before < 2**24
     k[:512].fill_(1), v[:512].fill_(1)  # 16 MiB each
@@ -35,7 +36,7 @@ def test_memory_is_taken_as_it_is_written():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((1, 1, 16, 16, torch.float16), "bfloat16 or float32, got torch.float16"),
+        ((1, 1, 16, 16, torch.bfloat16), "float16 or float32, got torch.bfloat16"),
         ((0, 1, 16, 16, torch.float32), "num_blocks=0"),
         ((1, 1, 15, 16, torch.float32), "head_dim=15"),
     ],

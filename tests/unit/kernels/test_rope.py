@@ -10,10 +10,10 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.kernels.rope import reference, rope_and_cache
 
-DTYPES = [torch.bfloat16, torch.float32]  # of the cache
+DTYPES = [torch.float16, torch.float32]  # of the cache
 HQ, HKV, BLOCK = 6, 2, 16
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-ONE_ROUNDING = {"rtol": 2**-7, "atol": 1e-5}  # of bf16: a sum of squares in another order may tip it
+ONE_ROUNDING = {"rtol": 2**-10, "atol": 1e-5}  # of fp16: a sum of squares in another order may tip it
 
 
 def table(head_dim: int, max_position: int = 300) -> torch.Tensor:
@@ -38,9 +38,7 @@ def stored(cache: torch.Tensor, slot: int, head: int, *, is_key: bool) -> torch.
     """One token's key or value, read element by element from the documented layout."""
     block, offset = divmod(slot, BLOCK)
     here = cache[block, head]
-    if cache.dim() == 4:
-        return here[:, offset] if is_key else here[offset]
-    return here[:, offset].flatten() if is_key else here[offset // 2, :, offset % 2]
+    return here[:, offset] if is_key else here[offset]
 
 
 def expected(given: dict[str, torch.Tensor], head_dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -85,9 +83,7 @@ def test_norms_each_head_before_the_rotation(dtype, head_dim, unit_offset):
     out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
     want = rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV)
     torch.testing.assert_close(out, want, **CLOSE)
-    torch.testing.assert_close(
-        given["k_cache"], twin["k_cache"], **(ONE_ROUNDING if dtype == torch.bfloat16 else CLOSE)
-    )
+    torch.testing.assert_close(given["k_cache"], twin["k_cache"], **(ONE_ROUNDING if dtype == torch.float16 else CLOSE))
     assert torch.equal(given["v_cache"], twin["v_cache"])
 
 
@@ -113,14 +109,53 @@ def test_equals_the_reference(dtype, with_norm):
         out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
         want = reference.rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV, **norms)
         exact = {"rtol": 0, "atol": 0}
-        close = ONE_ROUNDING if dtype == torch.bfloat16 else CLOSE
+        close = ONE_ROUNDING if dtype == torch.float16 else CLOSE
         torch.testing.assert_close(out, want, **(CLOSE if with_norm else exact))
         torch.testing.assert_close(given["k_cache"], twin["k_cache"], **(close if with_norm else exact))
         assert torch.equal(given["v_cache"], twin["v_cache"])
 
 
+def every_half() -> torch.Tensor:
+    """Floats at, between and just beside all fp16 numbers, and beyond their ends: [n]."""
+    halves = torch.arange(2**16).to(torch.int32).to(torch.int16).view(torch.float16).float()
+    halves = halves[halves.isfinite()]
+    up, middle = halves.nextafter(torch.tensor(torch.inf)), halves * (1 + 2.0**-11)
+    tiny = torch.arange(-4099, 4099) * 2.0**-25  # subnormal, whole and half counts of 2^-24
+    ends = torch.tensor([65503.9, 65504, 65519.9, 65520, 65536, 1e5, 3.4e38, torch.inf, torch.nan])
+    return torch.cat([ends, -ends, halves, up, middle, tiny, tiny.nextafter(torch.tensor(1.0))])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("head_dim", [16, 10])
+def test_fp16_is_rounded_to_nearest_even_and_ends_at_its_largest(head_dim):
+    values = every_half()
+    num_tokens = len(values) // head_dim
+    heads = values[: num_tokens * head_dim].view(num_tokens, head_dim)
+    k_cache, v_cache = allocate_kv_cache(num_tokens, 1, head_dim, 1, torch.float16)
+    no_rotation = torch.cat([torch.ones(1, head_dim // 2), torch.zeros(1, head_dim // 2)], dim=1)
+    rope_and_cache(
+        torch.cat([heads, torch.zeros_like(heads), heads], dim=1), no_rotation,
+        torch.zeros(num_tokens, dtype=torch.int32), torch.arange(num_tokens, dtype=torch.int32), k_cache, v_cache,
+        num_heads=1, num_kv_heads=1,
+    )  # fmt: skip
+    stored_values, wanted = v_cache.view(num_tokens, head_dim), heads.clamp(-65504, 65504).half()
+    assert stored_values.isnan().any()
+    assert not stored_values.isinf().any()
+    torch.testing.assert_close(stored_values, wanted, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(stored_values.signbit()[~heads.isnan()], heads.signbit()[~heads.isnan()])
+
+
+@pytest.mark.usefixtures("isa")
+def test_keys_beyond_fp16_stay_finite():
+    given = inputs(5, 16, torch.float16)
+    given["qkv"][3] *= 1e6
+    rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
+    assert given["k_cache"].isfinite().all()
+    assert given["k_cache"].abs().max() == 65504
+
+
 def test_no_tokens():
-    given = inputs(0, 16, torch.bfloat16)
+    given = inputs(0, 16, torch.float16)
     assert rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV).shape == (0, HQ * 16)
 
 
@@ -130,18 +165,18 @@ def test_no_tokens():
         ({"qkv": torch.zeros(3, 7)}, r"qkv must be \[T, 160\] .* got \[3, 7\]"),
         ({"slots": torch.zeros(4, dtype=torch.int32)}, "qkv's 3 rows, got 3 and 4"),
         ({"cos_sin": table(16).bfloat16()}, "must be torch.float32, got torch.float32 and torch.bfloat16"),
-        ({"v_cache": torch.zeros(8, 2, 16, 16)}, "caches must share one dtype, got torch.bfloat16 and torch.float32"),
+        ({"v_cache": torch.zeros(8, 2, 16, 16)}, "caches must both be .*, got torch.float16 and torch.float32"),
         ({"slots": torch.zeros(3, dtype=torch.int64)}, "must be contiguous int32"),
-        ({"v_cache": torch.zeros(8, 3, 8, 16, 2, dtype=torch.bfloat16)}, "with 2 heads of 16; got K .* and V .8, 3,"),
+        ({"v_cache": torch.zeros(8, 3, 16, 16).half()}, "with 2 heads of 16; got K .* and V .8, 3,"),
     ],
 )
 def test_says_what_does_not_fit(change, message):
-    given = inputs(3, 16, torch.bfloat16) | change
+    given = inputs(3, 16, torch.float16) | change
     with pytest.raises(ValueError, match=message):
         rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
 
 
 def test_says_which_norm_does_not_fit():
-    given = inputs(3, 16, torch.bfloat16)
+    given = inputs(3, 16, torch.float16)
     with pytest.raises(ValueError, match=r"must be \[16\] torch.float32, got \[16\] torch.bfloat16"):
         rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, q_norm=torch.ones(16).bfloat16())

@@ -132,7 +132,8 @@ class PagedDriver:
 
     def __init__(self, model: Model, *, num_blocks: int = 40, seed: int = 0) -> None:
         spec = model.spec
-        shape = (num_blocks, spec.num_kv_heads, spec.head_dim, self.block_size, model.dtype)
+        kv_dtype = torch.float32 if model.dtype == torch.float32 else torch.float16
+        shape = (num_blocks, spec.num_kv_heads, spec.head_dim, self.block_size, kv_dtype)
         self.model = model
         self.kv = [LayerKV(*allocate_kv_cache(*shape)) for _ in range(spec.num_layers)]
         self.random = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Op by op, on transformers' own fp32 activations: with weights and cache in bf16, nothing else is rounded to it.
+"""Op by op, on transformers' own fp32 activations: with weights in bf16 and the cache in fp16, nothing else is rounded.
 
 A rounding of activations to bf16 would put each op a hundred times further off than fp32 sums in another order do.
 """

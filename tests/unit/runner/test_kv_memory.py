@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvik.config import EngineConfig, ModelConfig, SchedulerConfig
+import pytest
+import torch
+
+from kvik.config import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
 from kvik.modelfile.spec import ModelSpec, RopeSpec
-from kvik.runner.kv_memory import activation_bytes
+from kvik.runner.kv_memory import activation_bytes, kv_cache_dtype
 
 SPEC = ModelSpec(
     architecture="LlamaForCausalLM",
@@ -28,12 +31,24 @@ def config(dtype: str, **scheduler: int) -> EngineConfig:
     return EngineConfig(model, scheduler=replace(SchedulerConfig(), **scheduler))
 
 
+@pytest.mark.parametrize(
+    ("model", "asked", "wanted"),
+    [
+        ("bfloat16", "auto", torch.float16), ("float32", "auto", torch.float32),
+        ("bfloat16", "float16", torch.float16), ("float32", "float16", torch.float16),
+    ],
+)  # fmt: skip
+def test_keys_and_values_of_a_bf16_model_are_fp16(model: str, asked: str, wanted: torch.dtype) -> None:
+    engine = replace(config(model), cache=CacheConfig(kv_cache_dtype=asked))
+    assert kv_cache_dtype(engine) is wanted
+
+
 def test_activations_are_float32_whatever_the_weights_are() -> None:
     assert activation_bytes(config("bfloat16")) == activation_bytes(config("float32"))
 
 
 def test_activations_grow_with_tokens_and_logits_with_requests() -> None:
-    """The MLP is the widest here: 2 x 32 and 3 x 48 elements of a token, and the 48 that a linear prepares."""
-    per_token, per_request = 4 * (2 * 32 + 3 * 48 + 48), 4 * 2 * 1000
+    """The MLP is the widest here: 2 x 32 and 3 x 48 elements of a token."""
+    per_token, per_request = 4 * (2 * 32 + 3 * 48), 4 * 2 * 1000
     sizes = {"max_num_batched_tokens": 100, "max_num_seqs": 7}
     assert activation_bytes(config("bfloat16", **sizes)) == 100 * per_token + 7 * per_request

@@ -1,9 +1,8 @@
 """The matrix product behind every linear layer, and the weight that it reads.
 
 Inputs, sums and outputs are fp32; the weight is fp32 or bf16. A row's result does not depend on its neighbours: each
-output element is one chain of fp32 multiply-adds over K in ascending order, whatever the number of rows or threads. A
-bf16 dot product, where the processor has one, takes each input in two bf16 parts, about 16 bits of its mantissa. (The
-reference leaves the order to torch.)
+output element is one chain of fp32 multiply-adds over K in ascending order, whatever the number of rows or threads.
+(The reference leaves the order to torch.)
 """
 
 from __future__ import annotations

@@ -47,11 +47,7 @@ def _gather(k_cache: Tensor, v_cache: Tensor, block_table: Tensor, first: int, e
     positions = torch.arange(first, end, device=k_cache.device)
     blocks = block_table[positions // block_size].long()
     offset = positions % block_size
-    if k_cache.dim() == 4:
-        keys, values = k_cache[blocks, :, :, offset], v_cache[blocks, :, offset]  # [n, Hkv, D]
-    else:
-        keys = k_cache[blocks, :, :, offset].flatten(2)
-        values = v_cache[blocks, :, offset // 2, :, offset % 2]
+    keys, values = k_cache[blocks, :, :, offset], v_cache[blocks, :, offset]  # [n, Hkv, D]
     return keys.transpose(0, 1).float(), values.transpose(0, 1).float()
 
 

@@ -35,8 +35,11 @@ def rope_and_cache(
     if k_norm is not None:
         k = _rms_norm(k, k_norm, eps, unit_offset)
     rows = cos_sin[positions.long()]
-    _write_keys(k_cache, slots, _rotate(k, rows))
-    _write_values(v_cache, slots, v)
+    kept = slots >= 0
+    slots = slots[kept].long()
+    blocks, offset = slots // k_cache.shape[3], slots % k_cache.shape[3]
+    k_cache[blocks, :, :, offset] = _in_range(_rotate(k, rows)[kept], k_cache.dtype)
+    v_cache[blocks, :, offset] = _in_range(v[kept], v_cache.dtype)
     return _rotate(q, rows).reshape(num_tokens, num_heads * head_dim)
 
 
@@ -53,27 +56,7 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tenso
     return normed * (1.0 + weight) if unit_offset else normed * weight
 
 
-def _write_keys(k_cache: Tensor, slots: Tensor, k: Tensor) -> None:
-    """k [T, Hkv, D] into [blocks, Hkv, D / 2, block, 2] (bf16) or [blocks, Hkv, D, block] (fp32)."""
-    kept = slots >= 0
-    slots, k = slots[kept].long(), k[kept].to(k_cache.dtype)
-    if k_cache.dim() == 4:
-        block_size = k_cache.shape[3]
-        k_cache[slots // block_size, :, :, slots % block_size] = k
-        return
-    block_size = k_cache.shape[3]
-    pairs = k.reshape(k.shape[0], k.shape[1], k.shape[2] // 2, 2)
-    k_cache[slots // block_size, :, :, slots % block_size] = pairs
-
-
-def _write_values(v_cache: Tensor, slots: Tensor, v: Tensor) -> None:
-    """v [T, Hkv, D] into [blocks, Hkv, block / 2, D, 2] (bf16) or [blocks, Hkv, block, D] (fp32)."""
-    kept = slots >= 0
-    slots, v = slots[kept].long(), v[kept].to(v_cache.dtype)
-    if v_cache.dim() == 4:
-        block_size = v_cache.shape[2]
-        v_cache[slots // block_size, :, slots % block_size] = v
-        return
-    block_size = v_cache.shape[2] * 2
-    offset = slots % block_size
-    v_cache[slots // block_size, :, offset // 2, :, offset % 2] = v
+def _in_range(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounded to dtype; beyond its ends, its last finite number. NaN stays NaN."""
+    ends = torch.finfo(dtype)
+    return x.clamp(ends.min, ends.max).to(dtype) if dtype is torch.float16 else x.to(dtype)
