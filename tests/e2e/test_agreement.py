@@ -10,8 +10,8 @@ from support.judge import load_judge
 from support.server import MODEL, KvikServer
 
 NUM_TOKENS = 32
-MAX_DISAGREEMENTS = 5
-"""Rounding keys to bf16 in the cache tips four of the forty, splitting fp32 numbers in two bf16 another."""
+MAX_DISAGREEMENTS = 2
+"""Expected is none; a processor with other vectors sums in another order."""
 NEAR_TIE = 0.05
 """Distance of the judge's best logit and that of kvik's token below which either is a right answer."""
 

@@ -42,7 +42,7 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
 
 
 def kv_cache_dtype(config: EngineConfig) -> torch.dtype:
-    """How keys and values are stored. "auto" is fp16 for a bf16 model: as many bytes, 11 significant bits instead of 8."""
+    """How keys and values are stored: "auto" is fp16 for a bf16 model, as many bytes and 11 significant bits, not 8."""
     if config.cache.kv_cache_dtype == "auto":
         return torch.float32 if config.model.dtype == "float32" else torch.float16
     dtype: torch.dtype = getattr(torch, config.cache.kv_cache_dtype)
