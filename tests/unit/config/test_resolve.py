@@ -134,12 +134,17 @@ def test_what_cannot_be_is_refused(model_file: ModelFile, given: dict[str, Any],
 @pytest.mark.parametrize(
     "given",
     [{"device": "cuda"}, {"quantization": "awq"}, {"quantization": "gguf"}, {"load_format": "tensorizer"},
-     {"kv_cache_dtype": "fp8"}, {"performance_mode": "interactivity"}],
+     {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "bfloat16"}, {"performance_mode": "interactivity"}],
 )  # fmt: skip
 def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any]) -> None:
     ((name, value),) = given.items()
     with pytest.raises(NotSupportedYetError, match=f"not supported yet: --{name.replace('_', '-')} {value}"):
         resolve(model_file, **given)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float16"])
+def test_keys_and_values_may_be_fp16(model_file: ModelFile, dtype: str) -> None:
+    assert resolve(model_file, kv_cache_dtype=dtype).cache.kv_cache_dtype == dtype
 
 
 def test_a_gguf_file_may_be_called_one(model_file: ModelFile) -> None:
