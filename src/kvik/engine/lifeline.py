@@ -25,6 +25,11 @@ def _unwind(signum: int, frame: FrameType | None) -> None:
     sys.exit(128 + signum)
 
 
+def let_signals_end_us() -> None:
+    """Nothing is left to unwind: a SIGTERM during the interpreter's own end must not raise inside its callbacks."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def end_with_parent() -> None:
     """Start a thread that sleeps until the parent process is gone, and then ends this process at once.
 

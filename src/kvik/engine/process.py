@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from kvik.config import EngineConfig
 from kvik.engine.core import EngineCore
-from kvik.engine.lifeline import end_with_parent, heed_signals
+from kvik.engine.lifeline import end_with_parent, heed_signals, let_signals_end_us
 from kvik.engine.loop import serve
 from kvik.errors import EngineError, KvikError
 from kvik.executor.base import Executor
@@ -49,7 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     end_with_parent()
     faulthandler.enable()
     configure_logging(PROCESS_NAME, args.log_level)
-    return run_engine(EngineSocket(args.address), _import_executor)
+    try:
+        return run_engine(EngineSocket(args.address), _import_executor)
+    finally:
+        let_signals_end_us()
 
 
 def _import_executor() -> MakeExecutor:
