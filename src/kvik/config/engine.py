@@ -28,8 +28,6 @@ class ModelConfig:
     max_logprobs: int = 20
     logprobs_mode: str = "raw_logprobs"
     skip_tokenizer_init: bool = False
-    quantization: str | None = None
-    enforce_eager: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,6 @@ class LoadConfig:
 @dataclass(frozen=True)
 class ParallelConfig:
     tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
-    distributed_executor_backend: str = "uni"
 
 
 @dataclass(frozen=True)

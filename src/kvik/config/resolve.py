@@ -76,8 +76,6 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
         max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
         seed=args.seed,
         max_logprobs=args.max_logprobs,
-        quantization=args.quantization,
-        enforce_eager=args.enforce_eager,
     )
 
 

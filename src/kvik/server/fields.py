@@ -61,6 +61,7 @@ class GenerationFields(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stream_interval: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(None, description="tokens per chunk")
+    add_special_tokens: bool = True
     truncate_prompt_tokens: Int64 | None = Field(
         None, description="keep this many tokens of the prompt; -1: the model's maximum"
     )

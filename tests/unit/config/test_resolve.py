@@ -149,7 +149,7 @@ def test_keys_and_values_may_be_fp16(model_file: ModelFile, dtype: str) -> None:
 
 def test_a_gguf_file_may_be_called_one(model_file: ModelFile) -> None:
     gguf = replace(model_file, format="gguf")
-    assert resolve(gguf, quantization="gguf", load_format="gguf").model.quantization == "gguf"
+    assert resolve(gguf, quantization="gguf", load_format="gguf").load.load_format == "gguf"
     with pytest.raises(ConfigError, match="--load-format safetensors does not fit"):
         resolve(gguf, load_format="safetensors")
 

@@ -11,7 +11,7 @@ __all__ = ["add_rms_norm", "rms_norm"]
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, *, unit_offset: bool = False) -> torch.Tensor:
-    """x [T, H] / rms(x) * weight [H] -> [T, H] in x's dtype, rounded where transformers rounds.
+    """x [T, H] / rms(x) * weight [H] -> [T, H] in x's dtype, with fp32 sums.
 
     The norm is fp32. Llama's way rounds it to x's dtype, then its product with the weight. With `unit_offset`
     (Gemma) the factor is 1 + weight, the product is fp32 and rounded once. Raises ValueError on shapes or dtypes.

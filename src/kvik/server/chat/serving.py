@@ -16,6 +16,7 @@ from kvik.server.chat.prompt import echo_text, render_prompt, response_role
 from kvik.server.chat.protocol import ChatCompletionRequest, check_chat_request
 from kvik.server.chat.stream import ChatStream
 from kvik.server.disconnect import unless_disconnected
+from kvik.server.engine_call import to_engine_call
 from kvik.server.fields import to_sampling_params
 from kvik.server.generation import EngineCall, Generation
 from kvik.server.request_id import priority_of, request_id_base
@@ -24,7 +25,6 @@ from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 from kvik.server.streaming import stream_response
 from kvik.server.usage import stream_usage
-from kvik.text.processor import PromptOptions
 
 
 async def create_chat_completion(request: Request) -> Response:
@@ -59,20 +59,7 @@ def _engine_call(
     body: ChatCompletionRequest, state: ServerState, prompt: str, request_id: str, priority: int
 ) -> EngineCall:
     params = _sampling_params(body, state.config.default_sampling_params)
-    state.limits.check_sequences(1, params.n)
-    return EngineCall(
-        prompts=[prompt],
-        params=params,
-        request_id=request_id,
-        priority=priority,
-        cache_salt=body.cache_salt,
-        options=PromptOptions(
-            add_special_tokens=body.add_special_tokens,
-            truncate_prompt_tokens=body.truncate_prompt_tokens,
-            truncation_side=body.truncation_side or "left",
-        ),
-        stream_interval=body.stream_interval or 1,
-    )
+    return to_engine_call(body, [prompt], params, state.limits, request_id, priority)
 
 
 def _sampling_params(body: ChatCompletionRequest, defaults: dict[str, Any]) -> SamplingParams:

@@ -31,7 +31,6 @@ class CompletionRequest(GenerationFields):
     max_tokens: Int64 | None = Field(DEFAULT_MAX_TOKENS, description="tokens of each answer")
     logprobs: Int64 | None = Field(None, description="alternatives per token; 0: the chosen ones only")
     echo: bool = Field(False, description="put the prompt before the answer")
-    add_special_tokens: bool = True
 
     # Not built yet.
     prompt_embeds: Any = None

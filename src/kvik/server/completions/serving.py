@@ -18,6 +18,7 @@ from kvik.server.completions.protocol import (
 )
 from kvik.server.completions.stream import CompletionStream
 from kvik.server.disconnect import unless_disconnected
+from kvik.server.engine_call import to_engine_call
 from kvik.server.fields import to_sampling_params
 from kvik.server.generation import EngineCall, Generation
 from kvik.server.request_id import priority_of, request_id_base
@@ -26,7 +27,6 @@ from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 from kvik.server.streaming import stream_response
 from kvik.server.usage import stream_usage
-from kvik.text.processor import PromptOptions
 
 
 async def create_completion(request: Request) -> Response:
@@ -57,20 +57,7 @@ async def create_completion(request: Request) -> Response:
 def _engine_call(body: CompletionRequest, state: ServerState, request_id: str, priority: int) -> EngineCall:
     prompts = read_prompts(body.prompt, state.limits)
     params = _sampling_params(body, state)
-    state.limits.check_sequences(len(prompts), params.n)
-    return EngineCall(
-        prompts=prompts,
-        params=params,
-        request_id=request_id,
-        priority=priority,
-        cache_salt=body.cache_salt,
-        options=PromptOptions(
-            add_special_tokens=body.add_special_tokens,
-            truncate_prompt_tokens=body.truncate_prompt_tokens,
-            truncation_side=body.truncation_side or "left",
-        ),
-        stream_interval=body.stream_interval or 1,
-    )
+    return to_engine_call(body, prompts, params, state.limits, request_id, priority)
 
 
 def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingParams:

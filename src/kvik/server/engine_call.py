@@ -1,0 +1,36 @@
+"""The fields that chat completions and completions share -> what the engine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvik.sampling_params import SamplingParams
+from kvik.server.fields import GenerationFields
+from kvik.server.generation import EngineCall
+from kvik.server.limits import RequestLimits
+from kvik.text.processor import PromptOptions
+
+
+def to_engine_call(
+    body: GenerationFields,
+    prompts: Sequence[str | list[int]],
+    params: SamplingParams,
+    limits: RequestLimits,
+    request_id: str,
+    priority: int,
+) -> EngineCall:
+    """Raises `InvalidRequestError` where prompts times n are too many."""
+    limits.check_sequences(len(prompts), params.n)
+    return EngineCall(
+        prompts=prompts,
+        params=params,
+        request_id=request_id,
+        priority=priority,
+        cache_salt=body.cache_salt,
+        options=PromptOptions(
+            add_special_tokens=body.add_special_tokens,
+            truncate_prompt_tokens=body.truncate_prompt_tokens,
+            truncation_side=body.truncation_side or "left",
+        ),
+        stream_interval=body.stream_interval or 1,
+    )
