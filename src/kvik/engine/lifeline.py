@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -14,10 +15,18 @@ _ORPHAN_CHECK_INTERVAL_S = 1.0
 """Only where the system cannot wait for another process to end."""
 
 
-def heed_signals() -> None:
-    """SIGINT is the parent's: a terminal sends it to both, and the parent decides. SIGTERM unwinds and ends us."""
+def heed_signals() -> socket.socket:
+    """SIGINT is the parent's: a terminal sends it to both, and the parent decides. SIGTERM unwinds and ends us.
+
+    Returns a socket that becomes readable with each signal. Who sleeps in a system call must wait for it as well:
+    Python runs a handler between two bytecodes, so a signal that comes just before the call would be slept over.
+    """
+    wakeup, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _unwind)
+    return wakeup
 
 
 def _unwind(signum: int, frame: FrameType | None) -> None:

@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         "--log-level", default="INFO", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
     )
     args = parser.parse_args(argv)
-    heed_signals()
+    wakeup = heed_signals()
     end_with_parent()
     faulthandler.enable()
     configure_logging(PROCESS_NAME, args.log_level)
     try:
-        return run_engine(EngineSocket(args.address), _import_executor)
+        return run_engine(EngineSocket(args.address, wakeup), _import_executor)
     finally:
         let_signals_end_us()
 

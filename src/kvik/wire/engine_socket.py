@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import zmq
@@ -13,18 +14,27 @@ from kvik.wire.codec import decode_to_engine, encode
 class EngineSocket:
     """Used by one thread. What the other end is, `kvik/wire/sockets.py` tells."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, wakeup: socket.socket | None = None) -> None:
+        """`wakeup`: readable when a signal has come, so that `receive` lets its handler run. Drained here."""
         self._context = zmq.Context()
         self._socket = make_dealer(self._context)
         self._socket.connect(address)
+        self._wakeup = wakeup
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        if wakeup is not None:
+            self._poller.register(wakeup.fileno(), zmq.POLLIN)
 
     def send(self, message: FromEngine) -> None:
         """Queue a message; never blocks. Raises `WireError` when it cannot be encoded."""
         self._socket.send(encode(message))
 
     def receive(self, timeout_s: float | None = None) -> ToEngine | None:
-        """Wait for the next message, asleep. None when the time is over. Raises `WireError`."""
-        if not self._socket.poll(None if timeout_s is None else int(timeout_s * 1000)):
+        """Wait for the next message, asleep. None when the time is over, or a signal came. Raises `WireError`."""
+        ready = dict(self._poller.poll(None if timeout_s is None else int(timeout_s * 1000)))
+        if self._wakeup is not None and self._wakeup.fileno() in ready:
+            self._wakeup.recv(4096)
+        if self._socket not in ready:
             return None
         return decode_to_engine(self._socket.recv(zmq.DONTWAIT))
 

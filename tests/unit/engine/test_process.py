@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,14 @@ sys.stdin.read()
 """
 
 
-def spawn(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", *arguments], stderr=subprocess.PIPE, **options)
+@contextmanager
+def spawn(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A failing test does not wait for a process that will not end."""
+    with subprocess.Popen([sys.executable, "-c", *arguments], stderr=subprocess.PIPE, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_signals_and_shutdown_of_a_real_process(api: ApiSocket) -> None:

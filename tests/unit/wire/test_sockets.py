@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -19,16 +21,16 @@ from kvik.wire.sockets import ApiSocket, EngineSocket
 
 @pytest.fixture
 def api() -> Iterator[ApiSocket]:
-    socket = ApiSocket()
-    yield socket
-    socket.close()
+    api = ApiSocket()
+    yield api
+    api.close()
 
 
 @pytest.fixture
 def engine(api: ApiSocket) -> Iterator[EngineSocket]:
-    socket = EngineSocket(api.address)
-    yield socket
-    socket.close()
+    engine = EngineSocket(api.address)
+    yield engine
+    engine.close()
 
 
 def test_messages_arrive_in_order_in_both_directions(api: ApiSocket, engine: EngineSocket) -> None:
@@ -43,6 +45,18 @@ def test_messages_arrive_in_order_in_both_directions(api: ApiSocket, engine: Eng
     heard = asyncio.run(talk())
     assert heard == [Hello(1), *(StepOutputs([], float(i)) for i in range(5000))]
     assert [engine.receive(5) for _ in range(5000)] == [Abort([str(i)]) for i in range(5000)]
+
+
+def test_a_signal_ends_the_wait_even_when_it_came_before_it(api: ApiSocket) -> None:
+    wakeup, writer = socket.socketpair()
+    engine = EngineSocket(api.address, wakeup)
+    writer.send(b"\x0f")
+    assert engine.receive() is None  # no time limit: only the byte can have ended it
+    assert engine.receive(0) is None
+    assert select.select([wakeup], [], [], 0) == ([], [], [])
+    engine.close()
+    wakeup.close()
+    writer.close()
 
 
 def test_sending_does_not_lose_the_wake_up_of_a_waiting_receive(api: ApiSocket, engine: EngineSocket) -> None:
