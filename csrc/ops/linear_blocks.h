@@ -5,8 +5,9 @@
 // fp32 multiply-adds over the groups in ascending order, started from zero: whatever the number of rows, the tile or
 // the thread, its bits are the same. Blocking over K keeps the chain's unfinished value in the output itself.
 //
-// A tile is one panel by up to kMaxDotRows rows: as many as registers hold sums for, so that few rows pass over the
-// weight once and the next rows find the panel in the cache.
+// A tile is as many rows and panels as registers hold sums for. Up to kMaxDotRows rows are one tile of one panel, and
+// the weight streams by once. More are cut into tiles of up to kWideRows rows by two panels, where the machine has the
+// registers: fewer loads. They pass one after another over a block of two panels that stays in the first-level cache.
 #pragma once
 
 #include <type_traits>
@@ -15,9 +16,11 @@
 
 namespace kvik::KVIK_ISA {
 
-constexpr int64_t kBlockTiles = 16;                // row tiles that pass over a share's panels together
-constexpr int64_t kBlockGroups = 64;               // groups in a block of K, where K is taken in blocks:
-constexpr int64_t kCachedInputBytes = 384 * 1024;  // beyond this many bytes of inputs, a part of the level-2 cache
+constexpr int64_t kCachedRows = 192;               // rows that pass over a share's panels together
+constexpr int64_t kCachedGroups = 64;              // groups of them at a time, where they are
+constexpr int64_t kCachedInputBytes = 384 * 1024;  // more than this, a part of the second-level cache
+constexpr int64_t kWeightGroups = 16;              // groups of two panels that stay while all tiles pass: 17 KiB of q8_0
+constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // of several
 
 // A group of one row of x.
 template <class Q>
@@ -37,7 +40,7 @@ struct BlockArgs {
     int64_t m, n, k;
 
     int64_t groups() const { return k / kGroup; }
-    int64_t tiles() const { return (m + kMaxDotRows - 1) / kMaxDotRows; }
+    int64_t tiles() const { return m <= kMaxDotRows ? 1 : (m + kTallestTile - 1) / kTallestTile; }
     int64_t first_row(int64_t tile) const { return m * tile / tiles(); }  // tiles of nearly equal height
 };
 
@@ -76,119 +79,166 @@ static void quantize_tiles(InputGroup<Q>* inputs, const BlockArgs& args, int64_t
     }
 }
 
-template <class Q, int kPair, int kRows>
-KVIK_INLINE void add_pair(I32 (&sums)[kRows], const uint8_t* panel, int64_t group, const InputGroup<Q>* inputs) {
-    const BytePair codes = Q::template codes<kPair>(panel, group);
-    for (int r = 0; r < kRows; ++r)
-        sums[r] = dot4<Q::kMaxCode>(sums[r], codes.first, repeat4(inputs[r].codes + 8 * kPair));
-    for (int r = 0; r < kRows; ++r)
-        sums[r] = dot4<Q::kMaxCode>(sums[r], codes.second, repeat4(inputs[r].codes + 8 * kPair + 4));
+// Step 2 kPair or 2 kPair + 1 of each panel; `inputs` are the first row's of that step, a group apart from row to row.
+template <class Q, int kRows, int kPanels>
+KVIK_INLINE void add_step(I32 (&sums)[kRows][kPanels], const Bytes (&codes)[kPanels], const int8_t* inputs) {
+    for (int r = 0; r < kRows; ++r) {
+        const int8_t* input = inputs + r * static_cast<int>(sizeof(InputGroup<Q>));
+        if constexpr (kPanels == 1) {
+            sums[r][0] = dot4_repeated<Q::kMaxCode>(sums[r][0], codes[0], input);
+        } else {
+            const Bytes repeated = repeat4(input);
+            for (int p = 0; p < kPanels; ++p) sums[r][p] = dot4<Q::kMaxCode>(sums[r][p], codes[p], repeated);
+        }
+    }
+}
+
+template <class Q, int kPair, int kRows, int kPanels>
+KVIK_INLINE void add_pair(I32 (&sums)[kRows][kPanels], const uint8_t* const (&panels)[kPanels], int64_t group,
+                          const InputGroup<Q>* inputs) {
+    Bytes first[kPanels], second[kPanels];
+    for (int p = 0; p < kPanels; ++p) {
+        const BytePair pair = Q::template codes<kPair>(panels[p], group);
+        first[p] = pair.first;
+        second[p] = pair.second;
+    }
+    add_step<Q>(sums, first, inputs->codes + 8 * kPair);
+    add_step<Q>(sums, second, inputs->codes + 8 * kPair + 4);
 }
 
 // The elements of a group that share a weight scale.
-template <class Q, int kPart, int kRows>
-KVIK_INLINE void add_part(F32 (&acc)[kRows], const uint8_t* panel, int64_t group, const InputGroup<Q>* inputs) {
-    I32 sums[kRows];
+template <class Q, int kPart, int kRows, int kPanels>
+KVIK_INLINE void add_part(F32 (&acc)[kRows][kPanels], const uint8_t* const (&panels)[kPanels], int64_t group,
+                          const InputGroup<Q>* inputs) {
+    I32 sums[kRows][kPanels];
     for (int r = 0; r < kRows; ++r) {
-        if constexpr (Q::kHasMinimum) {
-            sums[r] = set1_i32(0);
-        } else {
-            sums[r] = set1_i32(inputs[r].rest[kPart]);
-        }
+        I32 start = set1_i32(0);
+        if constexpr (!Q::kHasMinimum) start = set1_i32(inputs[r].rest[kPart]);
+        for (int p = 0; p < kPanels; ++p) sums[r][p] = start;
     }
     if constexpr (Q::kScalesPerGroup == 1) {
-        add_pair<Q, 0>(sums, panel, group, inputs);
-        add_pair<Q, 1>(sums, panel, group, inputs);
-        add_pair<Q, 2>(sums, panel, group, inputs);
-        add_pair<Q, 3>(sums, panel, group, inputs);
+        add_pair<Q, 0>(sums, panels, group, inputs);
+        add_pair<Q, 1>(sums, panels, group, inputs);
+        add_pair<Q, 2>(sums, panels, group, inputs);
+        add_pair<Q, 3>(sums, panels, group, inputs);
     } else {
-        add_pair<Q, 2 * kPart>(sums, panel, group, inputs);
-        add_pair<Q, 2 * kPart + 1>(sums, panel, group, inputs);
+        add_pair<Q, 2 * kPart>(sums, panels, group, inputs);
+        add_pair<Q, 2 * kPart + 1>(sums, panels, group, inputs);
     }
-    const F32 scale = Q::template scale<kPart>(panel, group);
-    for (int r = 0; r < kRows; ++r) acc[r] = fma(to_float(sums[r]), scale * set1(inputs[r].scale), acc[r]);
+    for (int p = 0; p < kPanels; ++p) {
+        const F32 scale = Q::template scale<kPart>(panels[p], group);
+        for (int r = 0; r < kRows; ++r)
+            acc[r][p] = fma(to_float(sums[r][p]), scale * set1(inputs[r].scale), acc[r][p]);
+    }
 }
 
-template <class Q, int kRows>
-KVIK_INLINE void add_group(F32 (&acc)[kRows], const uint8_t* panel, int64_t group, const InputGroup<Q>* inputs) {
-    add_part<Q, 0>(acc, panel, group, inputs);
-    if constexpr (Q::kScalesPerGroup == 2) add_part<Q, 1>(acc, panel, group, inputs);
+template <class Q, int kRows, int kPanels>
+KVIK_INLINE void add_group(F32 (&acc)[kRows][kPanels], const uint8_t* const (&panels)[kPanels], int64_t group,
+                           const InputGroup<Q>* inputs) {
+    add_part<Q, 0>(acc, panels, group, inputs);
+    if constexpr (Q::kScalesPerGroup == 2) add_part<Q, 1>(acc, panels, group, inputs);
     if constexpr (Q::kHasMinimum) {
-        const F32 minimum = Q::minimum(panel, group);
-        for (int r = 0; r < kRows; ++r) acc[r] = fma(minimum, set1(inputs[r].rest[0]), acc[r]);
-    }
-}
-
-// Groups [begin, end) of a panel times those of a tile of rows, added to what the output holds of the groups before.
-template <class Q>
-struct BlockSpan {
-    const uint8_t* panel;
-    const InputGroup<Q>* inputs;
-    int64_t begin, end;
-    float* out;
-    int64_t out_stride, columns;
-    const float* bias;  // null before the last group
-};
-
-template <class Q, int kRows>
-static void block_tile(const BlockSpan<Q>& span) {
-    F32 acc[kRows];
-    for (int r = 0; r < kRows; ++r)
-        acc[r] = span.begin ? load_part(span.out + r * span.out_stride, span.columns) : zero();
-    for (int64_t group = span.begin; group < span.end; ++group)
-        add_group<Q>(acc, span.panel, group, span.inputs + group * kRows);
-    for (int r = 0; r < kRows; ++r) {
-        if (span.bias) acc[r] = acc[r] + load_part(span.bias, span.columns);
-        store_part(span.out + r * span.out_stride, acc[r], span.columns);
-    }
-}
-
-template <class Q, int kRows = kMaxDotRows>
-static void run_block_tile(const BlockSpan<Q>& span, int64_t rows) {
-    if constexpr (kRows > 1) {
-        if (rows < kRows) return run_block_tile<Q, kRows - 1>(span, rows);
-    }
-    block_tile<Q, kRows>(span);
-}
-
-// Panels [begin, end) by tiles [begin_tile, end_tile).
-template <class Q>
-static void run_block(const BlockArgs& args, const InputGroup<Q>* inputs, int64_t begin_tile, int64_t end_tile,
-                      int64_t begin, int64_t end) {
-    const int64_t groups = args.groups(), panel_bytes = Q::panel_bytes(groups);
-    const int64_t rows = args.first_row(end_tile) - args.first_row(begin_tile);
-    const bool cached = rows * groups * static_cast<int64_t>(sizeof(InputGroup<Q>)) <= kCachedInputBytes;
-    const int64_t step = cached ? groups : kBlockGroups;
-    for (int64_t from = 0; from < groups; from += step) {
-        const int64_t to = from + step < groups ? from + step : groups;
-        for (int64_t panel = begin; panel < end; ++panel) {
-            const int64_t column = panel * kPanelRows, left = args.n - column;
-            for (int64_t tile = begin_tile; tile < end_tile; ++tile) {
-                const int64_t first = args.first_row(tile);
-                const BlockSpan<Q> span = {args.weight + panel * panel_bytes, inputs + first * groups, from, to,
-                                           args.out + first * args.out_stride + column, args.out_stride,
-                                           left < kPanelRows ? left : kPanelRows,
-                                           args.bias && to == groups ? args.bias + column : nullptr};
-                run_block_tile<Q>(span, args.first_row(tile + 1) - first);
-            }
+        for (int p = 0; p < kPanels; ++p) {
+            const F32 minimum = Q::minimum(panels[p], group);
+            for (int r = 0; r < kRows; ++r) acc[r][p] = fma(minimum, set1(inputs[r].rest[0]), acc[r][p]);
         }
     }
+}
+
+// Groups [begin, end) of a tile: of some panels from `panel` on times those of some rows, added to what the output
+// holds of the groups before.
+template <class Q>
+struct BlockSpan {
+    const BlockArgs& args;
+    const InputGroup<Q>* inputs;  // of the tile
+    int64_t row, panel, begin, end;
+};
+
+template <class Q, int kRows, int kPanels>
+static void block_tile(const BlockSpan<Q>& span) {
+    const BlockArgs& args = span.args;
+    const int64_t groups = args.groups(), panel_bytes = Q::panel_bytes(groups), column = span.panel * kPanelRows;
+    float* out = args.out + span.row * args.out_stride + column;
+    F32 acc[kRows][kPanels];
+    const uint8_t* panels[kPanels];
+    int64_t lanes[kPanels];
+    for (int p = 0; p < kPanels; ++p) {
+        const int64_t left = args.n - column - p * kPanelRows;
+        lanes[p] = left < kPanelRows ? left : kPanelRows;
+        panels[p] = args.weight + (span.panel + p) * panel_bytes;
+        for (int r = 0; r < kRows; ++r)
+            acc[r][p] = span.begin ? load_part(out + r * args.out_stride + p * kPanelRows, lanes[p]) : zero();
+    }
+    for (int64_t group = span.begin; group < span.end; ++group)
+        add_group<Q>(acc, panels, group, span.inputs + group * kRows);
+    for (int p = 0; p < kPanels; ++p)
+        for (int r = 0; r < kRows; ++r) {
+            F32 sum = acc[r][p];
+            if (args.bias && span.end == groups) sum = sum + load_part(args.bias + column + p * kPanelRows, lanes[p]);
+            store_part(out + r * args.out_stride + p * kPanelRows, sum, lanes[p]);
+        }
+}
+
+// The instance for a number of rows that is known at run time only. Several tiles are never lower than half the tallest.
+template <class Q, int kPanels = 1, int kRows = kPanels == 1 ? kMaxDotRows : kWideRows>
+static void run_block_tile(const BlockSpan<Q>& span, int64_t rows) {
+    if constexpr (kRows > (kPanels == 1 ? 1 : kWideRows / 2)) {
+        if (rows < kRows) return run_block_tile<Q, kPanels, kRows - 1>(span, rows);
+    }
+    block_tile<Q, kRows, kPanels>(span);
+}
+
+// Groups [begin_group, end_group) of panels [begin, end) by tiles [begin_tile, end_tile).
+template <class Q>
+static void run_block(const BlockArgs& args, const InputGroup<Q>* inputs, int64_t begin_tile, int64_t end_tile,
+                      int64_t begin, int64_t end, int64_t begin_group, int64_t end_group) {
+    const int64_t step = end_tile - begin_tile > 1 ? kWeightGroups : end_group - begin_group;
+    for (int64_t panel = begin; panel < end;) {
+        const int64_t panels = kWideRows && args.tiles() > 1 && panel + 2 <= end ? 2 : 1;
+        for (int64_t from = begin_group; from < end_group; from += step) {
+            const int64_t to = from + step < end_group ? from + step : end_group;
+            for (int64_t tile = begin_tile; tile < end_tile; ++tile) {
+                const int64_t row = args.first_row(tile), rows = args.first_row(tile + 1) - row;
+                const BlockSpan<Q> span = {args, inputs + row * args.groups(), row, panel, from, to};
+                if constexpr (kWideRows > 0) {
+                    if (panels == 2) {
+                        run_block_tile<Q, 2>(span, rows);
+                        continue;
+                    }
+                }
+                run_block_tile<Q>(span, rows);
+            }
+        }
+        panel += panels;
+    }
+}
+
+template <class Q>
+static void run_panels(const BlockArgs& args, const InputGroup<Q>* inputs, int64_t begin_tile, int64_t end_tile,
+                       int64_t begin, int64_t end) {
+    const int64_t groups = args.groups(), rows = args.first_row(end_tile) - args.first_row(begin_tile);
+    const bool cached = rows * groups * static_cast<int64_t>(sizeof(InputGroup<Q>)) <= kCachedInputBytes;
+    const int64_t step = cached ? groups : kCachedGroups;
+    for (int64_t from = 0; from < groups; from += step)
+        run_block<Q>(args, inputs, begin_tile, end_tile, begin, end, from,
+                     from + step < groups ? from + step : groups);
 }
 
 template <class Q>
 static void linear_blocks(const BlockArgs& args) {
     const int64_t groups = args.groups(), panels = num_panels(args.n), tiles = args.tiles();
-    const int64_t row_blocks = (tiles + kBlockTiles - 1) / kBlockTiles;
+    const int64_t row_blocks = (args.m + kCachedRows - 1) / kCachedRows;
     const size_t input_bytes = static_cast<size_t>(args.m * groups) * sizeof(InputGroup<Q>);
     // Few rows are rounded by each thread for itself, which is faster than to wait for each other.
     InputGroup<Q>* shared = nullptr;
     if (tiles > 1) {
         shared = static_cast<InputGroup<Q>*>(thread_scratch(input_bytes));
-        parallel_for(tiles, min_tasks(kMaxDotRows * args.k * 4),
+        parallel_for(tiles, min_tasks(args.m / tiles * args.k * 4),
                      [&](int64_t begin, int64_t end, int) { quantize_tiles<Q>(shared, args, begin, end); });
     }
     const int64_t block_rows = args.m / row_blocks;
-    parallel_for(row_blocks * panels, min_tasks(Q::panel_bytes(groups) * block_rows), [&](int64_t begin, int64_t end, int) {
+    const int64_t task_bytes = Q::panel_bytes(groups) * block_rows;
+    parallel_for(row_blocks * panels, min_tasks(task_bytes), [&](int64_t begin, int64_t end, int) {
         const InputGroup<Q>* inputs = shared;
         if (!shared) {
             InputGroup<Q>* own = static_cast<InputGroup<Q>*>(thread_scratch(input_bytes));
@@ -199,8 +249,8 @@ static void linear_blocks(const BlockArgs& args) {
         for (int64_t task = begin; task < end;) {
             const int64_t block = task / panels, panel = task % panels;
             const int64_t share = end - task < panels - panel ? end - task : panels - panel;
-            run_block<Q>(args, inputs, tiles * block / row_blocks, tiles * (block + 1) / row_blocks, panel,
-                         panel + share);
+            run_panels<Q>(args, inputs, tiles * block / row_blocks, tiles * (block + 1) / row_blocks, panel,
+                          panel + share);
             task += share;
         }
     });

@@ -134,7 +134,7 @@ struct I32 {
 struct Bytes {
     __m256i lo, hi;
 };
-constexpr int kMaxDotRows = 3;
+constexpr int kMaxDotRows = 3, kWideRows = 0;
 
 KVIK_INLINE I32 set1_i32(int32_t a) { return {_mm256_set1_epi32(a), _mm256_set1_epi32(a)}; }
 KVIK_INLINE F32 to_float(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
@@ -184,6 +184,10 @@ KVIK_INLINE __m256i dot4_half(__m256i sums, __m256i codes, __m256i inputs) {
 template <int kMaxCode>
 KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
     return {dot4_half<kMaxCode>(sums.lo, codes.lo, inputs.lo), dot4_half<kMaxCode>(sums.hi, codes.hi, inputs.hi)};
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    return dot4<kMaxCode>(sums, codes, repeat4(p));
 }
 
 }  // namespace kvik::KVIK_ISA

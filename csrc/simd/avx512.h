@@ -82,7 +82,7 @@ struct I32 {
 struct Bytes {
     __m512i v;
 };
-constexpr int kMaxDotRows = 12;
+constexpr int kMaxDotRows = 12, kWideRows = 6;
 
 KVIK_INLINE I32 set1_i32(int32_t a) { return {_mm512_set1_epi32(a)}; }
 KVIK_INLINE F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -113,6 +113,15 @@ template <int kMaxCode>
 KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
     return {_mm512_dpbusd_epi32(sums.v, codes.v, inputs.v)};
 }
+// Compilers do not fold the broadcast into the instruction, which saves another one.
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    struct Word {
+        int8_t bytes[4];
+    };
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums.v) : "v"(codes.v), "m"(*reinterpret_cast<const Word*>(p)));
+    return sums;
+}
 #else
 // Sums of two products are 16 bits: 2 * 127 * 127 fit, 255 would not, so wider codes go in two halves.
 template <int kMaxCode>
@@ -126,6 +135,10 @@ KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
         const __m512i sum = _mm512_add_epi32(sums.v, _mm512_madd_epi16(low, ones));
         return {_mm512_add_epi32(sum, _mm512_madd_epi16(high, _mm512_set1_epi16(16)))};
     }
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    return dot4<kMaxCode>(sums, codes, repeat4(p));
 }
 #endif
 

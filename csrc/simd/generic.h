@@ -182,7 +182,7 @@ struct I32 {
 struct Bytes {
     Ushort8 q[4];  // four lanes of four bytes in each, as pairs of bytes
 };
-constexpr int kMaxDotRows = 2;
+constexpr int kMaxDotRows = 2, kWideRows = 0;
 
 template <class Fn>
 KVIK_INLINE Bytes each_bytes(const Fn& fn) {
@@ -242,6 +242,10 @@ KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
         sums.q[i] += sum_neighbours(even * x_even) + sum_neighbours(odd * x_odd);
     }
     return sums;
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    return dot4<kMaxCode>(sums, codes, repeat4(p));
 }
 
 }  // namespace kvik::KVIK_ISA
