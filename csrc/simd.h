@@ -10,7 +10,8 @@
 //   store_n(p, v, n)
 //   fma(a, b, c)                  a * b + c, fused where the machine can
 //   max(a, b) min(a, b)           b where either is NaN
-//   sqrt(a) round(a)              to nearest even
+//   abs(a) sqrt(a) round(a)       round: to nearest even
+//   any_nan(a)                    whether a lane is NaN
 //   scale2(a, n)                  a * 2^n for lanes n of whole numbers in [-160, 160]
 //   select_lt(a, b, x, y)         x where a < b, else y
 //   reduce_add(a) reduce_max(a)   over the lanes, in a fixed tree

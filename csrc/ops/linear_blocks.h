@@ -44,26 +44,35 @@ struct BlockArgs {
     int64_t first_row(int64_t tile) const { return m * tile / tiles(); }  // tiles of nearly equal height
 };
 
+// What a format wants to know of the sums of the codes: of 16 elements each, or of 32 in the first.
+template <class Q>
+KVIK_INLINE void set_rest(InputGroup<Q>& out, F32 codes_a, F32 codes_b) {
+    if constexpr (Q::kScalesPerGroup == 2) {
+        out.rest[0] = -Q::kZeroPoint * static_cast<int32_t>(reduce_add(codes_a));
+        out.rest[1] = -Q::kZeroPoint * static_cast<int32_t>(reduce_add(codes_b));
+    } else if constexpr (Q::kHasMinimum) {
+        out.rest[0] = out.scale * reduce_add(codes_a + codes_b);
+    } else {
+        out.rest[0] = -Q::kZeroPoint * static_cast<int32_t>(reduce_add(codes_a + codes_b));
+    }
+}
+
 // A NaN or an infinity makes the scale NaN, hence the whole row. Below 1e-30 a quotient could overflow: all zeros.
 template <class Q>
 KVIK_INLINE void quantize_group(InputGroup<Q>& out, const float* x) {
     const F32 a = load(x), b = load(x + kLanes);
-    const float not_finite = reduce_add((a - a) + (b - b));  // 0 or NaN
-    const float largest = reduce_max(max(max(a, zero() - a), max(b, zero() - b)));
-    const bool usable = not_finite == 0.0f && largest > 1e-30f;
-    const F32 inverse = set1(usable ? 127.0f / largest : 0.0f), top = set1(127.0f), bottom = set1(-127.0f);
-    const F32 codes_a = max(bottom, min(round(a * inverse), top)), codes_b = max(bottom, min(round(b * inverse), top));
+    const bool finite = !any_nan((a - a) + (b - b));
+    const float largest = reduce_max(max(abs(a), abs(b)));
+    if (!finite || largest <= 1e-30f) {
+        std::memset(out.codes, 0, sizeof out.codes);
+        out.scale = finite ? 0.0f : float_of(0x7fc00000u);
+        return set_rest<Q>(out, zero(), zero());
+    }
+    const F32 inverse = set1(127.0f / largest), codes_a = round(a * inverse), codes_b = round(b * inverse);
     store_i8(out.codes, codes_a);
     store_i8(out.codes + kLanes, codes_b);
-    out.scale = largest / 127.0f + not_finite;
-    if constexpr (Q::kHasMinimum) {
-        out.rest[0] = out.scale * reduce_add(codes_a + codes_b);
-    } else if constexpr (Q::kScalesPerGroup == 1) {
-        out.rest[0] = -Q::kZeroPoint * static_cast<int32_t>(reduce_add(codes_a + codes_b));
-    } else {
-        out.rest[0] = -Q::kZeroPoint * static_cast<int32_t>(reduce_add(codes_a));
-        out.rest[1] = -Q::kZeroPoint * static_cast<int32_t>(reduce_add(codes_b));
-    }
+    out.scale = largest / 127.0f;
+    set_rest<Q>(out, codes_a, codes_b);
 }
 
 // Inputs lie tile by tile; in a tile as it reads them: [groups, rows].

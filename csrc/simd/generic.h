@@ -53,6 +53,13 @@ KVIK_INLINE Float4 select(Int4 mask, Float4 x, Float4 y) {
 }
 KVIK_INLINE F32 max(F32 a, F32 b) { return each([&](int i) { return select(a.q[i] > b.q[i], a.q[i], b.q[i]); }); }
 KVIK_INLINE F32 min(F32 a, F32 b) { return each([&](int i) { return select(a.q[i] < b.q[i], a.q[i], b.q[i]); }); }
+KVIK_INLINE F32 abs(F32 a) {
+    return each([&](int i) { return bit_cast<Float4>(bit_cast<Uint4>(a.q[i]) & 0x7fffffffu); });
+}
+KVIK_INLINE bool any_nan(F32 a) {
+    const Int4 found = (a.q[0] != a.q[0]) | (a.q[1] != a.q[1]) | (a.q[2] != a.q[2]) | (a.q[3] != a.q[3]);
+    return (found[0] | found[1] | found[2] | found[3]) != 0;
+}
 KVIK_INLINE F32 select_lt(F32 a, F32 b, F32 x, F32 y) {
     return each([&](int i) { return select(a.q[i] < b.q[i], x.q[i], y.q[i]); });
 }
