@@ -6,28 +6,41 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kvik.kernels.linear.formats import FLOAT_FORMATS
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 if TYPE_CHECKING:
     from kvik.kernels.linear.packed_weight import PackedWeight
 
+PANEL_ROWS = 16
 
-def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
+
+def allocate(n: int, k: int, format: str) -> torch.Tensor:
+    """Zeroed memory of a packed weight: [panels, steps of K, 16, elements of a step]."""
+    dtype = FLOAT_FORMATS[format]
+    unit = 4 // dtype.itemsize
+    shape = (-(-n // PANEL_ROWS), -(-k // unit), PANEL_ROWS, unit)
+    data: torch.Tensor = native.allocate(shape[0] * shape[1] * PANEL_ROWS * 4)
+    return data.view(dtype).view(shape)
+
+
+def linear(out: torch.Tensor, x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> None:
     x = x.contiguous()
-    rows, n = x.shape[0], weight.n
-    out = torch.empty((rows, n), dtype=torch.float32)
+    direct = out.is_contiguous()
+    target = out if direct else torch.empty(out.shape, dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
     native.linear(
-        out.data_ptr(),
+        target.data_ptr(),
         x.data_ptr(),
         weight.data.data_ptr(),
         0 if bias is None else bias.data_ptr(),
-        rows,
-        n,
+        x.shape[0],
+        weight.n,
         weight.k,
-        DTYPE_CODES[weight.dtype],
+        DTYPE_CODES[weight.data.dtype],
     )
-    return out
+    if not direct:
+        out.copy_(target)
 
 
 def pack_rows(weight: PackedWeight, first_row: int, rows: torch.Tensor) -> None:
@@ -38,15 +51,15 @@ def pack_rows(weight: PackedWeight, first_row: int, rows: torch.Tensor) -> None:
         first_row,
         rows.data_ptr(),
         rows.shape[0],
-        DTYPE_CODES[weight.dtype],
+        DTYPE_CODES[weight.data.dtype],
         DTYPE_CODES[rows.dtype],
     )
 
 
 def gather_rows(weight: PackedWeight, ids: torch.Tensor) -> torch.Tensor:
     ids = ids.to(torch.int32).contiguous()
-    out = torch.empty((ids.shape[0], weight.k), dtype=weight.dtype)
-    code = DTYPE_CODES[weight.dtype]
+    out = torch.empty((ids.shape[0], weight.k), dtype=weight.data.dtype)
+    code = DTYPE_CODES[weight.data.dtype]
     bad = native.embedding(
         out.data_ptr(),
         weight.data.data_ptr(),
