@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from kvik.kernels.linear import QUANTIZED, takes
+from kvik.weights import Checkpoint
 
 FormatOf = Callable[[str, int], str]
 """Name of a matrix, such as "model.layers.0.mlp.up_proj.weight", and its inputs K -> its format in memory."""
@@ -22,7 +23,14 @@ EMBEDDING_FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q8_0"}
 _Q5_0_BYTES: Final = 22
 _EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
 _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
-"""Stored format -> the format in memory that holds the same values: a code of 5 bits is one of 8 with the same scale."""
+"""Stored format -> the format in memory that holds the same values: a code of 5 bits is one of 8, of the same scale."""
+
+
+def formats_in_memory(quantization: str | None, checkpoint: Checkpoint | None, dtype: torch.dtype) -> FormatOf:
+    """`quantization`: "int8", "int4", or None for what the checkpoint has; without either, floats of `dtype`."""
+    if quantization is not None:
+        return asked_formats(quantization, dtype)
+    return float_formats(dtype) if checkpoint is None else stored_formats(checkpoint.format_of, dtype)
 
 
 def float_formats(dtype: torch.dtype) -> FormatOf:

@@ -64,8 +64,10 @@ def _copy(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
             f"{list(parameter.shape)}; the configuration and the weights are not of the same model"
         )
     if raw.fmt in _FLOAT_DTYPES:
-        values = _view_floats(raw.data, _FLOAT_DTYPES[raw.fmt])
-        parameter.write(0, values.view(parameter.num_rows, parameter.num_columns))
+        values = _view_floats(raw.data, _FLOAT_DTYPES[raw.fmt]).view(parameter.num_rows, parameter.num_columns)
+        ranges = [(0, parameter.num_rows)] if parameter.write_blocks is None else parameter.row_ranges()
+        for first, end in ranges:  # quantising takes memory of its own, so it is done a piece at a time
+            parameter.write(first, values[first:end])
     elif raw.fmt in FORMATS:
         _copy_blocks(raw, parameter, dtype)
     else:
