@@ -43,7 +43,7 @@ class PackedWeight:
         if n < 1 or k < 1:
             raise ValueError(f"a weight of {n} x {k} cannot be packed; both sizes must be at least 1")
         require_taken(name, k)
-        if native is not None and torch.device(device).type == "cpu" and name in PACKED_FLOATS:
+        if native is not None and torch.device(device).type == "cpu" and (name in QUANTIZED or name in PACKED_FLOATS):
             return cls(n, k, name, cpu.allocate(n, k, name), True)
         if name in QUANTIZED:
             return cls(n, k, name, torch.zeros(n, _row_bytes(name, k), dtype=torch.uint8, device=device), False)
@@ -91,7 +91,10 @@ class PackedWeight:
                 f"{self.format} are [rows, {row_bytes}] torch.uint8"
             )
         end_row = self._end_row("fill_blocks", first_row, blocks.shape[0])
-        self.data[first_row:end_row].copy_(blocks)
+        if not self.is_packed:
+            self.data[first_row:end_row].copy_(blocks)
+        elif blocks.numel():
+            cpu.pack_blocks(self, first_row, blocks.cpu())
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Rows by id [R] integer -> [R, K] in the format's dtype, fp32 of a quantised one.

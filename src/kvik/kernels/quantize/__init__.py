@@ -1,7 +1,7 @@
 """Floats -> blocks of a quantised GGUF format: the inverse of `dequantize`. Knows no file and no layer.
 
 Each block of 32 is rounded on its own: q8_0 with the scale max |x| / 127, q4_0 and q4_1 with the scale (and minimum)
-of the least squared error among those that a small search finds. The same values give the same bytes on every machine.
+of the least squared error among those that a small search finds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 
 from kvik.kernels.dequantize import FORMATS as BLOCK_FORMATS
-from kvik.kernels.quantize import reference
+from kvik.kernels.quantize import cpu, reference
+from kvik.kernels.runtime import native
 
 __all__ = ["FORMATS", "quantize"]
 
@@ -34,4 +35,7 @@ def quantize(values: torch.Tensor, format: str) -> torch.Tensor:
     row_bytes = k // block.block_size * block.block_bytes
     if not values.numel():
         return torch.empty(rows, row_bytes, dtype=torch.uint8, device=values.device)
+    if native is not None and values.is_cpu:
+        num_blocks = rows * (k // block.block_size)
+        return cpu.quantize(values.float(), block.code, num_blocks, block.block_bytes).view(rows, row_bytes)
     return reference.quantize(values.float(), format).view(rows, row_bytes)
