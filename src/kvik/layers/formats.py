@@ -26,11 +26,20 @@ _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
 """Stored format -> the format in memory that holds the same values: a code of 5 bits is one of 8, of the same scale."""
 
 
-def formats_in_memory(quantization: str | None, checkpoint: Checkpoint | None, dtype: torch.dtype) -> FormatOf:
-    """`quantization`: "int8", "int4", or None for what the checkpoint has; without either, floats of `dtype`."""
+def formats_in_memory(
+    quantization: str | None, checkpoint: Checkpoint | None, dtype: torch.dtype, *, quantize_embedding: bool = False
+) -> FormatOf:
+    """`quantization`: "int8", "int4", or None for what the checkpoint has; without either, floats of `dtype`.
+
+    `quantize_embedding`: embedding and head to 8 bits, whatever the checkpoint has.
+    """
     if quantization is not None:
         return asked_formats(quantization, dtype)
-    return float_formats(dtype) if checkpoint is None else stored_formats(checkpoint.format_of, dtype)
+    if checkpoint is None:
+        return float_formats(dtype)
+    stored = stored_formats(checkpoint.format_of, dtype)
+    embedding = asked_formats("int8", dtype)
+    return lambda name, k: (embedding if quantize_embedding and name in _EMBEDDINGS else stored)(name, k)
 
 
 def float_formats(dtype: torch.dtype) -> FormatOf:

@@ -18,6 +18,9 @@ POSSIBLE: Final = (
     "what can be read is: gptq with 4 or 8 bits; awq with 4 bits (gemm); compressed-tensors pack-quantized with 4 or 8 "
     "bits and int-quantized with 8; GGUF files; and unquantised checkpoints, also with --quantization int8 or int4"
 )
+EMBEDDING_BITS: Final = "kvik_embedding_bits"
+"""Field that `kvik convert` adds to quantization_config: 8, where embedding and head are to be quantised as they are
+read, though the folder has them as floats, for the engines that want them so."""
 _BLOCK: Final = 32
 """Values that share a scale in memory; a group in the file must be whole blocks."""
 
@@ -38,6 +41,8 @@ class Quantization:
     """Codes lie in int32 words; else in one int8 each."""
     zero_point_offset: int = 0
     """What is to be added to stored zero points: 1 in GPTQ's first format."""
+    embedding_bits: int | None = None
+    """8: embedding and head, stored as floats, are quantised as they are read."""
 
     @property
     def fmt(self) -> str:
@@ -119,7 +124,11 @@ def _compressed_group(fields: Fields, name: str) -> Quantization:
     if strategy not in ("group", "channel", "tensor"):
         raise weights.error("strategy", f"is {strategy!r}; readable are group, channel and tensor")
     group_size = weights.size("group_size") if strategy == "group" else 0
-    return Quantization("compressed-tensors", bits, group_size, symmetric, packed=form == "pack-quantized")
+    embedding_bits = fields.read_nullable(int, EMBEDDING_BITS)
+    if embedding_bits not in (None, 8):
+        raise fields.error(EMBEDDING_BITS, f"is {embedding_bits}; it must be 8, or be left out")
+    packed = form == "pack-quantized"
+    return Quantization("compressed-tensors", bits, group_size, symmetric, packed=packed, embedding_bits=embedding_bits)
 
 
 def _check_activations(group: Fields) -> None:

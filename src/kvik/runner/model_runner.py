@@ -110,7 +110,9 @@ class ModelRunner:
         checkpoint = None if model_file is None else open_checkpoint(model_file)
         dtype = getattr(torch, asked.dtype)
         max_positions = asked.max_model_len or asked.spec.max_position_embeddings
-        formats = formats_in_memory(asked.quantization, checkpoint, dtype)
+        stored = model_file.quantization if model_file else None
+        quantize_embedding = stored is not None and stored.embedding_bits == 8
+        formats = formats_in_memory(asked.quantization, checkpoint, dtype, quantize_embedding=quantize_embedding)
         model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
         if model_file is None or checkpoint is None:
             model.load_dummy(asked.seed)

@@ -13,20 +13,18 @@ BLOCK = 32
 BLOCK_BYTES = {"q4_0": 18, "q4_1": 20, "q8_0": 34}
 
 
-def blocks_of(
-    fmt: str, codes: torch.Tensor, scales: torch.Tensor, zero_points: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Codes [N, K] uint8 (int8 for q8_0), scales [N, G] float, zero points [N, G] -> uint8 [N, bytes of a row].
+def blocks_of(fmt: str, codes: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor | None = None) -> torch.Tensor:
+    """Codes [N, K] uint8 (int8 for q8_0), scales [N, G] and offsets [N, G] float -> uint8 [N, bytes of a row].
 
-    A value is scale x (code - 8) in q4_0, scale x (code - zero point) in q4_1, scale x code in q8_0; K is a multiple of
-    32 x G. The product of scale and zero point is rounded to fp16 too.
+    A value is scale x (code - 8) in q4_0, scale x code + offset in q4_1, scale x code in q8_0; K is a multiple of
+    32 x G.
     """
     num_rows, num_blocks = codes.shape[0], codes.shape[1] // BLOCK
     repeats = num_blocks // scales.shape[1]
     heads = [scales.to(torch.float16)]
     if fmt == "q4_1":
-        assert zero_points is not None
-        heads.append((heads[0].float() * -zero_points.float()).to(torch.float16))
+        assert offsets is not None
+        heads.append(offsets.to(torch.float16))
     heads = [head.repeat_interleave(repeats, 1).contiguous().view(torch.uint8).view(num_rows, -1, 2) for head in heads]
     if fmt == "q8_0":
         body = codes.contiguous().view(torch.uint8).view(num_rows, num_blocks, BLOCK)
@@ -34,6 +32,11 @@ def blocks_of(
         halves = codes.view(num_rows, num_blocks, 2, BLOCK // 2)
         body = halves[:, :, 0] | halves[:, :, 1] << 4
     return torch.cat([*heads, body], dim=2).view(num_rows, -1)
+
+
+def offsets_of(scales: torch.Tensor, zero_points: torch.Tensor) -> torch.Tensor:
+    """Offsets for scale x (code - zero point): their product, which fp16 rounds to 11 bits."""
+    return scales.float() * -zero_points.float()
 
 
 def unpack_nibbles(words: torch.Tensor) -> torch.Tensor:

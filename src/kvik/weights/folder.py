@@ -13,6 +13,9 @@ from kvik.weights.safetensors import SafetensorsFile
 
 _SINGLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
+OFFSETS_FILE: Final = "kvik_offsets.safetensors"
+"""Beside the shards that `kvik convert` writes as int4, and not in their index: exact offsets, fp16, where the format
+has whole multiples of the scale only. Engines that do not know the file take the nearest of those."""
 _TEXT_PREFIXES: Final = {
     "language_model.model.": "model.",
     "language_model.lm_head.": "lm_head.",
@@ -64,6 +67,8 @@ class FolderCheckpoint:
         self._shard_of = {name: shard for shard in self._shards for name in shard.formats}
         self._formats = {name: fmt for shard in self._shards for name, fmt in shard.formats.items()}
 
+        self._offsets = SafetensorsFile(folder / OFFSETS_FILE) if (folder / OFFSETS_FILE).is_file() else None
+
     @property
     def num_bytes(self) -> int:
         return sum(shard.num_bytes for shard in self._shards)
@@ -82,6 +87,12 @@ class FolderCheckpoint:
         """One tensor, out of order."""
         shard = self._shard_of.get(name)
         return None if shard is None else shard.tensor(name)
+
+    def offsets(self, name: str) -> RawTensor | None:
+        """One tensor of OFFSETS_FILE."""
+        if self._offsets is None or name not in self._offsets.infos:
+            return None
+        return self._offsets.tensor(name, name)
 
 
 def _shard(path: Path, wanted: list[str] | None) -> SafetensorsShard:

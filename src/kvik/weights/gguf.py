@@ -83,6 +83,7 @@ class GgufShard:
 
     def tensors(self) -> Iterator[RawTensor]:
         for name, tensor in self._tensors:
+            self._file.read_ahead(tensor.offset + tensor.num_bytes)
             yield self._as_hugging_face(name, tensor)
             self._file.drop(tensor.offset, tensor.num_bytes)
 

@@ -11,7 +11,7 @@ import torch
 
 from kvik.errors import ModelFileError
 from kvik.modelfile.quantization import Quantization
-from kvik.weights.blocks import BLOCK, blocks_of, unpack_bytes, unpack_nibbles
+from kvik.weights.blocks import BLOCK, blocks_of, offsets_of, unpack_bytes, unpack_nibbles
 from kvik.weights.checkpoint import RawTensor, Shard
 from kvik.weights.folder import FolderCheckpoint
 
@@ -104,7 +104,8 @@ class _Layer:
 
     def raw_tensor(self) -> RawTensor:
         self._check_order("g_idx" if self._is.method == "gptq" else "weight_g_idx")
-        data = blocks_of(self._is.fmt, self._codes, self._scales(), self._zero_points())
+        scales = self._scales()
+        data = blocks_of(self._is.fmt, self._codes, scales, self._offsets(scales))
         return RawTensor(f"{self._module}.weight", (self._n, self._k), self._is.fmt, data.view(-1))
 
     def _unpack(self, words: torch.Tensor) -> torch.Tensor:
@@ -137,6 +138,16 @@ class _Layer:
             scales = scales[:, None]
         self._check(scales, "scales", self._n)
         return scales
+
+    def _offsets(self, scales: torch.Tensor) -> torch.Tensor | None:
+        """[N, G]; None where codes are centred."""
+        exact = self._folder.offsets(f"{self._module}.weight_offset")
+        if exact is not None and not self._is.symmetric:
+            offsets = _values(exact)
+            self._check(offsets, "offsets", self._n)
+            return offsets
+        zero_points = self._zero_points()
+        return None if zero_points is None else offsets_of(scales, zero_points)
 
     def _zero_points(self) -> torch.Tensor | None:
         """[N, G], as codes count; None where codes are centred."""

@@ -50,6 +50,7 @@ class SafetensorsFile:
         """The tensors that are keys of `names`, each under the name it maps to."""
         for info in self.infos.values():
             if info.name in names:
+                self._file.read_ahead(info.offset + info.num_bytes)
                 yield self.tensor(info.name, names[info.name])
                 self._file.drop(info.offset, info.num_bytes)
 
