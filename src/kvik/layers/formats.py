@@ -21,7 +21,7 @@ FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q4_1"}
 EMBEDDING_FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q8_0"}
 """The same for the embedding and the head. Their errors go straight into the logits, so 8 bits are kept there."""
 _Q5_0_BYTES: Final = 22
-_EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
+EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
 _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
 """Stored format -> the format in memory that holds the same values: a code of 5 bits is one of 8, of the same scale."""
 
@@ -39,7 +39,7 @@ def formats_in_memory(
         return float_formats(dtype)
     stored = stored_formats(checkpoint.format_of, dtype)
     embedding = asked_formats("int8", dtype)
-    return lambda name, k: (embedding if quantize_embedding and name in _EMBEDDINGS else stored)(name, k)
+    return lambda name, k: (embedding if quantize_embedding and name in EMBEDDINGS else stored)(name, k)
 
 
 def float_formats(dtype: torch.dtype) -> FormatOf:
@@ -51,7 +51,7 @@ def asked_formats(quantization: str, dtype: torch.dtype) -> FormatOf:
     """What --quantization asks for; `dtype` where the number of inputs is no whole number of blocks."""
 
     def format_of(name: str, k: int) -> str:
-        table = EMBEDDING_FORMATS_OF_QUANTIZATION if name in _EMBEDDINGS else FORMATS_OF_QUANTIZATION
+        table = EMBEDDING_FORMATS_OF_QUANTIZATION if name in EMBEDDINGS else FORMATS_OF_QUANTIZATION
         return table[quantization] if takes(table[quantization], k) else _name_of(dtype)
 
     return format_of
