@@ -28,10 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {"kernels", "weights"},
     "sampling": {"kernels"},
     "weights": set(),
+    "convert": {"weights", "kernels", "platforms"},
     "kernels": set(),
     "platforms": set(),
 }
-IMPORTS_TORCH = {"executor", "runner", "models", "layers", "weights", "sampling", "kernels", "platforms"}
+IMPORTS_TORCH = {"executor", "runner", "models", "layers", "weights", "sampling", "kernels", "platforms", "convert"}
 
 
 def room_of(file: Path) -> str:

@@ -21,7 +21,8 @@ def write_gguf(
     tensors: Mapping[str, np.ndarray],
     quantized: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write float arrays as f32, or as the format that `quantized` names for them. None leaves a key out."""
+    """Write float arrays as f32, or as the format that `quantized` names for them, which bytes (uint8, a row of blocks
+    each) have already. None leaves a key out."""
     writer = GGUFWriter(path, metadata["general.architecture"])
     for key, value in metadata.items():
         if isinstance(value, list):
@@ -30,7 +31,8 @@ def write_gguf(
             writer.add_key_value(key, value, _TYPES[type(value)])
     for name, values in tensors.items():
         kind = GGMLQuantizationType[(quantized or {}).get(name, "f32").upper()]
-        stored = values if kind == GGMLQuantizationType.F32 else quantize(values, kind)
+        is_stored = kind == GGMLQuantizationType.F32 or values.dtype == np.uint8
+        stored = values if is_stored else quantize(values, kind)
         writer.add_tensor(name, stored, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("kvik.cli.serve", "serve a model over the OpenAI-compatible HTTP API"),
     "chat": ("kvik.cli.chat", "chat with a running server"),
     "complete": ("kvik.cli.complete", "let a running server continue texts"),
+    "convert": ("kvik.cli.convert", "quantise a model's weights and write the result to disk"),
     "collect-env": ("kvik.cli.collect_env", "print what a bug report needs"),
 }
 """Name -> module, and what it does."""

@@ -46,8 +46,10 @@ class EngineArgs:
         group=MODEL, kind="size_or_auto", common=True,
     )  # fmt: skip
     quantization: str | None = flag(
-        None, "gguf, for a .gguf file; unset: what the checkpoint says", group=MODEL, aliases=("-q",), common=True
-    )
+        None, "int8 or int4: quantise float weights as they are read; gptq, awq, compressed-tensors or gguf: what the "
+        "checkpoint must be; unset: what it says",
+        group=MODEL, aliases=("-q",), common=True,
+    )  # fmt: skip
     enforce_eager: bool = flag(
         False, "accepted: nothing is compiled or captured on a CPU anyway", group=MODEL, common=True
     )

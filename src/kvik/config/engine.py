@@ -21,7 +21,9 @@ class ModelConfig:
     served_model_names: tuple[str, ...]
     """At least one; the first is used in answers and metrics."""
     dtype: str = "bfloat16"
-    """Resolved: "bfloat16" or "float32" on a CPU."""
+    """Of what is not quantised. Resolved: "bfloat16" or "float32" on a CPU."""
+    quantization: str | None = None
+    """"int8" or "int4", made as the weights are read; None leaves them as the checkpoint has them."""
     max_model_len: int | None = None
     """Tokens, prompt and answer together. None: the largest that fits the KV cache, up to the model's own."""
     seed: int = 0

@@ -32,6 +32,9 @@ EMBEDDED_MODEL_NAME = "SmolLM2-135M-Instruct"
 DEFAULT_BLOCK_SIZE = 16
 BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
 """Those that divide the 512 keys of an attention partition evenly."""
+AT_LOAD = ("int8", "int4")
+STORED = ("gptq", "awq", "compressed-tensors", "gguf")
+"""Values of --quantization: what can be made of float weights, and what a checkpoint may be."""
 LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
 
 
@@ -65,14 +68,13 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
     tokenizer = args.tokenizer or model_file.path
     _require(Path(tokenizer).exists(), f"--tokenizer: there is no folder or .gguf file {tokenizer}; check the path")
     _require(args.max_logprobs >= -1, f"--max-logprobs takes -1 (no limit) or more, got {args.max_logprobs}")
-    if args.quantization is not None and (args.quantization, model_file.format) != ("gguf", "gguf"):
-        raise NotSupportedYetError(f"--quantization {args.quantization}")
     return ModelConfig(
         model=str(model_file.path),
         spec=model_file.spec,
         tokenizer=str(tokenizer),
         served_model_names=args.served_model_name or (args.model or EMBEDDED_MODEL_NAME,),
         dtype=_dtype(args.dtype, model_file.spec.dtype),
+        quantization=_quantization(args.quantization, model_file),
         max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
         seed=args.seed,
         max_logprobs=args.max_logprobs,
@@ -91,6 +93,30 @@ def _dtype(asked: str, of_checkpoint: str) -> str:
         logger.warning("The checkpoint is float16, which a CPU does not compute: casting to bfloat16")
         return "bfloat16"
     return of_checkpoint
+
+
+def _quantization(asked: str | None, model_file: ModelFile) -> str | None:
+    """What is to be made at load. The name of what the checkpoint has already asks for nothing more."""
+    stored = model_file.quantization_method
+    _require(
+        asked is None or asked in AT_LOAD or asked in STORED,
+        f"--quantization {asked} is not something that kvik can do: it takes {', '.join(AT_LOAD)} to quantise a float "
+        f"checkpoint as it is read; {', '.join(STORED)} for a checkpoint that is so already; or leave it out",
+    )
+    if asked in AT_LOAD:
+        _require(
+            stored is None,
+            f"--quantization {asked} would quantise {model_file.path} a second time, which is {stored} already: leave "
+            "it out to run the checkpoint as it is, or take the unquantised one",
+        )
+        return asked
+    is_so = asked in (None, stored) or (asked == "gguf" and model_file.format == "gguf")
+    _require(
+        is_so,
+        f"--quantization {asked} does not fit {model_file.path}, whose weights are {stored or 'not quantised'}: leave "
+        "it out" + ("" if stored else f", or take {' or '.join(AT_LOAD)} to quantise them as they are read"),
+    )
+    return None
 
 
 def _max_model_len(asked: int | None, limit: int) -> int | None:

@@ -29,9 +29,9 @@ class Embedding:
         """`packed`: laid out for a head to multiply with. `scale` is rounded to fp32."""
         self.weight: torch.Tensor | PackedWeight
         if packed:
-            self.weight = table.packed({f"{name}.weight": vocab_size}, hidden_size)
+            (self.weight,) = table.packed({f"{name}.weight": vocab_size}, hidden_size)
         else:
-            self.weight = table.matrix(f"{name}.weight", vocab_size, hidden_size)
+            self.weight = table.table(f"{name}.weight", vocab_size, hidden_size)
         self.scale = scale
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ class LMHead:
     ) -> None:
         """`tied_to`: a packed embedding whose matrix is the head's too; the checkpoint's own copy is left unread."""
         if tied_to is None:
-            self.weight = table.packed({_HEAD: vocab_size}, hidden_size)
+            (self.weight,) = table.packed({_HEAD: vocab_size}, hidden_size)
             return
         if not isinstance(tied_to.weight, PackedWeight):
             raise TypeError("a head can be tied to a packed embedding only")

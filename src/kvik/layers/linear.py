@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 
 import torch
 
@@ -11,19 +12,29 @@ from kvik.layers.parameters import ParameterTable
 
 
 class MergedLinear:
-    """Several projections of one input, computed as one: x [T, K] -> their outputs side by side [T, sum of N]."""
+    """Several projections of one input, computed as one: x [T, K] -> their outputs side by side [T, sum of N].
 
-    __slots__ = ("bias", "weight")
+    Parts of different formats (V beside Q and K in a Q4_K_M file) are several products into one output.
+    """
+
+    __slots__ = ("_columns", "_num_outputs", "bias", "weights")
 
     def __init__(
         self, table: ParameterTable, prefix: str, parts: Mapping[str, int], num_inputs: int, *, bias: bool = False
     ) -> None:
         """`parts`: name of each projection below `prefix` -> its outputs, in the order of the result."""
-        self.weight = table.packed({f"{prefix}.{part}.weight": n for part, n in parts.items()}, num_inputs)
+        self.weights = table.packed({f"{prefix}.{part}.weight": n for part, n in parts.items()}, num_inputs)
         self.bias = table.vector({f"{prefix}.{part}.bias": n for part, n in parts.items()}) if bias else None
+        self._columns = [0, *accumulate(weight.n for weight in self.weights)]
+        self._num_outputs = self._columns[-1]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, self.weight, self.bias)
+        if len(self.weights) == 1:
+            return linear(x, self.weights[0], self.bias)
+        out = x.new_empty(x.shape[0], self._num_outputs)
+        for weight, (first, end) in zip(self.weights, pairwise(self._columns), strict=True):
+            linear(x, weight, None if self.bias is None else self.bias[first:end], out, first)
+        return out
 
 
 class Linear(MergedLinear):

@@ -7,12 +7,13 @@ layout, and a shard's pages are dropped before the next is read. Knows tensor na
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 
 from kvik.errors import ModelFileError
-from kvik.kernels.dequantize import dequantize
+from kvik.kernels.dequantize import FORMATS, dequantize
+from kvik.layers.formats import q8_0_of_q5_0
 from kvik.layers.parameters import Parameter, ParameterTable
 from kvik.telemetry.log import get_logger, log_once
 from kvik.weights import Checkpoint, RawTensor
@@ -62,19 +63,32 @@ def _copy(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
             f"tensor {raw.name} has shape {list(raw.shape)}, but the model's configuration makes it "
             f"{list(parameter.shape)}; the configuration and the weights are not of the same model"
         )
-    for first, values in _pieces(raw, parameter, dtype):
-        parameter.write(first, values)
-
-
-def _pieces(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> Iterator[tuple[int, torch.Tensor]]:
-    """The tensor's values as (first row, [rows, columns]); floats are views of the file, the rest is dequantised."""
     if raw.fmt in _FLOAT_DTYPES:
-        yield 0, _view_floats(raw.data, _FLOAT_DTYPES[raw.fmt]).view(parameter.num_rows, parameter.num_columns)
+        values = _view_floats(raw.data, _FLOAT_DTYPES[raw.fmt]).view(parameter.num_rows, parameter.num_columns)
+        ranges = [(0, parameter.num_rows)] if parameter.write_blocks is None else parameter.row_ranges()
+        for first, end in ranges:  # quantising takes memory of its own, so it is done a piece at a time
+            parameter.write(first, values[first:end])
+    elif raw.fmt in FORMATS:
+        _copy_blocks(raw, parameter, dtype)
+    else:
+        raise ModelFileError(
+            f"tensor {raw.name} is stored as {raw.fmt}, and nothing says what its numbers mean; a quantised "
+            "checkpoint needs its quantization_config in config.json"
+        )
+
+
+def _copy_blocks(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
+    """As they are where memory has the same format, else a piece at a time: nothing is lost where formats allow it."""
+    rows = raw.data.view(parameter.num_rows, -1)
+    if parameter.write_blocks is not None and raw.fmt == parameter.format:
+        parameter.write_blocks(0, rows)
         return
-    row_bytes = raw.data.numel() // parameter.num_rows
     for first, end in parameter.row_ranges():
-        data = raw.data[first * row_bytes : end * row_bytes]
-        yield first, dequantize(data, raw.fmt, end - first, parameter.num_columns, dtype)
+        if parameter.write_blocks is not None and (raw.fmt, parameter.format) == ("q5_0", "q8_0"):
+            parameter.write_blocks(first, q8_0_of_q5_0(rows[first:end]))
+        else:
+            data = rows[first:end].reshape(-1)
+            parameter.write(first, dequantize(data, raw.fmt, end - first, parameter.num_columns, dtype))
 
 
 def _view_floats(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
-from kvik.kernels.linear import PackedWeight
+from kvik.kernels.linear import QUANTIZED, PackedWeight
+from kvik.layers.formats import FormatOf, float_formats
 
 _DUMMY_STD = 0.02
 _PIECE_ELEMENTS = 1 << 22  # of a tensor that is converted at a time, so that no whole matrix exists unpacked
@@ -27,6 +29,10 @@ class Parameter:
     """[rows, columns] or [columns]."""
     write: Callable[[int, torch.Tensor], None]
     """`write(first_row, values)`: store values [r, columns] of any float dtype; a vector is one row."""
+    format: str = "f32"
+    """How it is kept in memory, named as in GGUF."""
+    write_blocks: Callable[[int, torch.Tensor], None] | None = None
+    """Of a quantised format: `write_blocks(first_row, blocks)` stores blocks uint8 [r, bytes of a row] as they are."""
     optional: bool = False
 
     @property
@@ -45,32 +51,58 @@ class Parameter:
 
 
 class ParameterTable:
-    """The declared tensors of one model and their memory on `device`: matrices in `dtype`, vectors in fp32."""
+    """The declared tensors of one model and their memory on `device`: matrices in the format that `format_of` names,
+    else in `dtype`; vectors in fp32."""
 
-    def __init__(self, architecture: str, dtype: torch.dtype, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        architecture: str,
+        dtype: torch.dtype,
+        device: str | torch.device = "cpu",
+        format_of: FormatOf | None = None,
+    ) -> None:
         self.architecture = architecture
         self.dtype = dtype
         self.device = device
         self.by_name: dict[str, Parameter] = {}
         self.unused: set[str] = set()
         """Names that a checkpoint may hold for nothing, such as the head of a model with tied embeddings."""
-        self.num_bytes = 0
+        self.num_bytes_by_format: dict[str, int] = {}
+        self._format_of = format_of or float_formats(dtype)
 
-    def packed(self, rows_by_name: Mapping[str, int], num_columns: int) -> PackedWeight:
-        """Memory for matrices of one input, stacked in the order given: name -> its output rows."""
-        weight = PackedWeight.allocate(sum(rows_by_name.values()), num_columns, self.dtype, device=self.device)
-        self.num_bytes += weight.nbytes
+    @property
+    def num_bytes(self) -> int:
+        return sum(self.num_bytes_by_format.values())
+
+    def packed(self, rows_by_name: Mapping[str, int], num_columns: int) -> tuple[PackedWeight, ...]:
+        """Memory for matrices of one input, stacked in the order given: name -> its output rows.
+
+        Neighbours of one format are one weight, so it is one in all where all formats are the same.
+        """
+        formats = {name: self._format_of(name, num_columns) for name in rows_by_name}
+        runs = groupby(rows_by_name, key=formats.__getitem__)
+        return tuple(
+            self._packed_run(fmt, {name: rows_by_name[name] for name in names}, num_columns) for fmt, names in runs
+        )
+
+    def table(self, name: str, num_rows: int, num_columns: int) -> torch.Tensor | PackedWeight:
+        """Memory for a matrix whose rows are only looked up: plain where it is of floats."""
+        fmt = self._format_of(name, num_columns)
+        if fmt in QUANTIZED:
+            return self._packed_run(fmt, {name: num_rows}, num_columns)
+        tensor = self._empty(num_rows, num_columns, dtype=self.dtype)
+        self._declare(Parameter(name, (num_rows, num_columns), _row_writer(tensor), fmt))
+        return tensor
+
+    def _packed_run(self, fmt: str, rows_by_name: Mapping[str, int], num_columns: int) -> PackedWeight:
+        weight = PackedWeight.allocate(sum(rows_by_name.values()), num_columns, fmt, device=self.device)
+        self._count(fmt, weight.nbytes)
         first_row = 0
         for name, num_rows in rows_by_name.items():
-            self._declare(Parameter(name, (num_rows, num_columns), _packed_writer(weight, first_row)))
+            write, write_blocks = _packed_writers(weight, first_row)
+            self._declare(Parameter(name, (num_rows, num_columns), write, fmt, write_blocks))
             first_row += num_rows
         return weight
-
-    def matrix(self, name: str, num_rows: int, num_columns: int) -> torch.Tensor:
-        """Memory for a plain [rows, columns] tensor."""
-        tensor = self._empty(num_rows, num_columns, dtype=self.dtype)
-        self._declare(Parameter(name, (num_rows, num_columns), _row_writer(tensor)))
-        return tensor
 
     def vector(self, lengths_by_name: Mapping[str, int]) -> torch.Tensor:
         """Memory for vectors one behind another: name -> its length. Norms and biases: few, so they are kept exact."""
@@ -97,8 +129,11 @@ class ParameterTable:
 
     def _empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.empty(*shape, dtype=dtype, device=self.device)
-        self.num_bytes += tensor.nbytes
+        self._count("bf16" if dtype is torch.bfloat16 else "f32", tensor.nbytes)
         return tensor
+
+    def _count(self, fmt: str, num_bytes: int) -> None:
+        self.num_bytes_by_format[fmt] = self.num_bytes_by_format.get(fmt, 0) + num_bytes
 
     def _declare(self, parameter: Parameter) -> None:
         if parameter.name in self.by_name:
@@ -106,8 +141,19 @@ class ParameterTable:
         self.by_name[parameter.name] = parameter
 
 
-def _packed_writer(weight: PackedWeight, first_row: int) -> Callable[[int, torch.Tensor], None]:
-    return lambda row, values: weight.fill_rows(first_row + row, values)
+Writer = Callable[[int, torch.Tensor], None]
+
+
+def _packed_writers(weight: PackedWeight, first_row: int) -> tuple[Writer, Writer | None]:
+    """For values, and for blocks where the format has such."""
+
+    def write(row: int, values: torch.Tensor) -> None:
+        weight.fill_rows(first_row + row, values)
+
+    def write_blocks(row: int, blocks: torch.Tensor) -> None:
+        weight.fill_blocks(first_row + row, blocks)
+
+    return write, write_blocks if weight.format in QUANTIZED else None
 
 
 def _row_writer(tensor: torch.Tensor) -> Callable[[int, torch.Tensor], None]:

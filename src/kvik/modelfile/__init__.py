@@ -3,6 +3,7 @@
 from kvik.modelfile.architectures import SUPPORTED_ARCHITECTURES
 from kvik.modelfile.embedded import embedded_model_path
 from kvik.modelfile.model_file import ModelFile, open_model
+from kvik.modelfile.quantization import Quantization
 from kvik.modelfile.spec import Llama3RopeScaling, ModelSpec, RopeSpec
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Llama3RopeScaling",
     "ModelFile",
     "ModelSpec",
+    "Quantization",
     "RopeSpec",
     "embedded_model_path",
     "open_model",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final
 
-from kvik.errors import ModelFileError, NotSupportedYetError, UnsupportedArchitectureError
+from kvik.errors import ModelFileError, UnsupportedArchitectureError
 from kvik.modelfile.checks import MAX_LAYERS, check_spec
 from kvik.modelfile.fields import Fields
 from kvik.modelfile.rope import parse_rope, read_rope
@@ -25,12 +25,11 @@ _DTYPES: Final = ("bfloat16", "float16", "float32")
 def parse_config(values: dict[str, Any], source: str) -> ModelSpec:
     """The spec of the model that config.json (`values`, read from `source`) describes.
 
-    Raises UnsupportedArchitectureError for a model that is not implemented here, NotSupportedYetError for weights
-    quantised in a way that is not, and ModelFileError for a missing or senseless field.
+    Raises UnsupportedArchitectureError for a model that is not implemented here, and ModelFileError for a missing or
+    senseless field.
     """
     config = Fields(values, source)
     architecture = _choose_architecture(config)
-    _refuse_quantization(config)
     spec = _PARSERS[architecture](config, architecture)
     check_spec(spec, source)
     return spec
@@ -221,16 +220,6 @@ def _dtype(config: Fields) -> str:
 def _bos(config: Fields, default: int | None) -> int | None:
     ids = config.token_ids("bos_token_id", () if default is None else (default,))
     return ids[0] if ids else None
-
-
-def _refuse_quantization(config: Fields) -> None:
-    for holder in (config, config.nested("text_config") if "text_config" in config else config):
-        if "quantization_config" in holder:
-            method = holder.read(dict, "quantization_config").get("quant_method", "of unknown method")
-            raise NotSupportedYetError(
-                f"weights quantised as {method!r} (quantization_config in {holder.source}); "
-                "use the unquantised checkpoint, or a GGUF of the model"
-            )
 
 
 def _choose_architecture(config: Fields) -> str:

@@ -74,6 +74,11 @@ class GgufHeader:
     """Python scalars and strings, and a GgufArray for each array."""
     tensors: Mapping[str, GgufTensor]
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any tensor is stored in blocks."""
+        return any(tensor.type.block_size > 1 for tensor in self.tensors.values())
+
     def scalars(self) -> dict[str, Any]:
         """The metadata but its arrays."""
         return {key: value for key, value in self.metadata.items() if not isinstance(value, GgufArray)}

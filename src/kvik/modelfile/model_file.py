@@ -17,6 +17,7 @@ from kvik.modelfile.fields import Fields
 from kvik.modelfile.gguf import GgufHeader, is_gguf, read_gguf_header
 from kvik.modelfile.gguf_spec import parse_gguf_metadata
 from kvik.modelfile.json_file import read_json_object
+from kvik.modelfile.quantization import Quantization, read_quantization
 from kvik.modelfile.spec import ModelSpec
 
 _MAX_LISTED_FILES = 8
@@ -36,13 +37,22 @@ class ModelFile:
     raw_config: dict[str, Any]
     """config.json as it is; for GGUF the metadata but its arrays."""
     gguf_header: GgufHeader | None = field(default=None, repr=False, compare=False)
+    quantization: Quantization | None = None
+    """How a folder's matrices are quantised; None where they are floats, and for GGUF, whose tensors tell."""
+
+    @property
+    def quantization_method(self) -> str | None:
+        """ "gptq", "awq", "compressed-tensors" or "gguf"; None where the weights are floats."""
+        if self.gguf_header is not None and self.gguf_header.is_quantized:
+            return "gguf"
+        return None if self.quantization is None else self.quantization.method
 
 
 def open_model(path: str | Path) -> ModelFile:
     """Read what the model at `path` says of itself.
 
     Raises ModelFileError (or its UnsupportedArchitectureError) where there is no model, where a field or a size is
-    wrong, and where kvik has no implementation; NotSupportedYetError for quantisation methods not implemented.
+    wrong, and where kvik has no implementation, also of the way in which the weights are quantised.
     """
     place = Path(path).expanduser()
     if place.is_dir():
@@ -64,7 +74,9 @@ def _open_folder(folder: Path) -> ModelFile:
     generation_config = read_json_object(generation_path) if generation_path.is_file() else {}
     spec = parse_config(config, str(config_path))
     spec = _with_generation_eos(spec, Fields(generation_config, str(generation_path)))
-    return ModelFile(folder, "hf", spec, generation_config, read_chat_template(folder), config)
+    quantization = read_quantization(Fields(config, str(config_path)))
+    template = read_chat_template(folder)
+    return ModelFile(folder, "hf", spec, generation_config, template, config, quantization=quantization)
 
 
 def _open_gguf(path: Path) -> ModelFile:

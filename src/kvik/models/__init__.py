@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kvik.errors import ConfigError, UnsupportedArchitectureError
+from kvik.layers.formats import FormatOf
 from kvik.layers.parameters import ParameterTable
 from kvik.modelfile.spec import ModelSpec
 from kvik.models.base import Model
@@ -31,12 +32,14 @@ def build_model(
     device: str | torch.device = "cpu",
     *,
     max_positions: int | None = None,
+    format_of: FormatOf | None = None,
 ) -> Model:
     """The model of `spec`, its memory reserved and its weights still to be loaded.
 
     `dtype`, bfloat16 or float32, is how matrices are stored; the KV cache may be either. All is computed in fp32.
     `max_positions` is how many tokens a request may have, prompt and answer together; None is what the model was
-    made for. Raises `UnsupportedArchitectureError`, or `ConfigError` for another dtype.
+    made for. `format_of` tells which matrices are kept in another format than `dtype`; see layers/formats.py.
+    Raises `UnsupportedArchitectureError`, or `ConfigError` for another dtype.
     """
     architecture = ARCHITECTURES.get(spec.architecture)
     if architecture is None:
@@ -45,5 +48,5 @@ def build_model(
         )
     if dtype not in (torch.bfloat16, torch.float32):
         raise ConfigError(f"models run in bfloat16 or float32, not {str(dtype).removeprefix('torch.')}; use --dtype")
-    table = ParameterTable(spec.architecture, dtype, device)
+    table = ParameterTable(spec.architecture, dtype, device, format_of)
     return architecture(spec, table, max_positions or spec.max_position_embeddings)

@@ -54,6 +54,11 @@ class Model:
         """Bytes that the weights take in memory, a tied embedding counted once."""
         return self._table.num_bytes
 
+    @property
+    def weights_bytes_by_format(self) -> dict[str, int]:
+        """The same by format, such as {"q4_k": ..., "f32": ...}."""
+        return dict(self._table.num_bytes_by_format)
+
     def load(self, checkpoint: Checkpoint, on_shard: OnShard | None = None) -> None:
         """Fill the weights; `on_shard(name, num_done, num_shards)` is called after each shard.
 

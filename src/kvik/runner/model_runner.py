@@ -13,6 +13,7 @@ import torch
 from kvik.config import EngineConfig
 from kvik.errors import KvikError
 from kvik.kernels import runtime
+from kvik.layers.formats import formats_in_memory
 from kvik.messages import EngineFacts
 from kvik.modelfile import open_model
 from kvik.models import Model, build_model
@@ -104,18 +105,25 @@ class ModelRunner:
         asked = self._config.model
         logger.info("Starting to load model %s...", asked.model)
         started = time.perf_counter()
+        is_dummy = self._config.load.load_format == "dummy"
+        model_file = None if is_dummy else open_model(asked.model)
+        checkpoint = None if model_file is None else open_checkpoint(model_file)
+        dtype = getattr(torch, asked.dtype)
         max_positions = asked.max_model_len or asked.spec.max_position_embeddings
-        model = build_model(asked.spec, getattr(torch, asked.dtype), max_positions=max_positions)
-        if self._config.load.load_format == "dummy":
+        stored = model_file.quantization if model_file else None
+        quantize_embedding = stored is not None and stored.embedding_bits == 8
+        formats = formats_in_memory(asked.quantization, checkpoint, dtype, quantize_embedding=quantize_embedding)
+        model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
+        if model_file is None or checkpoint is None:
             model.load_dummy(asked.seed)
         else:
-            model_file = open_model(asked.model)
             kind = "gguf" if model_file.format == "gguf" else "safetensors"
             bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
-            model.load(open_checkpoint(model_file), bar.advance)
+            model.load(checkpoint, bar.advance)
         seconds = time.perf_counter() - started
         logger.info("Loading weights took %.2f seconds", seconds)
         logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)
+        logger.info("Weights by format: %s", _by_format(model.weights_bytes_by_format))
         return model
 
     def _prepare(self, model: Model, facts: EngineFacts) -> None:
@@ -133,3 +141,9 @@ class ModelRunner:
         plan = warm_up_plan(facts.block_size, facts.max_model_len)
         self.execute(plan)
         self._table.drop(plan.scheduled[0].request_id)
+
+
+def _by_format(num_bytes_by_format: dict[str, int]) -> str:
+    """Largest first: "q4_k 0.53 GiB, q6_k 0.31 GiB, f32 0.01 GiB"."""
+    largest_first = sorted(num_bytes_by_format.items(), key=lambda item: -item[1])
+    return ", ".join(f"{fmt} {num_bytes / GIB:.4f} GiB" for fmt, num_bytes in largest_first)

@@ -5,6 +5,7 @@ from kvik.modelfile.gguf import read_gguf_header
 from kvik.weights.checkpoint import Checkpoint, RawTensor, Shard
 from kvik.weights.folder import FolderCheckpoint
 from kvik.weights.gguf import GgufCheckpoint
+from kvik.weights.quantized import QuantizedCheckpoint
 
 __all__ = ["Checkpoint", "RawTensor", "Shard", "open_checkpoint"]
 
@@ -15,6 +16,8 @@ def open_checkpoint(model_file: ModelFile) -> Checkpoint:
     Raises ModelFileError, naming file and tensor, for files that are missing, broken, or not to be read (pickles).
     """
     if model_file.format == "hf":
-        return FolderCheckpoint(model_file.path)
+        folder = FolderCheckpoint(model_file.path)
+        quantization = model_file.quantization
+        return folder if quantization is None else QuantizedCheckpoint(folder, quantization)
     header = model_file.gguf_header or read_gguf_header(model_file.path)
     return GgufCheckpoint(header, model_file.spec)

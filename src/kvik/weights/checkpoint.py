@@ -18,7 +18,7 @@ class RawTensor:
     shape: tuple[int, ...]
     """In values, rows first."""
     fmt: str
-    """How values are stored: "f32", "f16", "bf16", or a block format of GGUF such as "q4_k"."""
+    """How values are stored: "f32", "f16", "bf16", an integer such as "i64", or a block format of GGUF: "q4_k"."""
     data: torch.Tensor
     """uint8 [num_bytes], in most cases a view of the mapped file. Read it, don't write: it may be gone and reread."""
 
@@ -51,3 +51,7 @@ class Checkpoint(Protocol):
     def num_shards(self) -> int: ...
 
     def shards(self) -> Iterator[Shard]: ...
+
+    def format_of(self, name: str) -> str | None:
+        """The `fmt` that the tensor of this name will have; None where there is none."""
+        ...

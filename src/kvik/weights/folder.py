@@ -13,6 +13,9 @@ from kvik.weights.safetensors import SafetensorsFile
 
 _SINGLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
+OFFSETS_FILE: Final = "kvik_offsets.safetensors"
+"""Beside the shards that `kvik convert` writes as int4, and not in their index: exact offsets, fp16, where the format
+has whole multiples of the scale only. Engines that do not know the file take the nearest of those."""
 _TEXT_PREFIXES: Final = {
     "language_model.model.": "model.",
     "language_model.lm_head.": "lm_head.",
@@ -30,6 +33,7 @@ class SafetensorsShard:
     def __init__(self, file: SafetensorsFile, names: dict[str, str]) -> None:
         self._file = file
         self._names = names
+        self._stored_names = {called: name for name, called in names.items()}
 
     @property
     def name(self) -> str:
@@ -39,8 +43,16 @@ class SafetensorsShard:
     def num_bytes(self) -> int:
         return sum(self._file.infos[name].num_bytes for name in self._names)
 
+    @property
+    def formats(self) -> dict[str, str]:
+        """Names of the tensors, as they will be called, and how each is stored."""
+        return {called: self._file.infos[name].fmt for name, called in self._names.items()}
+
     def tensors(self) -> Iterator[RawTensor]:
         return self._file.tensors(self._names)
+
+    def tensor(self, called: str) -> RawTensor:
+        return self._file.tensor(self._stored_names[called], called)
 
     def release(self) -> None:
         self._file.release()
@@ -52,6 +64,10 @@ class FolderCheckpoint:
     def __init__(self, folder: Path) -> None:
         """Raises ModelFileError for a folder without safetensors, a missing shard or tensor, or a broken file."""
         self._shards = [_shard(folder / name, tensors) for name, tensors in _find_files(folder).items()]
+        self._shard_of = {name: shard for shard in self._shards for name in shard.formats}
+        self._formats = {name: fmt for shard in self._shards for name, fmt in shard.formats.items()}
+
+        self._offsets = SafetensorsFile(folder / OFFSETS_FILE) if (folder / OFFSETS_FILE).is_file() else None
 
     @property
     def num_bytes(self) -> int:
@@ -63,6 +79,20 @@ class FolderCheckpoint:
 
     def shards(self) -> Iterator[Shard]:
         return iter(self._shards)
+
+    def format_of(self, name: str) -> str | None:
+        return self._formats.get(name)
+
+    def tensor(self, name: str) -> RawTensor | None:
+        """One tensor, out of order."""
+        shard = self._shard_of.get(name)
+        return None if shard is None else shard.tensor(name)
+
+    def offsets(self, name: str) -> RawTensor | None:
+        """One tensor of OFFSETS_FILE."""
+        if self._offsets is None or name not in self._offsets.infos:
+            return None
+        return self._offsets.tensor(name, name)
 
 
 def _shard(path: Path, wanted: list[str] | None) -> SafetensorsShard:

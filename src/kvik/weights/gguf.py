@@ -64,6 +64,9 @@ class GgufCheckpoint:
     def shards(self) -> Iterator[Shard]:
         yield self._shard
 
+    def format_of(self, name: str) -> str | None:
+        return self._shard.formats.get(name)
+
 
 class GgufShard:
     def __init__(self, header: GgufHeader, spec: ModelSpec) -> None:
@@ -71,6 +74,7 @@ class GgufShard:
         source = str(header.path)
         named = [(hf_name(tensor.name, spec.architecture, source), tensor) for tensor in header.tensors.values()]
         self._tensors = sorted(named, key=lambda pair: pair[1].offset)
+        self.formats = {name: tensor.type.name for name, tensor in named}
         self._file = MappedFile(header.path)
         self.name = header.path.name
         self.num_bytes = sum(tensor.num_bytes for _, tensor in named)
@@ -79,6 +83,7 @@ class GgufShard:
 
     def tensors(self) -> Iterator[RawTensor]:
         for name, tensor in self._tensors:
+            self._file.read_ahead(tensor.offset + tensor.num_bytes)
             yield self._as_hugging_face(name, tensor)
             self._file.drop(tensor.offset, tensor.num_bytes)
 

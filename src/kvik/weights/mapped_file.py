@@ -12,6 +12,10 @@ import torch
 from kvik.errors import ModelFileError
 
 # Without it Linux refuses private mappings larger than memory and swap, though no page of them is ever written.
+_ASKED_AT_ONCE: Final = 1 << 19
+"""Bytes. Of a longer range the system may read the beginning only."""
+_AHEAD_BYTES: Final = 1 << 28
+"""How far the reading of files runs ahead of their use: a second or so of a fast disk."""
 _NO_RESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
 
 
@@ -32,7 +36,19 @@ class MappedFile:
                 )
         except OSError as error:
             raise ModelFileError(f"cannot map {path}: {error.strerror}") from error
+        self._asked_end = 0
         self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+
+    def read_ahead(self, end: int) -> None:
+        """Have all up to `end` and a good piece beyond read into the system's cache, without waiting for it.
+
+        So the disk goes on reading while what came before is being packed. What was asked for is not asked for again.
+        """
+        wanted_end = min(end + _AHEAD_BYTES, self.size)
+        while self._asked_end < wanted_end:
+            num_bytes = min(_ASKED_AT_ONCE, self.size - self._asked_end)
+            self._map.madvise(mmap.MADV_WILLNEED, self._asked_end, num_bytes)
+            self._asked_end += num_bytes
 
     def view(self, start: int, num_bytes: int) -> torch.Tensor:
         """uint8 [num_bytes], no copy. The caller has checked that it lies in the file."""

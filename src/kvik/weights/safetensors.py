@@ -20,7 +20,10 @@ _MAX_HEADER_BYTES: Final = 100_000_000
 """The format's own limit."""
 _LENGTH_BYTES: Final = 8
 _MAX_DIMS: Final = 16
-_FORMATS: Final = {"F32": ("f32", 4), "F16": ("f16", 2), "BF16": ("bf16", 2)}
+_FORMATS: Final = {
+    "F32": ("f32", 4), "F16": ("f16", 2), "BF16": ("bf16", 2),
+    "I64": ("i64", 8), "I32": ("i32", 4), "I8": ("i8", 1), "U8": ("u8", 1), "BOOL": ("bool", 1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,17 @@ class SafetensorsFile:
         """The tensors that are keys of `names`, each under the name it maps to."""
         for info in self.infos.values():
             if info.name in names:
-                data = self._file.view(info.offset, info.num_bytes)
-                if info.offset % info.value_bytes:
-                    data = data.clone()  # to be seen as values it must be aligned
-                yield RawTensor(names[info.name], info.shape, info.fmt, data)
+                self._file.read_ahead(info.offset + info.num_bytes)
+                yield self.tensor(info.name, names[info.name])
                 self._file.drop(info.offset, info.num_bytes)
+
+    def tensor(self, name: str, called: str) -> RawTensor:
+        """One tensor, out of order, under the name `called`."""
+        info = self.infos[name]
+        data = self._file.view(info.offset, info.num_bytes)
+        if info.offset % info.value_bytes:
+            data = data.clone()  # to be seen as values it must be aligned
+        return RawTensor(called, info.shape, info.fmt, data)
 
     def release(self) -> None:
         self._file.drop_all()

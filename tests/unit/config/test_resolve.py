@@ -11,7 +11,7 @@ from kvik.config import EngineConfig
 from kvik.config.args import AsyncEngineArgs, EngineArgs
 from kvik.config.resolve import EMBEDDED_MODEL_NAME
 from kvik.errors import ConfigError, ModelFileError, NotSupportedYetError
-from kvik.modelfile import ModelFile, ModelSpec, RopeSpec
+from kvik.modelfile import ModelFile, ModelSpec, Quantization, RopeSpec
 
 SPEC = ModelSpec(
     architecture="LlamaForCausalLM", vocab_size=32, hidden_size=8, intermediate_size=16, num_layers=1, num_heads=2,
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused(model_file: ModelFile, given: dict[str, Any],
 
 @pytest.mark.parametrize(
     "given",
-    [{"device": "cuda"}, {"quantization": "awq"}, {"quantization": "gguf"}, {"load_format": "tensorizer"},
+    [{"device": "cuda"}, {"load_format": "tensorizer"},
      {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "bfloat16"}, {"performance_mode": "interactivity"}],
 )  # fmt: skip
 def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any]) -> None:
@@ -145,6 +145,28 @@ def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any
 @pytest.mark.parametrize("dtype", ["auto", "float16"])
 def test_keys_and_values_may_be_fp16(model_file: ModelFile, dtype: str) -> None:
     assert resolve(model_file, kv_cache_dtype=dtype).cache.kv_cache_dtype == dtype
+
+
+QUANTISED = Quantization("awq", 4, 128, False)
+
+
+@pytest.mark.parametrize("asked", ["int8", "int4"])
+def test_float_weights_are_quantised_on_request(model_file: ModelFile, asked: str) -> None:
+    assert resolve(model_file, quantization=asked).model.quantization == asked
+    assert resolve(model_file).model.quantization is None
+    with pytest.raises(ConfigError, match=f"--quantization {asked} would quantise .* a second time, which is awq"):
+        resolve(replace(model_file, quantization=QUANTISED), quantization=asked)
+
+
+def test_the_method_of_the_checkpoint_may_be_named_and_must_be_right(model_file: ModelFile) -> None:
+    quantised = replace(model_file, quantization=QUANTISED)
+    assert resolve(quantised, quantization="awq").model.quantization is None
+    with pytest.raises(ConfigError, match=r"--quantization gptq does not fit .* whose weights are awq: leave it out$"):
+        resolve(quantised, quantization="gptq")
+    with pytest.raises(ConfigError, match=r"--quantization awq does not fit .* not quantised: .* int8 or int4"):
+        resolve(model_file, quantization="awq")
+    with pytest.raises(ConfigError, match=r"--quantization fp8 is not something .*: it takes int8, int4 to quantise"):
+        resolve(model_file, quantization="fp8")
 
 
 def test_a_gguf_file_may_be_called_one(model_file: ModelFile) -> None:

@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from kvik.errors import ModelFileError
+from kvik.kernels.dequantize import dequantize
+from kvik.kernels.quantize import quantize
+from kvik.layers.formats import asked_formats, stored_formats
 from kvik.layers.load import load_parameters
 from kvik.layers.parameters import ParameterTable
 from kvik.weights import RawTensor
@@ -26,7 +29,7 @@ def test_parts_of_a_packed_weight_come_from_several_shards(
     checkpoint: Any, stored: torch.dtype, dtype: torch.dtype
 ) -> None:
     wanted = table(dtype)
-    weight = wanted.packed({"a.weight": 20, "b.weight": 5, "c.weight": 9}, 32)
+    (weight,) = wanted.packed({"a.weight": 20, "b.weight": 5, "c.weight": 9}, 32)
     a, b, c = (torch.randn(rows, 32).to(stored) for rows in (20, 5, 9))
     load_parameters(wanted, checkpoint.add(c__weight=c).add(b__weight=b, a__weight=a))
     assert torch.equal(weight.rows(torch.arange(34)), torch.cat([a, b, c]).to(dtype))
@@ -34,7 +37,7 @@ def test_parts_of_a_packed_weight_come_from_several_shards(
 
 def test_matrices_and_vectors(checkpoint: Any) -> None:
     wanted = table(torch.bfloat16)
-    matrix = wanted.matrix("m.weight", 3, 4)
+    matrix = wanted.table("m.weight", 3, 4)
     vector = wanted.vector({"v.bias": 2, "w.bias": 3})
     m, v, w = torch.randn(3, 4), torch.randn(2), torch.randn(3)
     load_parameters(wanted, checkpoint.add(w__bias=w, m__weight=m, v__bias=v))
@@ -47,13 +50,63 @@ def test_quantised_tensors_are_dequantised(checkpoint: Any, fmt: str, monkeypatc
     """Against the gguf package, with pieces of 16 rows so that a tensor takes several."""
     monkeypatch.setattr("kvik.layers.parameters._PIECE_ELEMENTS", 64)
     wanted = table()
-    weight = wanted.packed({"m.weight": 37}, 64)
+    (weight,) = wanted.packed({"m.weight": 37}, 64)
     kind = gguf.GGMLQuantizationType[fmt.upper()]
     quantised = gguf.quants.quantize(np.random.default_rng(0).standard_normal((37, 64), np.float32), kind)
     data = torch.from_numpy(quantised.reshape(-1).view(np.uint8).copy())
     load_parameters(wanted, checkpoint.add_raw(RawTensor("m.weight", (37, 64), fmt, data)))
     expected = torch.from_numpy(gguf.quants.dequantize(quantised, kind))
     torch.testing.assert_close(weight.rows(torch.arange(37)), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("fmt", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k"])
+def test_blocks_lose_nothing_on_their_way(checkpoint: Any, fmt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored formats that have a kernel keep their bytes, q5_0 becomes q8_0, the others bf16."""
+    monkeypatch.setattr("kvik.layers.parameters._PIECE_ELEMENTS", 64)
+    wanted = ParameterTable("Test", torch.bfloat16, format_of=stored_formats(lambda _: fmt, torch.bfloat16))
+    (weight,) = wanted.packed({"a": 16, "b": 21}, 256)
+    kind = gguf.GGMLQuantizationType[fmt.upper()]
+    blocks = np.concatenate([random_blocks(kind, rows) for rows in (16, 21)])
+    raws = [("a", (16, 256), blocks[:16]), ("b", (21, 256), blocks[16:])]
+    data = [RawTensor(name, shape, fmt, torch.from_numpy(part.reshape(-1).copy())) for name, shape, part in raws]
+    load_parameters(wanted, checkpoint.add_raw(*data))
+    assert weight.format == {"q5_0": "q8_0", "q5_1": "bf16", "q5_k": "bf16"}.get(fmt, fmt)
+    expected = torch.from_numpy(gguf.quants.dequantize(blocks, kind))
+    if weight.format == "bf16":
+        expected = expected.bfloat16().float()
+    torch.testing.assert_close(weight.rows(torch.arange(37)).float(), expected, rtol=1e-6, atol=1e-6)
+
+
+def random_blocks(kind: Any, rows: int) -> np.ndarray:
+    """Rows of 256 values: any codes, scales of a sane size."""
+    size, num_bytes = gguf.GGML_QUANT_SIZES[kind]
+    blocks = np.random.default_rng(rows).integers(0, 256, (rows * 256 // size, num_bytes), np.uint8)
+    where = {"Q6_K": (208,), "Q4_0": (0,), "Q5_0": (0,), "Q8_0": (0,)}.get(kind.name, (0, 2))
+    for at in where:
+        blocks[:, at : at + 2] = np.array([0.01], np.float16).view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+@pytest.mark.parametrize(("quantization", "fmt"), [("int8", "q8_0"), ("int4", "q4_1")])
+def test_floats_are_quantised_as_they_come(
+    checkpoint: Any, quantization: str, fmt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvik.layers.parameters._PIECE_ELEMENTS", 64)
+    wanted = ParameterTable("Test", torch.bfloat16, format_of=asked_formats(quantization, torch.bfloat16))
+    (weight,), (odd,) = wanted.packed({"a": 37}, 64), wanted.packed({"odd": 4}, 30)
+    values = torch.randn(37, 64)
+    load_parameters(wanted, checkpoint.add(a=values.half(), odd=torch.randn(4, 30)))
+    assert (weight.format, odd.format) == (fmt, "bf16"), "30 inputs are no whole blocks"
+    data = quantize(values.half().float(), fmt).flatten()
+    assert torch.equal(weight.rows(torch.arange(37)), dequantize(data, fmt, 37, 64, torch.float32))
+
+
+def test_integers_without_a_meaning_are_refused(checkpoint: Any) -> None:
+    wanted = table()
+    wanted.packed({"a": 4}, 32)
+    raw = RawTensor("a", (4, 32), "i8", torch.zeros(128, dtype=torch.uint8))
+    with pytest.raises(ModelFileError, match=r"tensor a is stored as i8, .*needs its quantization_config"):
+        load_parameters(wanted, checkpoint.add_raw(raw))
 
 
 def test_unaligned_bytes_are_read(checkpoint: Any) -> None:

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from kvik.errors import ModelFileError, NotSupportedYetError, UnsupportedArchitectureError
+from kvik.errors import ModelFileError, UnsupportedArchitectureError
 from kvik.modelfile import SUPPORTED_ARCHITECTURES, Llama3RopeScaling, ModelSpec, RopeSpec
 from kvik.modelfile.architectures import parse_config
 
@@ -168,11 +168,6 @@ def test_an_unsupported_architecture_lists_those_there_are_and_the_nearest() -> 
 def test_code_of_the_model_is_never_run_and_the_error_says_so() -> None:
     with pytest.raises(UnsupportedArchitectureError, match="never runs code from a model's folder"):
         parse("MyForCausalLM", auto_map={"AutoModelForCausalLM": "modeling.MyForCausalLM"})
-
-
-def test_quantised_checkpoints_are_named_by_their_method() -> None:
-    with pytest.raises(NotSupportedYetError, match="'gptq'"):
-        parse("LlamaForCausalLM", quantization_config={"quant_method": "gptq", "bits": 4})
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,30 @@ def test_less_than_a_page_is_not_dropped_at_all(tmp_path: Path) -> None:
     assert view[0] == ord("x")
 
 
+def test_reading_ahead_asks_for_each_byte_once_and_ends_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvik.weights.mapped_file._AHEAD_BYTES", 2 * mmap.PAGESIZE)
+    monkeypatch.setattr("kvik.weights.mapped_file._ASKED_AT_ONCE", mmap.PAGESIZE)
+    (tmp_path / "f").write_bytes(b"x" * (5 * mmap.PAGESIZE + 7))
+    file = MappedFile(tmp_path / "f")
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(file, "_map", FakeMap(asked))
+    for end, pages in [(10, 3), (mmap.PAGESIZE, 3), (mmap.PAGESIZE + 1, 4), (file.size, 6), (file.size, 6)]:
+        file.read_ahead(end)
+        assert [start for _, start, _ in asked] == [page * mmap.PAGESIZE for page in range(pages)]
+    assert {advice for advice, _, _ in asked} == {mmap.MADV_WILLNEED}
+    assert sum(num_bytes for _, _, num_bytes in asked) == file.size
+
+
+class FakeMap:
+    def __init__(self, asked: list[tuple[int, int, int]]) -> None:
+        self.asked = asked
+
+    def madvise(self, *call: int) -> None:
+        self.asked.append(call)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_mapped(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(ModelFileError, match="empty is empty"):

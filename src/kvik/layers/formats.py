@@ -1,0 +1,81 @@
+"""How each matrix is kept in memory, settled before memory is taken: by what was asked, else by what the file holds.
+
+Formats are named as in GGUF. Knows names of tensors only as strings to compare, and nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+
+from kvik.kernels.linear import QUANTIZED, takes
+from kvik.weights import Checkpoint
+
+FormatOf = Callable[[str, int], str]
+"""Name of a matrix, such as "model.layers.0.mlp.up_proj.weight", and its inputs K -> its format in memory."""
+
+FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q4_1"}
+"""--quantization: 8 bits and a scale, or 4 bits, a scale and an offset, for each 32 weights."""
+EMBEDDING_FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q8_0"}
+"""The same for the embedding and the head. Their errors go straight into the logits, so 8 bits are kept there."""
+_Q5_0_BYTES: Final = 22
+EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
+_LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
+"""Stored format -> the format in memory that holds the same values: a code of 5 bits is one of 8, of the same scale."""
+
+
+def formats_in_memory(
+    quantization: str | None, checkpoint: Checkpoint | None, dtype: torch.dtype, *, quantize_embedding: bool = False
+) -> FormatOf:
+    """`quantization`: "int8", "int4", or None for what the checkpoint has; without either, floats of `dtype`.
+
+    `quantize_embedding`: embedding and head to 8 bits, whatever the checkpoint has.
+    """
+    if quantization is not None:
+        return asked_formats(quantization, dtype)
+    if checkpoint is None:
+        return float_formats(dtype)
+    stored = stored_formats(checkpoint.format_of, dtype)
+    embedding = asked_formats("int8", dtype)
+    return lambda name, k: (embedding if quantize_embedding and name in EMBEDDINGS else stored)(name, k)
+
+
+def float_formats(dtype: torch.dtype) -> FormatOf:
+    """All matrices in `dtype`: torch.bfloat16 or torch.float32."""
+    return lambda _name, _k: _name_of(dtype)
+
+
+def asked_formats(quantization: str, dtype: torch.dtype) -> FormatOf:
+    """What --quantization asks for; `dtype` where the number of inputs is no whole number of blocks."""
+
+    def format_of(name: str, k: int) -> str:
+        table = EMBEDDING_FORMATS_OF_QUANTIZATION if name in EMBEDDINGS else FORMATS_OF_QUANTIZATION
+        return table[quantization] if takes(table[quantization], k) else _name_of(dtype)
+
+    return format_of
+
+
+def stored_formats(stored_format_of: Callable[[str], str | None], dtype: torch.dtype) -> FormatOf:
+    """Each matrix as the checkpoint has it where the kernels can compute with that; the rest in `dtype`."""
+
+    def format_of(name: str, k: int) -> str:
+        in_memory = _LOSSLESS.get(stored_format_of(name) or "")
+        return in_memory if in_memory is not None and takes(in_memory, k) else _name_of(dtype)
+
+    return format_of
+
+
+def q8_0_of_q5_0(blocks: torch.Tensor) -> torch.Tensor:
+    """Rows of q5_0 blocks uint8 [r, bytes] -> the same values as rows of q8_0 blocks."""
+    split = blocks.reshape(-1, _Q5_0_BYTES)
+    scale, high_bits, nibbles = split[:, :2], split[:, 2:6], split[:, 6:]
+    shifts = torch.arange(8, dtype=torch.uint8)
+    fifth = (high_bits[:, :, None] >> shifts & 1).flatten(1) << 4
+    codes = (torch.cat([nibbles & 15, nibbles >> 4], dim=1) | fifth).view(torch.int8) - 16
+    return torch.cat([scale, codes.view(torch.uint8)], dim=1).view(blocks.shape[0], -1)
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return "f32" if dtype is torch.float32 else "bf16"
