@@ -7,8 +7,8 @@ import torch
 from kvik.errors import EngineRequestError
 from kvik.layers.batch import ForwardBatch
 from kvik.messages import TokenLogprobs
-from kvik.models import Model
 from kvik.runner.request_table import RequestRow, RequestTable
+from kvik.runner.taped_model import ForwardPass
 from kvik.sampling import SampledToken, Sampler
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 
@@ -17,7 +17,7 @@ _PROMPT_ROWS_AT_ONCE = 64
 
 
 class ResultBuilder:
-    def __init__(self, model: Model, table: RequestTable, logprobs_mode: str) -> None:
+    def __init__(self, model: ForwardPass, table: RequestTable, logprobs_mode: str) -> None:
         self._model = model
         self._table = table
         self._sampler = Sampler(logprobs_mode)

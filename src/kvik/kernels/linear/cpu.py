@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kvik.kernels.arena import empty
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
     x = x.contiguous()
     rows, n = x.shape[0], weight.n
-    out = torch.empty((rows, n), dtype=torch.float32)
+    out = empty(rows, n)
     bias = None if bias is None else bias.contiguous()
     native.linear(
         out.data_ptr(),
