@@ -61,6 +61,10 @@ struct BlockTableWidth {  // columns of the step's block tables
                              NumRequests num_requests, BlockTableWidth max_blocks, int64_t num_kv_heads,               \
                              int64_t group, int64_t head_dim, int64_t block_size, float scale, int64_t window,         \
                              int cache_dtype))                                                                         \
+    OP(batch_rows, void(const int32_t* requests, int64_t num_requests, int64_t width, int64_t block_size,              \
+                        const int32_t* token_table, int64_t token_stride, const int32_t* block_table,                  \
+                        int64_t block_stride, int32_t* token_ids, int32_t* positions, int32_t* slots,                  \
+                        int32_t* query_start_loc, int32_t* seq_lens, int32_t* block_tables, int32_t* logits_rows))     \
     OP(sample, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size,                                 \
                           const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p,      \
                           const int64_t* seeds, const int64_t* positions))                                             \

@@ -25,11 +25,9 @@ class ResultBuilder:
     def build(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> StepResult:
         """One entry per scheduled request; hidden [T, H]. Appends each new token to its request's row."""
         results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
-        for result, scheduled, row, start in zip(
-            results, plan.scheduled, rows, batch.query_start_loc.tolist(), strict=False
-        ):
+        for i, (result, scheduled, row) in enumerate(zip(results, plan.scheduled, rows, strict=True)):
             if row.sampling.params.prompt_logprobs is not None:
-                self._score_prompt(result, scheduled, row, hidden, start)
+                self._score_prompt(result, scheduled, row, hidden, int(batch.query_start_loc[i]))
         ending = [
             i for i, (s, row) in enumerate(zip(plan.scheduled, rows, strict=True))
             if s.num_computed_tokens + s.num_scheduled_tokens == row.num_tokens
