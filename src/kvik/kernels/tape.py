@@ -49,7 +49,7 @@ class Tape:
         The caller keeps all of them alive as long as the tape. Raises `RecordingError`.
         """
         memory = _KnownMemory(arena, known)
-        smallest, _ = _record(compute, Counts(1, 1, 1), arena)
+        smallest = _record(compute, Counts(1, 1, 1), arena)[0]
         self._tape, self.result = _record(compute, most, arena)
         """`result`: what `compute` returned, as large as can be. Rows beyond a replay's count keep what they held."""
         self._most = most
