@@ -1,6 +1,7 @@
 // All kernels for one instruction set, KVIK_ISA. Compiled once per set, with that set's flags.
 #include "simd.h"
 
+#include "ops/batch_rows.h"
 #include "ops/dequantize.h"
 #include "ops/embedding.h"
 #include "ops/gated_activation.h"

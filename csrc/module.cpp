@@ -1,16 +1,20 @@
 // The Python module kvik._native. Knows no op by name: the bindings are made from the list in table.h.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "memory.h"
 #include "table.h"
+#include "tape.h"
 #include "thread_pool.h"
 
 namespace nb = nanobind;
@@ -18,24 +22,74 @@ namespace nb = nanobind;
 namespace kvik {
 namespace {
 
-// A pointer crosses the border as an address.
+// A pointer crosses the border as an address, a count as its value.
 template <class T>
-using Wire = std::conditional_t<std::is_pointer_v<T>, uintptr_t, T>;
+using Wire = std::conditional_t<std::is_pointer_v<T>, uintptr_t, KernelArgument<T>>;
 
 template <class T>
 T from_wire(Wire<T> value) {
     if constexpr (std::is_pointer_v<T>) {
         return reinterpret_cast<T>(value);
     } else {
-        return value;
+        return T{value};
     }
 }
 
+template <class T>
+KernelArgument<T> to_kernel(T argument) {
+    if constexpr (std::is_same_v<T, KernelArgument<T>>) {
+        return argument;
+    } else {
+        return argument.value;
+    }
+}
+
+template <class Signature>
+struct Binding;
+
 template <class R, class... A>
-void bind(nb::module_& m, const char* name, R (*Table::*op)(A...)) {
-    m.def(
-        name, [op](Wire<A>... args) -> R { return (active->*op)(from_wire<A>(args)...); },
-        nb::call_guard<nb::gil_scoped_release>());
+struct Binding<R(A...)> {
+    using Op = Kernel<R(A...)> Table::*;
+
+    static void define(nb::module_& m, const char* name, Op op) {
+        m.def(
+            name, [name, op](Wire<A>... args) -> R { return call(name, op, from_wire<A>(args)...); },
+            nb::call_guard<nb::gil_scoped_release>());
+    }
+
+    // Run, or recorded where this thread records; a recorded call has nothing to complain of.
+    static R call(const char* name, Op op, A... args) {
+        Tape* tape = Tape::recording();
+        if (!tape) return (active->*op)(to_kernel(args)...);
+        tape->append(std::make_unique<RecordedCallOf<R(A...)>>(name, op, args...));
+        if constexpr (!std::is_void_v<R>) return -1;
+    }
+};
+
+using CallDescription = std::pair<std::string, std::vector<std::pair<std::string, double>>>;
+
+std::vector<CallDescription> describe_calls(const Tape& tape) {
+    std::vector<CallDescription> described;
+    for (const auto& call : tape.calls()) {
+        auto& [name, arguments] = described.emplace_back();
+        name = call->name();
+        for (const Argument& argument : call->arguments()) arguments.emplace_back(argument.kind, argument.value);
+    }
+    return described;
+}
+
+void bind_tape(nb::module_& m) {
+    nb::class_<Tape>(m, "Tape", "Kernel calls, recorded once and replayed with other counts.")
+        .def(nb::init<>())
+        .def("start", &Tape::start, "From now on this thread's ops are recorded and not run.")
+        .def("stop", &Tape::stop)
+        .def(
+            "replay",
+            [](const Tape& tape, int64_t num_rows, int64_t num_requests, int64_t block_table_width) {
+                tape.replay({num_rows, num_requests, block_table_width});
+            },
+            nb::call_guard<nb::gil_scoped_release>(), "num_rows, num_requests, block_table_width: the step's counts.")
+        .def("calls", describe_calls, "Per call its op and its arguments, each a kind and a value.");
 }
 
 std::vector<std::string> isa_names() {
@@ -77,7 +131,8 @@ NB_MODULE(_native, m) {
     m.def("set_num_threads", start_threads, "Threads that compute, the caller included.");
     m.def("num_threads", num_threads);
     m.def("allocate", allocate, "num_bytes -> uint8 tensor: zeroed, untouched, on huge pages from 2 MiB on.");
-#define KVIK_OP_BIND(name, ...) bind(m, #name, &Table::name);
+    bind_tape(m);
+#define KVIK_OP_BIND(name, ...) Binding<__VA_ARGS__>::define(m, #name, &Table::name);
     KVIK_OPS(KVIK_OP_BIND)
 #undef KVIK_OP_BIND
 }

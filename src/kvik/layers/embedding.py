@@ -38,6 +38,11 @@ class Embedding:
         return embedding(ids, self.weight, torch.float32, self.scale)
 
 
+def take_rows(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """x [T, H] fp32, rows [R] int32 -> [R, H]. Raises IndexError for a row outside [0, T)."""
+    return embedding(rows, x, torch.float32)
+
+
 class LMHead:
     """hidden [R, H] -> logits [R, V], both fp32."""
 

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 
 import torch
 
+from kvik.kernels.arena import empty_beside
 from kvik.kernels.linear import linear
 from kvik.layers.parameters import ParameterTable
 
@@ -31,7 +32,7 @@ class MergedLinear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if len(self.weights) == 1:
             return linear(x, self.weights[0], self.bias)
-        out = x.new_empty(x.shape[0], self._num_outputs)
+        out = empty_beside(x, self._num_outputs)
         for weight, (first, end) in zip(self.weights, pairwise(self._columns), strict=True):
             linear(x, weight, None if self.bias is None else self.bias[first:end], out, first)
         return out

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from kvik.layers.batch import ForwardBatch
-from kvik.layers.embedding import Embedding, LMHead
+from kvik.layers.embedding import Embedding, LMHead, take_rows
 from kvik.layers.load import Checkpoint, OnShard, load_parameters
 from kvik.layers.norm import RMSNorm
 from kvik.layers.parameters import ParameterTable
@@ -80,4 +80,4 @@ class Model:
 
     def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """hidden [T, H], rows [R] int32 -> [R, V] fp32."""
-        return self.head(hidden.index_select(0, rows))
+        return self.head(take_rows(hidden, rows))

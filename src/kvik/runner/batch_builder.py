@@ -1,53 +1,64 @@
-"""StepPlan -> ForwardBatch: which token, at which position, into which slot, for all rows at once.
+"""StepPlan -> ForwardBatch: which token, at which position, into which slot. One native call fills all arrays.
 
-Everything is computed by whole-array operations; no Python loop runs over tokens.
+The arrays are made once and written every step, so a batch is good until the next one is built.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
+from kvik.kernels.batch_rows import BatchArrays, batch_rows
 from kvik.layers.batch import ForwardBatch, LayerKV
 from kvik.runner.request_table import RequestRow, RequestTable
 from kvik.step import StepPlan
 
 
 class BatchBuilder:
-    def __init__(self, table: RequestTable, block_size: int, kv: list[LayerKV]) -> None:
+    def __init__(self, table: RequestTable, block_size: int, kv: list[LayerKV], arrays: BatchArrays) -> None:
         self._table = table
+        self._token_table = torch.from_numpy(table.token_ids)
+        self._block_table = torch.from_numpy(table.block_ids)
         self._block_size = block_size
         self._kv = kv
+        self._arrays = arrays
+        self._last: tuple[tuple[int, int, int, int], ForwardBatch] | None = None
 
     def build(self, plan: StepPlan) -> tuple[ForwardBatch, list[RequestRow]]:
         """The batch, and the row of each scheduled request, in the plan's order."""
         rows = [self._table[s.request_id] for s in plan.scheduled]
+        shares = []
+        num_tokens = longest = num_logits_rows = 0
         for row, scheduled in zip(rows, plan.scheduled, strict=True):
             self._table.append_blocks(row, scheduled.new_block_ids)
-        return self._arrays(plan, rows), rows
+            end = scheduled.num_computed_tokens + scheduled.num_scheduled_tokens
+            num_logits = 1 if end == row.num_tokens else 0
+            shares.append((row.index, scheduled.num_computed_tokens, scheduled.num_scheduled_tokens, num_logits))
+            num_tokens += scheduled.num_scheduled_tokens
+            num_logits_rows += num_logits
+            longest = max(longest, end)
+        width = -(-longest // self._block_size)
+        batch_rows(shares, self._token_table, self._block_table, self._block_size, width, self._arrays)
+        return self._views(num_tokens, len(rows), width, num_logits_rows), rows
 
-    def _arrays(self, plan: StepPlan, rows: list[RequestRow]) -> ForwardBatch:
-        index = np.array([row.index for row in rows], np.int64)
-        start = np.array([s.num_computed_tokens for s in plan.scheduled], np.int32)
-        count = np.array([s.num_scheduled_tokens for s in plan.scheduled], np.int32)
-        num_tokens = np.array([row.num_tokens for row in rows], np.int32)
+    def _views(self, num_tokens: int, num_requests: int, width: int, num_logits_rows: int) -> ForwardBatch:
+        """The fronts of the arrays; those of the last step where the sizes are the same, as while decoding goes on."""
+        sizes = (num_tokens, num_requests, width, num_logits_rows)
+        if self._last is None or self._last[0] != sizes:
+            self._last = sizes, front_of(self._arrays, *sizes, self._kv)
+        return self._last[1]
 
-        query_start_loc = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum(count, out=query_start_loc[1:])
-        total = int(query_start_loc[-1])
-        token_row = np.repeat(index, count)
-        positions = np.arange(total, dtype=np.int32) + np.repeat(start - query_start_loc[:-1], count)
-        blocks = self._table.block_ids[token_row, positions // self._block_size]
-        reaches_end = start + count == num_tokens
-        width = int(-(-(start + count).max() // self._block_size))
 
-        return ForwardBatch(
-            token_ids=torch.from_numpy(self._table.token_ids[token_row, positions]),
-            positions=torch.from_numpy(positions),
-            slot_mapping=torch.from_numpy(blocks * np.int32(self._block_size) + positions % self._block_size),
-            query_start_loc=torch.from_numpy(query_start_loc),
-            seq_lens=torch.from_numpy(start + count),
-            block_tables=torch.from_numpy(np.ascontiguousarray(self._table.block_ids[index, :width])),
-            logits_rows=torch.from_numpy(query_start_loc[1:][reaches_end] - 1),
-            kv=self._kv,
-        )
+def front_of(
+    arrays: BatchArrays, num_tokens: int, num_requests: int, width: int, num_logits_rows: int, kv: list[LayerKV]
+) -> ForwardBatch:
+    """The batch of these sizes that lies in the arrays."""
+    return ForwardBatch(
+        token_ids=arrays.token_ids[:num_tokens],
+        positions=arrays.positions[:num_tokens],
+        slot_mapping=arrays.slot_mapping[:num_tokens],
+        query_start_loc=arrays.query_start_loc[: num_requests + 1],
+        seq_lens=arrays.seq_lens[:num_requests],
+        block_tables=arrays.block_tables[: num_requests * width].view(num_requests, width),
+        logits_rows=arrays.logits_rows[:num_logits_rows],
+        kv=kv,
+    )

@@ -64,13 +64,14 @@ def cpu_budget(config: EngineConfig, weights_bytes: int) -> MemoryBudget:
 def activation_bytes(config: EngineConfig) -> int:
     """Most bytes of intermediate tensors that are alive at once in a step that uses the whole token budget.
 
-    All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, normed
-    input, gate and up, their product. At the end the logits of every request stand beside the sampler's copy.
+    All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, what the
+    layer before added to it, attention's output, its norm, gate and up, their product; or attention: the first two, a
+    norm, q, k and v, q rotated, the output. At the end the logits of every request stand beside the sampler's copy.
     """
     spec, scheduler = config.model.spec, config.scheduler
-    mlp = 2 * spec.hidden_size + 3 * spec.intermediate_size
-    attention = 2 * spec.hidden_size + 2 * (spec.num_heads + spec.num_kv_heads) * spec.head_dim
-    layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention)
+    mlp = 4 * spec.hidden_size + 3 * spec.intermediate_size
+    attention = 3 * spec.hidden_size + (3 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
+    layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention) * 5 // 4  # an arena has gaps
     logits_elements = 2 * scheduler.max_num_seqs * spec.vocab_size
     return _ACTIVATION_BYTES * (layer_elements + logits_elements)
 

@@ -13,15 +13,18 @@ import torch
 from kvik.config import EngineConfig
 from kvik.errors import KvikError
 from kvik.kernels import runtime
+from kvik.kernels.batch_rows import BatchArrays
+from kvik.kernels.tape import Counts
 from kvik.layers.formats import formats_in_memory
 from kvik.messages import EngineFacts
 from kvik.modelfile import open_model
 from kvik.models import Model, build_model
 from kvik.runner.batch_builder import BatchBuilder
-from kvik.runner.kv_memory import allocate_kv, plan_kv_memory
+from kvik.runner.kv_memory import activation_bytes, allocate_kv, plan_kv_memory
 from kvik.runner.progress import LoadingBar
 from kvik.runner.request_table import RequestTable
 from kvik.runner.result_builder import ResultBuilder
+from kvik.runner.taped_model import tape_model
 from kvik.runner.warm_up import warm_up_plan
 from kvik.step import AdmittedRequest, SampledTokens, StepPlan, StepResult
 from kvik.telemetry.log import get_logger, log_once
@@ -60,7 +63,6 @@ class ModelRunner:
         logger.info("init engine (profile, create kv cache, warmup model) took %.2f seconds", seconds)
         return facts
 
-    @torch.inference_mode()
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step. What one request causes is its `SampledTokens.error`; its neighbours go on."""
         for request_id in plan.dropped_request_ids:
@@ -129,12 +131,19 @@ class ModelRunner:
     def _prepare(self, model: Model, facts: EngineFacts) -> None:
         spec = self._config.model.spec
         kv = allocate_kv(self._config, facts)
-        self._model = model
         self._table = RequestTable(
             self._config.scheduler.max_num_seqs, facts.max_model_len, facts.block_size, spec.vocab_size
         )
-        self._batches = BatchBuilder(self._table, facts.block_size, kv)
-        self._results = ResultBuilder(model, self._table, self._config.model.logprobs_mode)
+        scheduler = self._config.scheduler
+        most = Counts(
+            max(scheduler.max_num_batched_tokens, facts.block_size),  # the warm-up is a block
+            scheduler.max_num_seqs,
+            -(-facts.max_model_len // facts.block_size),
+        )
+        arrays = BatchArrays(*most, scheduler.max_num_seqs)
+        self._model = tape_model(model, kv, arrays, most, 2 * activation_bytes(self._config))
+        self._batches = BatchBuilder(self._table, facts.block_size, kv, arrays)
+        self._results = ResultBuilder(self._model, self._table, self._config.model.logprobs_mode)
 
     def _warm_up(self, facts: EngineFacts) -> None:
         """Run one small prompt and drop it, so that no first request pays for first touches of code and weights."""

@@ -7,8 +7,8 @@ import torch
 from kvik.errors import EngineRequestError
 from kvik.layers.batch import ForwardBatch
 from kvik.messages import TokenLogprobs
-from kvik.models import Model
 from kvik.runner.request_table import RequestRow, RequestTable
+from kvik.runner.taped_model import ForwardPass
 from kvik.sampling import SampledToken, Sampler
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 
@@ -17,7 +17,7 @@ _PROMPT_ROWS_AT_ONCE = 64
 
 
 class ResultBuilder:
-    def __init__(self, model: Model, table: RequestTable, logprobs_mode: str) -> None:
+    def __init__(self, model: ForwardPass, table: RequestTable, logprobs_mode: str) -> None:
         self._model = model
         self._table = table
         self._sampler = Sampler(logprobs_mode)
@@ -25,11 +25,9 @@ class ResultBuilder:
     def build(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> StepResult:
         """One entry per scheduled request; hidden [T, H]. Appends each new token to its request's row."""
         results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
-        for result, scheduled, row, start in zip(
-            results, plan.scheduled, rows, batch.query_start_loc.tolist(), strict=False
-        ):
+        for i, (result, scheduled, row) in enumerate(zip(results, plan.scheduled, rows, strict=True)):
             if row.sampling.params.prompt_logprobs is not None:
-                self._score_prompt(result, scheduled, row, hidden, start)
+                self._score_prompt(result, scheduled, row, hidden, int(batch.query_start_loc[i]))
         ending = [
             i for i, (s, row) in enumerate(zip(plan.scheduled, rows, strict=True))
             if s.num_computed_tokens + s.num_scheduled_tokens == row.num_tokens

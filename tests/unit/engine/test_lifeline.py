@@ -8,7 +8,11 @@ import sys
 
 import pytest
 
-HEED = "import atexit, os, signal; from kvik.engine import lifeline; wakeup = lifeline.heed_signals(); pid = os.getpid(); "
+HEED = """
+import atexit, os, signal
+from kvik.engine import lifeline
+wakeup, pid = lifeline.heed_signals(), os.getpid()
+"""
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

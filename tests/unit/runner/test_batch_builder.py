@@ -3,12 +3,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvik.kernels.batch_rows import BatchArrays
 from kvik.runner.batch_builder import BatchBuilder
 from kvik.runner.request_table import RequestTable
 from kvik.sampling_params import SamplingParams
 from kvik.step import AdmittedRequest, ScheduledRequest, StepPlan
 
 BLOCK_SIZE = 4
+
+
+def builder(table: RequestTable) -> BatchBuilder:
+    return BatchBuilder(table, BLOCK_SIZE, [], BatchArrays(128, 6, 8, 6))
 
 
 def admitted(request_id: str, token_ids: list[int]) -> AdmittedRequest:
@@ -20,7 +25,7 @@ def test_a_prompt_chunk_beside_a_decode() -> None:
     table.admit(admitted("prompt", [10, 11, 12, 13, 14, 15]))
     table.admit(admitted("decode", [20, 21, 22]))
     plan = StepPlan([], [ScheduledRequest("prompt", 2, 3, [7, 5]), ScheduledRequest("decode", 2, 1, [9])], [])
-    batch, rows = BatchBuilder(table, BLOCK_SIZE, []).build(plan)
+    batch, rows = builder(table).build(plan)
     assert [row.request_id for row in rows] == ["prompt", "decode"]
     assert batch.token_ids.tolist() == [12, 13, 14, 22]
     assert batch.positions.tolist() == [2, 3, 4, 2]
@@ -51,9 +56,23 @@ def test_every_token_has_its_position_and_slot(shares: list[tuple[int, int, int]
             (token_ids[p], p, blocks[p // BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE)
             for p in range(computed, computed + count)
         ]
-    batch, _ = BatchBuilder(table, BLOCK_SIZE, []).build(StepPlan([], scheduled, []))
+    batch, _ = builder(table).build(StepPlan([], scheduled, []))
     columns = (batch.token_ids.tolist(), batch.positions.tolist(), batch.slot_mapping.tolist())
     assert list(zip(*columns, strict=True)) == expected
     ends = [s.num_computed_tokens + s.num_scheduled_tokens for s in scheduled]
     assert batch.seq_lens.tolist() == ends
     assert len(batch.logits_rows) == sum(end == length for end, (length, *_) in zip(ends, shares, strict=True))
+
+
+def test_a_step_after_a_larger_one_shows_its_own_numbers_only() -> None:
+    table = RequestTable(4, 32, BLOCK_SIZE, 100)
+    table.admit(admitted("a", [10, 11, 12, 13, 14]))
+    build = builder(table).build
+    build(StepPlan([], [ScheduledRequest("a", 0, 4, [7])], []))
+    batch, _ = build(StepPlan([], [ScheduledRequest("a", 4, 1, [5])], []))
+    first = batch.positions.data_ptr()
+    assert (batch.token_ids.tolist(), batch.positions.tolist(), batch.slot_mapping.tolist()) == ([14], [4], [20])
+    assert (batch.block_tables.tolist(), batch.logits_rows.tolist()) == ([[7, 5]], [0])
+    again, _ = build(StepPlan([], [ScheduledRequest("a", 3, 1, [])], []))
+    assert again.positions.tolist() == [3]
+    assert again.positions.data_ptr() == first

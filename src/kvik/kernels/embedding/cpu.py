@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from kvik.kernels.arena import empty
 from kvik.kernels.dequantize import FORMATS
 from kvik.kernels.runtime import DTYPE_CODES, native
 
@@ -20,7 +21,7 @@ def embedding(
 ) -> torch.Tensor:
     ids = ids.contiguous()
     count = ids.shape[0]
-    out = torch.empty((count, size), dtype=dtype)
+    out = empty(count, size, dtype)
     bad = native.embedding(
         out.data_ptr(),
         table.data_ptr(),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from kvik.kernels.arena import empty_beside
 from kvik.kernels.linear import cpu, reference
 from kvik.kernels.linear.formats import QUANTIZED, takes
 from kvik.kernels.linear.packed_weight import PackedWeight
@@ -41,7 +42,7 @@ def linear(
         )
     if not (x.is_cpu is weight.data.is_cpu and (bias is None or bias.is_cpu is x.is_cpu)):
         raise ValueError(f"linear: x lies on {x.device}; it, the bias and the weight must be on {weight.data.device}")
-    view = x.new_empty(x.shape[0], weight.n) if out is None else _columns(out, out_column, x, weight)
+    view = empty_beside(x, weight.n) if out is None else _columns(out, out_column, x, weight)
     if weight.is_packed:
         cpu.linear(view, x, weight, bias)
     elif weight.format in QUANTIZED:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from kvik.kernels.arena import empty
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 VECTOR = 16
@@ -30,7 +30,7 @@ def paged_attention(
 ) -> Tensor:
     q = q.contiguous()
     num_requests, max_blocks = block_tables.shape
-    out = torch.empty_like(q)
+    out = empty(q.shape[0], q.shape[1])
     native.paged_attention(
         out.data_ptr(), q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), block_tables.data_ptr(),
         query_start_loc.data_ptr(), seq_lens.data_ptr(), num_requests, max_blocks, num_kv_heads,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from kvik.kernels.arena import empty
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, unit_offset: bool) -> torch.Tensor:
     x, weight = x.contiguous(), weight.contiguous()
     rows, size = x.shape
-    out = torch.empty_like(x)
+    out = empty(rows, size, x.dtype)
     native.rms_norm(out.data_ptr(), x.data_ptr(), weight.data_ptr(), rows, size, eps, unit_offset, DTYPE_CODES[x.dtype])
     return out
 
@@ -24,7 +25,7 @@ def add_rms_norm(
         )
     x, weight = x.contiguous(), weight.contiguous()
     rows, size = x.shape
-    out = torch.empty_like(x)
+    out = empty(rows, size, x.dtype)
     native.add_rms_norm(
         out.data_ptr(),
         x.data_ptr(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from kvik.kernels.arena import empty
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 
@@ -24,7 +24,7 @@ def rope_and_cache(
 ) -> Tensor:
     qkv = qkv.contiguous()
     num_tokens, head_dim = qkv.shape[0], cos_sin.shape[1]
-    q = torch.empty((num_tokens, num_heads * head_dim), dtype=torch.float32)
+    q = empty(num_tokens, num_heads * head_dim)
     native.rope_and_cache(
         q.data_ptr(), qkv.data_ptr(), cos_sin.data_ptr(), positions.data_ptr(), slots.data_ptr(), k_cache.data_ptr(),
         v_cache.data_ptr(), 0 if q_norm is None else q_norm.data_ptr(), 0 if k_norm is None else k_norm.data_ptr(),
