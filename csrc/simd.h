@@ -32,6 +32,9 @@
 
 #define KVIK_INLINE static inline __attribute__((always_inline))
 
+// Before a loop over a tile of accumulators: unrolled only late, it would leave them in memory.
+#define KVIK_UNROLL _Pragma("GCC unroll 8")
+
 namespace kvik::KVIK_ISA {
 
 KVIK_INLINE float float_of(uint32_t bits) {

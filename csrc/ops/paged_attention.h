@@ -140,10 +140,10 @@ KVIK_INLINE void ask_for(const T* p) {
 template <int kRows, int kN, class Address>
 KVIK_INLINE void multiply_add(F32 (&sums)[kRows][kN], const float* inputs, int64_t stride, const Address& address) {
     F32 vectors[kN];
-    for (int n = 0; n < kN; ++n) vectors[n] = widened(address(n));
-    for (int r = 0; r < kRows; ++r) {
+    KVIK_UNROLL for (int n = 0; n < kN; ++n) vectors[n] = widened(address(n));
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r) {
         const F32 input = set1(inputs[r * stride]);
-        for (int n = 0; n < kN; ++n) sums[r][n] = fma(input, vectors[n], sums[r][n]);
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) sums[r][n] = fma(input, vectors[n], sums[r][n]);
     }
 }
 
@@ -156,20 +156,20 @@ static void score_tile(const Args<T>& a, const Places<T>& places, float* scores,
     const T* const* keys = places.keys + group;
     const T* const* values = places.values + group;
     F32 acc[kRows][kN];
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) acc[r][n] = zero();
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) acc[r][n] = zero();
     for (int64_t d = 0; d < head_dim; ++d) {
         multiply_add(acc, q + d, head_dim, [&](int n) { return keys[n] + d * block_size; });
         if (ask && d % kSteps == 0)
-            for (int n = 0; n < kN; ++n) ask_for(values[n] + d * kLanes);
+            KVIK_UNROLL for (int n = 0; n < kN; ++n) ask_for(values[n] + d * kLanes);
     }
     F32 scale[kN];
-    for (int n = 0; n < kN; ++n) {
+    KVIK_UNROLL for (int n = 0; n < kN; ++n) {
         scale[n] = set1(a.scale);
         if constexpr (kIsScaled<T>) scale[n] = scale[n] * load(places.key_scales[group + n]);
     }
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) store(scores + r * kPartition + (group + n) * kLanes, acc[r][n] * scale[n]);
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) store(scores + r * kPartition + (group + n) * kLanes, acc[r][n] * scale[n]);
 }
 
 template <class T, int kRows = kMaxRows>
@@ -193,8 +193,8 @@ static void value_tile(const Args<T>& a, const Work<T>& w, float* out, const flo
     constexpr int64_t kLine = 64 / sizeof(T);
     const int64_t head_dim = a.head_dim, key_rows = a.layout.key_rows(), first_group = keys.begin / kLanes;
     F32 acc[kRows][kN];
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) acc[r][n] = zero();
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) acc[r][n] = zero();
     for (int64_t g = first_group; g * kLanes < keys.end; ++g) {
         const int64_t start = g * kLanes, left = keys.end - start, count = left < kLanes ? left : kLanes;
         const T* values = w.places.values[g] + column;
@@ -205,8 +205,8 @@ static void value_tile(const Args<T>& a, const Work<T>& w, float* out, const flo
             multiply_add(acc, weights + start + i, kPartition, [&](int n) { return values + i * head_dim + n * kLanes; });
         }
     }
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) store(out + r * head_dim + column + n * kLanes, acc[r][n]);
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) store(out + r * head_dim + column + n * kLanes, acc[r][n]);
 }
 
 template <class T, int kRows, int kN = kMaxPanels>
