@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kvik.kernels.paged_attention import cpu, reference
-from kvik.kernels.paged_attention.cache import CACHE_DTYPES, SCALE_ROWS, allocate_kv_cache, kv_token_bytes
+from kvik.kernels.paged_attention.cache import CACHE_DTYPES, SCALE_ROWS, allocate_kv_cache, scale_bytes
 from kvik.kernels.runtime import runs_native
 
 
@@ -96,4 +96,4 @@ def _misfit(
     )
 
 
-__all__ = ["allocate_kv_cache", "kv_token_bytes", "paged_attention"]
+__all__ = ["allocate_kv_cache", "paged_attention", "scale_bytes"]

@@ -40,9 +40,9 @@ def allocate_kv_cache(
     return keys, _untouched([num_blocks, num_kv_heads, block_size, head_dim], dtype)
 
 
-def kv_token_bytes(num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:
-    """Bytes of one token's keys and values in one layer, scales included."""
-    return num_kv_heads * (2 * head_dim + SCALE_ROWS[dtype]) * dtype.itemsize
+def scale_bytes(dtype: torch.dtype) -> int:
+    """Bytes of scale beside each token's key, and beside its value, of each head."""
+    return SCALE_ROWS[dtype] // 2
 
 
 def scales_of(k_cache: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
