@@ -100,8 +100,8 @@ def _misfit(
     if k_cache.dtype is not v_cache.dtype or k_cache.dtype not in SCALE_ROWS:
         return f"the caches must both be one of {CACHE_DTYPES}, got {k_cache.dtype} and {v_cache.dtype}"
     return (
-        f"cos_sin and the caches must be contiguous, the caches with {num_kv_heads} heads of {head_dim}; got K "
-        f"{list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
+        f"cos_sin and the caches must be contiguous, the caches with {num_kv_heads} heads of {head_dim} and 8 rows of "
+        f"scales behind int8 keys; got K {list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
     )
 
 
