@@ -91,8 +91,9 @@ def _misfit(
         dtypes = f"{q.dtype}, {k_cache.dtype} and {v_cache.dtype}"
         return f"q must be torch.float32 and the caches both one of {CACHE_DTYPES}, got {dtypes}"
     return (
-        f"the caches must be contiguous with {num_kv_heads} heads of {head_dim}, and 8 rows of scales behind int8 keys, "
-        f"got K {list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
+        f"the caches must be contiguous with {num_kv_heads} heads of {head_dim}, and 8 rows of scales behind int8 "
+        f"keys, got K {list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and "
+        f"{v_cache.stride()}"
     )
 
 

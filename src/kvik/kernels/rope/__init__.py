@@ -101,7 +101,8 @@ def _misfit(
         return f"the caches must both be one of {CACHE_DTYPES}, got {k_cache.dtype} and {v_cache.dtype}"
     return (
         f"cos_sin and the caches must be contiguous, the caches with {num_kv_heads} heads of {head_dim} and 8 rows of "
-        f"scales behind int8 keys; got K {list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
+        f"scales behind int8 keys; got K {list(k_cache.shape)} and V {list(v_cache.shape)} with strides "
+        f"{k_cache.stride()} and {v_cache.stride()}"
     )
 
 
