@@ -1,11 +1,13 @@
 // Causal attention over a paged cache: prefill and decode rows in one call.
 //
 // Only the cache may be other than fp32: keys and values are widened exactly. Those of an int8 cache carry a scale
-// each (kv_layout.h): that of a key multiplies its score, that of a value its weight. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
-// the scores, each one chain of multiply-adds over the head dimension; their maximum m; p = exp(score - m); l = the
-// sum of p, lane by lane in ascending groups of 16 keys, then over the lanes; the sum of p times v, one chain over
-// ascending keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of
-// this depends on which rows share a tile, or on who computes it: a query's result is the same bits in any batch.
+// each (kv_layout.h): that of a key multiplies its score, that of a value its weight.
+//
+// Keys are taken in partitions of 512 at absolute positions. Per query row and partition: the scores, each one chain
+// of multiply-adds over the head dimension; their maximum m; p = exp(score - m); l = the sum of p, lane by lane in
+// ascending groups of 16 keys, then over the lanes; the sum of p times v, one chain over ascending keys. Partitions are
+// merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of this depends on which rows share a
+// tile, or on who computes it: a query's result is the same bits in any batch.
 //
 // A tile is some queries of one request times the query heads of one key head: the rows of a small matrix product.
 // A tile with many keys can be split into its partitions, whose results are kept aside and merged afterwards.
@@ -168,8 +170,20 @@ static void score_tile(const Args<T>& a, const Places<T>& places, float* scores,
         scale[n] = set1(a.scale);
         if constexpr (kIsScaled<T>) scale[n] = scale[n] * load(places.key_scales[group + n]);
     }
+    scores += group * kLanes;
     KVIK_UNROLL for (int r = 0; r < kRows; ++r)
-        KVIK_UNROLL for (int n = 0; n < kN; ++n) store(scores + r * kPartition + (group + n) * kLanes, acc[r][n] * scale[n]);
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) store(scores + r * kPartition + n * kLanes, acc[r][n] * scale[n]);
+}
+
+// As many groups at once as there are registers for; then the rest, at once too.
+template <class T, int kRows, int kN = kMaxPanels>
+static void score_groups(const Args<T>& a, const Work<T>& w, int64_t row, Range groups) {
+    int64_t g = groups.begin;
+    for (; g + kN <= groups.end; g += kN)
+        score_tile<T, kRows, kN>(a, w.places, w.scores + row * kPartition, w.queries + row * a.head_dim, g, row == 0);
+    if constexpr (kN > 1) {
+        if (g < groups.end) score_groups<T, kRows, kN - 1>(a, w, row, {g, groups.end});
+    }
 }
 
 template <class T, int kRows = kMaxRows>
@@ -177,12 +191,7 @@ static void score_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t 
     if constexpr (kRows > 1) {
         if (num_rows < kRows) return score_rows<T, kRows - 1>(a, w, row, num_rows, groups);
     }
-    const float* queries = w.queries + row * a.head_dim;
-    float* scores = w.scores + row * kPartition;
-    int64_t g = groups.begin;
-    for (; g + kMaxPanels <= groups.end; g += kMaxPanels)
-        score_tile<T, kRows, kMaxPanels>(a, w.places, scores, queries, g, row == 0);
-    for (; g < groups.end; ++g) score_tile<T, kRows, 1>(a, w.places, scores, queries, g, row == 0);
+    score_groups<T, kRows>(a, w, row, groups);
 }
 
 // kRows x (16 kN) outputs from `column`: the weighted sum of the values of `keys`. No other is read: a slot without a
@@ -202,7 +211,8 @@ static void value_tile(const Args<T>& a, const Work<T>& w, float* out, const flo
         for (int64_t i = keys.begin > start ? keys.begin - start : 0; i < count; ++i) {
             if (next)
                 for (int64_t d = 0; d < key_rows; d += kLine) ask_for(next + i * key_rows + d);
-            multiply_add(acc, weights + start + i, kPartition, [&](int n) { return values + i * head_dim + n * kLanes; });
+            const T* value = values + i * head_dim;
+            multiply_add(acc, weights + start + i, kPartition, [&](int n) { return value + n * kLanes; });
         }
     }
     KVIK_UNROLL for (int r = 0; r < kRows; ++r)

@@ -155,8 +155,9 @@ static void some_tokens(const Args<T>& a, int64_t begin, int64_t end, const Work
     const int64_t d = a.head_dim;
     for (int64_t t = begin; t < end; ++t) {
         const float* heads = a.qkv + t * (a.num_heads + 2 * a.num_kv_heads) * d;
+        const float* cos_sin = a.cos_sin + a.positions[t] * d;
         for (int64_t h = 0; h < a.num_heads; ++h)
-            turn_head(a.q_out + (t * a.num_heads + h) * d, heads + h * d, a.q_norm, a.cos_sin + a.positions[t] * d, w, a);
+            turn_head(a.q_out + (t * a.num_heads + h) * d, heads + h * d, a.q_norm, cos_sin, w, a);
     }
     for (int64_t t = begin; t < end;) {
         const int64_t count = a.slots[t] < 0 ? 1 : count_together(a, t, end);

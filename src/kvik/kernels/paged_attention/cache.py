@@ -49,8 +49,8 @@ def scales_of(k_cache: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Views [blocks, Hkv, block] fp32 of the scales of an int8 cache: those of the keys, those of the values."""
     num_blocks, num_kv_heads, _, block_size = k_cache.shape
     rows = k_cache.view(num_blocks, num_kv_heads, -1)[:, :, head_dim * block_size :]
-    keys, values = rows.view(torch.float32).split(block_size, dim=-1)
-    return keys, values
+    scales = rows.view(torch.float32)
+    return scales[..., :block_size], scales[..., block_size:]
 
 
 def _untouched(shape: list[int], dtype: torch.dtype) -> Tensor:
