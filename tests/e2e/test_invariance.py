@@ -57,3 +57,20 @@ def test_a_cached_prefix_changes_no_bit(cramped: KvikServer) -> None:
     warm = ask(cramped, prompt, temperature=0)
     assert cramped.metric("vllm:prefix_cache_hits_total") >= hits_before + 192
     assert warm == cold
+
+
+def test_the_same_with_int8_keys_and_values_in_blocks_of_32() -> None:
+    """A prompt of 300 tokens in chunks of 128: alone, from the prefix cache, and among neighbours."""
+    draw = random.Random(5)
+    prompts = [[draw.randrange(100, 49000) for _ in range(draw.randrange(60, 200))] for _ in range(7)]
+    prompt = [draw.randrange(100, 49000) for _ in range(300)]
+    flags = "--kv-cache-dtype int8 --block-size 32 --max-num-batched-tokens 128 --max-model-len 1024 --max-num-seqs 32"
+    with KvikServer(*flags.split()) as server, ThreadPoolExecutor(len(prompts)) as pool:
+        cold = ask(server, prompt, temperature=0)
+        hits_before = server.metric("vllm:prefix_cache_hits_total")
+        warm = ask(server, prompt, temperature=0)
+        assert server.metric("vllm:prefix_cache_hits_total") >= hits_before + 288
+        others = [pool.submit(ask, server, p, temperature=0.7, seed=i) for i, p in enumerate(prompts)]
+        crowded = ask(server, prompt, temperature=0, cache_salt="crowded")
+        assert all(len(other.result()[0]) == 48 for other in others)
+    assert cold == warm == crowded

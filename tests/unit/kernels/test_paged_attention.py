@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from kvik.kernels import runtime
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention, reference
+from kvik.kernels.paged_attention.cache import scales_of
 from kvik.kernels.rope import rope_and_cache
 
-F16, F32 = torch.float16, torch.float32
+F16, BF16, F32, I8 = torch.float16, torch.bfloat16, torch.float32, torch.int8
+DTYPES = [F16, BF16, F32, I8]  # of caches
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}  # whatever the cache's dtype: nothing else is rounded to it
 
 
@@ -32,10 +34,18 @@ class Sequence:
     def random(length: int, hq: int, hkv: int, head_dim: int, dtype: torch.dtype, seed: int) -> Sequence:
         rng = torch.Generator().manual_seed(seed)
         q, k, v = (torch.randn(length, h, head_dim, generator=rng) for h in (hq, hkv, hkv))
-        return Sequence(q, k.to(dtype).float(), v.to(dtype).float(), dtype)
+        return Sequence(q, as_stored(k, dtype), as_stored(v, dtype), dtype)
 
     def __len__(self) -> int:
         return len(self.q)
+
+
+def as_stored(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """x [n, H, D] as a cache of this dtype holds it."""
+    if dtype is not I8:
+        return x.to(dtype).float()
+    scales = x.abs().amax(dim=-1, keepdim=True) / 127
+    return (x / scales).round() * scales
 
 
 def exact_attention(s: Sequence, scale: float, window: int) -> torch.Tensor:
@@ -58,11 +68,19 @@ class Cache:
         self.hq, self.block_size = first.q.shape[1], block_size
         sizes = [-(-len(s) // block_size) for s in sequences]
         self.k, self.v = allocate_kv_cache(sum(sizes) + 1, self.hkv, self.head_dim, block_size, first.dtype)
-        self.k.fill_(torch.nan), self.v.fill_(torch.nan)
+        self._fill_with_nan()
         ids = iter((torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(seed)) + 1).tolist())
         self.tables = [[next(ids) for _ in range(n)] for n in sizes]
         for sequence, blocks in zip(sequences, self.tables, strict=True):
             self._write(sequence, blocks)
+
+    def _fill_with_nan(self) -> None:
+        if self.k.dtype is not I8:
+            self.k.fill_(torch.nan), self.v.fill_(torch.nan)
+            return
+        self.k.fill_(-128), self.v.fill_(-128)
+        for scales in scales_of(self.k, self.head_dim):
+            scales.fill_(torch.nan)
 
     def _write(self, s: Sequence, blocks: list[int]) -> None:
         qkv = torch.cat([s.q, s.k, s.v], dim=1).flatten(1)
@@ -98,38 +116,38 @@ def check_whole(length: int, hq: int, hkv: int, head_dim: int, dtype: torch.dtyp
     torch.testing.assert_close(out, exact_attention(s, head_dim**-0.5, window), **CLOSE)
 
 
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("length", [*range(1, 18), 31, 32, 33, 63, 64, 65, 511, 512, 513, 1025])
 def test_lengths(length, dtype):
     check_whole(length, 4, 2, 32, dtype, block_size=16)
 
 
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 72, 80, 96, 128, 256])
 def test_head_dims(head_dim, dtype):
     check_whole(70, 3, 1, head_dim, dtype, block_size=16)
 
 
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("group", range(1, 9))
 def test_query_heads_per_key_head(group, dtype):
     check_whole(50, 2 * group, 2, 16, dtype, block_size=32)
 
 
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block_size", [2, 8, 16, 32, 48, 128])
 def test_block_sizes(block_size, dtype):
     check_whole(150, 2, 1, 16, dtype, block_size)
 
 
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [1, 2, 3, 15, 16, 17, 31, 32, 33, 500, 511, 512, 513, 600, 5000])
 def test_window_edges(window, dtype):
     check_whole(1040 if window > 400 else 70, 2, 1, 16, dtype, 16, window)
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [0, 40, 512])
 @pytest.mark.parametrize("head_dim", [16, 64, 80, 128, 256])
 def test_close_to_the_reference(window, dtype, head_dim):
@@ -147,7 +165,7 @@ def chunked(cache: Cache, request: int, s: Sequence, bounds: list[int], window: 
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [0, 1, 21, 513])
 @pytest.mark.parametrize("group", [1, 3, 8])
 def test_chunks_and_decodes_give_the_same_bits(dtype, window, group):
@@ -161,7 +179,21 @@ def test_chunks_and_decodes_give_the_same_bits(dtype, window, group):
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prompts_and_decodes_share_a_call(dtype):
+    """Groups of 3 as in the models, blocks of 32, several partitions: each row as if it were alone, and right."""
+    lengths = [1500, 18, 530, 1, 97]
+    sequences = [Sequence.random(n, 9, 3, 64, dtype, seed=n) for n in lengths]
+    cache = Cache(sequences, 32)
+    stretches = [(0, 1499), (1, 0), (2, 300), (3, 0), (4, 96)]
+    batch = [(r, sequences[r], first, lengths[r]) for r, first in stretches]
+    for part, out in zip(batch, attend(cache, batch), strict=True):
+        assert torch.equal(attend(cache, [part])[0], out)
+        torch.testing.assert_close(out, exact_attention(part[1], 0.125, 0)[part[2] :], **CLOSE)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [0, 300])
 def test_threads_and_splits_give_the_same_bits(dtype, window):
     """A long sequence alone is split over the threads by partition, in a crowd it is not."""
@@ -182,7 +214,7 @@ def test_threads_and_splits_give_the_same_bits(dtype, window):
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_blocks_give_the_same_bits_wherever_they_lie(dtype):
     s = Sequence.random(600, 4, 2, 32, dtype, seed=1)
     first, *others = [
@@ -197,7 +229,7 @@ LENGTHS = [5, 30, 64, 200, 530, 1030]
 
 @pytest.mark.usefixtures("isa")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), dtype=st.sampled_from([F16, F32]), window=st.sampled_from([0, 0, 7, 100, 600]))
+@given(data=st.data(), dtype=st.sampled_from(DTYPES), window=st.sampled_from([0, 0, 7, 100, 600]))
 def test_any_batch_gives_the_same_bits(data, dtype, window):
     sequences = [Sequence.random(n, 3, 1, 16, dtype, seed=n) for n in LENGTHS]
     cache = Cache(sequences, 16)
@@ -213,17 +245,18 @@ def test_any_batch_gives_the_same_bits(data, dtype, window):
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [0, 20])
-def test_nan_of_other_requests_does_not_leak(window):
-    """All that a request does not own is NaN here: other blocks, and the rest of its last block."""
+def test_nan_of_other_requests_does_not_leak(window, dtype):
+    """All that a request does not own is NaN here: other blocks, the rest of its last block, and their scales."""
     for length in range(1, 40):
-        s = Sequence.random(length, 2, 1, 16, F16, seed=length)
+        s = Sequence.random(length, 2, 1, 16, dtype, seed=length)
         (out,) = attend(Cache([s], 32), [(0, s, length - 1, length)], window)
         assert out.isfinite().all()
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block_size", [16, 8])
 def test_blocks_before_the_window_are_not_read(dtype, block_size):
     s = Sequence.random(700, 2, 1, 16, dtype, seed=2)
@@ -257,10 +290,14 @@ def test_huge_scores_stay_finite():
         ({"q": torch.zeros(1, 32).half()}, "q must be torch.float32"),
         (
             {"k_cache": torch.zeros(2, 2, 16, 16)},
-            "the caches both torch.float16 or torch.float32, got .*torch.float32 and torch.float16",
+            "the caches both one of float16, bfloat16, float32, int8, got .*torch.float32 and torch.float16",
         ),
         ({"block_tables": torch.zeros(1, 1, dtype=torch.int64)}, "contiguous int32, got torch.int64"),
-        ({"k_cache": torch.zeros(2, 1, 16, 16, dtype=F16)}, r"2 heads of 16, got K \[2, 1,"),
+        ({"k_cache": torch.zeros(2, 1, 16, 16, dtype=F16)}, r"2 heads of 16, .* got K \[2, 1,"),
+        (
+            {"k_cache": torch.zeros(2, 2, 16, 16, dtype=I8), "v_cache": torch.zeros(2, 2, 16, 16, dtype=I8)},
+            r"2 heads of 16, and 8 rows of scales behind int8 keys, got K \[2, 2, 16, 16\]",
+        ),
     ],
 )
 def test_says_what_does_not_fit(change, message):

@@ -8,12 +8,16 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from kvik.kernels.paged_attention import allocate_kv_cache
+from kvik.kernels.paged_attention.cache import scales_of
 from kvik.kernels.rope import reference, rope_and_cache
 
-DTYPES = [torch.float16, torch.float32]  # of the cache
+DTYPES = [torch.float16, torch.bfloat16, torch.float32]  # of the cache
+I8 = torch.int8
 HQ, HKV, BLOCK = 6, 2, 16
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-ONE_ROUNDING = {"rtol": 2**-10, "atol": 1e-5}  # of fp16: a sum of squares in another order may tip it
+ONE_ROUNDING = {  # a sum of squares in another order may tip it
+    torch.float16: {"rtol": 2**-10, "atol": 1e-5}, torch.bfloat16: {"rtol": 2**-7, "atol": 1e-5}, torch.float32: CLOSE,
+}  # fmt: skip
 
 
 def table(head_dim: int, max_position: int = 300) -> torch.Tensor:
@@ -83,7 +87,7 @@ def test_norms_each_head_before_the_rotation(dtype, head_dim, unit_offset):
     out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
     want = rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV)
     torch.testing.assert_close(out, want, **CLOSE)
-    torch.testing.assert_close(given["k_cache"], twin["k_cache"], **(ONE_ROUNDING if dtype == torch.float16 else CLOSE))
+    torch.testing.assert_close(given["k_cache"], twin["k_cache"], **ONE_ROUNDING[dtype])
     assert torch.equal(given["v_cache"], twin["v_cache"])
 
 
@@ -109,7 +113,7 @@ def test_equals_the_reference(dtype, with_norm):
         out = rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV, **norms)
         want = reference.rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV, **norms)
         exact = {"rtol": 0, "atol": 0}
-        close = ONE_ROUNDING if dtype == torch.float16 else CLOSE
+        close = ONE_ROUNDING[dtype]
         torch.testing.assert_close(out, want, **(CLOSE if with_norm else exact))
         torch.testing.assert_close(given["k_cache"], twin["k_cache"], **(close if with_norm else exact))
         assert torch.equal(given["v_cache"], twin["v_cache"])
@@ -146,6 +150,60 @@ def test_fp16_is_rounded_to_nearest_even_and_ends_at_its_largest(head_dim):
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("head_dim", [8, 16, 48, 64, 72, 80, 128, 256])
+def test_int8_equals_the_reference_bit_for_bit(head_dim):
+    """Integers and scales: on every instruction set the same divisions, rounded to even."""
+    given = inputs(40, head_dim, I8, seed=head_dim)
+    given["qkv"][5] = 0
+    given["qkv"][6] *= 1e-44
+    given["qkv"][7] *= 1e38
+    given["qkv"][8, -1], given["qkv"][9, -2], given["qkv"][9, -3] = torch.nan, torch.inf, -torch.inf
+    twin = {**given, "k_cache": given["k_cache"].clone(), "v_cache": given["v_cache"].clone()}
+    rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
+    reference.rope_and_cache(**twin, num_heads=HQ, num_kv_heads=HKV)
+    assert torch.equal(given["k_cache"][:, :, :head_dim], twin["k_cache"][:, :, :head_dim])
+    assert torch.equal(given["v_cache"], twin["v_cache"])
+    scales, wanted = (torch.cat(scales_of(cache["k_cache"], head_dim)) for cache in (given, twin))
+    assert wanted.isnan().sum() == 1
+    torch.testing.assert_close(scales, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.usefixtures("isa")
+def test_int8_is_half_a_step_off_at_most():
+    given = inputs(33, 64, I8, seed=3)
+    _, k, v = expected(given, 64)
+    rope_and_cache(**given, num_heads=HQ, num_kv_heads=HKV)
+    k_scales, v_scales = scales_of(given["k_cache"], 64)
+    for t, slot in enumerate(given["slots"].tolist()):
+        for head in range(HKV):
+            block, offset = divmod(slot, BLOCK)
+            for exact, integers, scale in (
+                (k[t, head], given["k_cache"][block, head, :64, offset], k_scales[block, head, offset]),
+                (v[t, head], given["v_cache"][block, head, offset], v_scales[block, head, offset]),
+            ):
+                assert scale == exact.abs().max() / 127
+                assert (integers * scale - exact).abs().max() <= scale * 0.5001
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [*DTYPES, I8])
+@pytest.mark.parametrize("block_size", [16, 32, 48])
+def test_neighbouring_slots_give_the_bits_of_single_tokens(dtype, block_size):
+    """Runs of neighbours, cut by blocks, gaps, jumps back and slots that are not written, are written together."""
+    slots = [*range(3, 60), 61, 62, 90, *range(70, 75), -1, -1, 76, 5 * 48, 4 * 48 + 1, 4 * 48 + 2]
+    given = inputs(len(slots), 16, dtype)
+    caches = [allocate_kv_cache(17, HKV, 16, block_size, dtype) for _ in range(2)]
+    given["slots"] = torch.tensor(slots, dtype=torch.int32)
+    rope_and_cache(**given | dict(zip(("k_cache", "v_cache"), caches[0], strict=True)), num_heads=HQ, num_kv_heads=HKV)
+    for t in range(len(slots)):
+        one = {name: given[name][t : t + 1] for name in ("qkv", "positions", "slots")}
+        rope_and_cache(
+            **one, cos_sin=given["cos_sin"], k_cache=caches[1][0], v_cache=caches[1][1], num_heads=HQ, num_kv_heads=HKV
+        )
+    assert all(torch.equal(together, single) for together, single in zip(*caches, strict=True))
+
+
+@pytest.mark.usefixtures("isa")
 def test_keys_beyond_fp16_stay_finite():
     given = inputs(5, 16, torch.float16)
     given["qkv"][3] *= 1e6
@@ -167,7 +225,7 @@ def test_no_tokens():
         ({"cos_sin": table(16).bfloat16()}, "must be torch.float32, got torch.float32 and torch.bfloat16"),
         ({"v_cache": torch.zeros(8, 2, 16, 16)}, "caches must both be .*, got torch.float16 and torch.float32"),
         ({"slots": torch.zeros(3, dtype=torch.int64)}, "must be contiguous int32"),
-        ({"v_cache": torch.zeros(8, 3, 16, 16).half()}, "with 2 heads of 16; got K .* and V .8, 3,"),
+        ({"v_cache": torch.zeros(8, 3, 16, 16).half()}, r"with 2 heads of 16 and .*; got K .* and V .8, 3,"),
     ],
 )
 def test_says_what_does_not_fit(change, message):
