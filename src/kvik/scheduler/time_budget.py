@@ -4,10 +4,10 @@ Decoding requests are in every step, whatever it takes. While there are any, pro
 time; with none, nobody waits for the step's end and the token budget alone counts. A prompt's first chunk has at least
 `min_tokens`, so that prompts move under any load.
 
-Without a fixed limit the time adapts. Every request, whether it decodes or waits for its prompt, gets an equal share of
-the engine: with one prompt for each stream a step may take twice the time of its decoding alone. Prompts get that half
-at least, however many the streams. So a lone prompt among streams makes each gap twice as long at most, on any machine
-and with any model, and a crowd of prompts is not held up by the few streams that run already.
+Without a fixed limit the time adapts. Prompts get half of a step at least, however many the streams: so a lone prompt
+makes each gap of a stream twice as long at most, on any machine and with any model. When prompts outnumber streams,
+each prompt, computed or waiting, gets twice the share of the engine that a stream gets: an engine whose few streams
+held up a crowd of prompts would decode in small batches, which cost each token more.
 
 Knows no queue and no block. Chunk boundaries never change an answer (docs/architecture.md, Determinism).
 """
@@ -25,7 +25,9 @@ from kvik.telemetry.log import get_logger
 logger = get_logger(__name__)
 
 LEAST_STRETCH = 2.0
-"""An adaptive step's limit is at least so many times its decoding alone."""
+"""An adaptive step may take at least so many times its decoding alone."""
+PROMPT_WEIGHT = 2.0
+"""The share of a prompt, where the share of a stream is 1."""
 
 
 class PromptTime:
@@ -80,7 +82,7 @@ class TimeBudget:
         if self._max_step_s == 0 or not decoding or not num_prompts or not self._model.is_known:
             return None
         decoding_s = self._model.predict(StepLoad.of(decoding))
-        stretch = max(LEAST_STRETCH, 1 + num_prompts / len(decoding))
+        stretch = max(LEAST_STRETCH, 1 + PROMPT_WEIGHT * num_prompts / len(decoding))
         self._limit_s = decoding_s * stretch if self._max_step_s is None else self._max_step_s
         return PromptTime(self._model, self._limit_s, self._limit_s - decoding_s, self._min_tokens)
 
