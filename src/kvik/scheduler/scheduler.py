@@ -155,12 +155,12 @@ class Scheduler:
     def _schedule_running(self, draft: StepDraft, requests: list[Request]) -> None:
         longest_chunk = self._longest_chunk()
         for request in requests:
-            if draft.is_full:
-                break
             if request.status is not RequestStatus.RUNNING:
                 continue  # preempted for the sake of one before it
             num_wanted = min(len(request.token_ids) - request.num_computed_tokens, longest_chunk)
             num_tokens = draft.fit(request.num_computed_tokens, num_wanted)
+            if num_tokens == 0:
+                break
             new_block_ids = self._grow(request, request.num_computed_tokens + num_tokens, draft)
             if new_block_ids is not None:
                 draft.add(request, num_tokens, new_block_ids)
