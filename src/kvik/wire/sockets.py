@@ -76,6 +76,8 @@ class ApiSocket:
         """
         if self._loop is None:
             self._watch(asyncio.get_running_loop())
+        if self._frames:
+            await asyncio.sleep(0)  # whoever the last message woke comes first: a backlog must not become one burst
         while not self._frames:
             if self._has_hung_up:
                 return None
