@@ -9,7 +9,6 @@ answer; admission is limited where requests come in.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import tempfile
 from collections import deque
@@ -26,6 +25,8 @@ __all__ = ["ApiSocket", "EngineSocket"]
 
 _MAX_PATH_BYTES = 107
 """Of a Unix socket's address: 108 with the closing zero."""
+
+_READABLE = int(zmq.POLLIN)
 
 
 class ApiSocket:
@@ -105,9 +106,11 @@ class ApiSocket:
 
     def _take_in(self) -> None:
         """All frames that are there; not one may stay, for nothing would tell of it again."""
-        with contextlib.suppress(zmq.Again):
-            while not self._socket.closed:
-                self._frames.append(self._socket.recv(zmq.DONTWAIT))
+        if self._socket.closed:
+            return
+        # Asked rather than tried: an exception a wake-up would cost more than all the rest of it.
+        while int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
+            self._frames.append(self._socket.recv(zmq.DONTWAIT))
         if self._frames:
             self._wake_receiver()
 
