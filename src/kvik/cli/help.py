@@ -11,6 +11,7 @@ _WORDS = {
     "int": "N",
     "size": "N",
     "size_or_auto": "N|auto",
+    "float_or_auto": "X|auto",
     "float": "X",
     "str": "TEXT",
     "list": "TEXT",

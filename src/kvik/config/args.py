@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from kvik.config.flags import flag
+from kvik.config.values import AUTO
 
 if TYPE_CHECKING:
     from kvik.config.engine import EngineConfig
@@ -97,6 +98,11 @@ class EngineArgs:
         None, "token budget of one step; unset: 2048 for a server, 4096 offline", group=SCHEDULER, kind="size",
         common=True,
     )  # fmt: skip
+    max_step_ms: float | None = flag(
+        None, "longest step while streams run, in milliseconds: prompts are cut to fit; auto: at most twice the time "
+        "of the streams alone, more when prompts outnumber them; 0: no limit; unset: auto for a server, 0 offline",
+        group=SCHEDULER, kind="float_or_auto", ours=True, common=True,
+    )  # fmt: skip
     max_num_seqs: int | None = flag(
         None, "requests that run at once; unset: 128 for a server, 256 offline", group=SCHEDULER, common=True
     )
@@ -176,6 +182,11 @@ class EngineArgs:
         """max_num_batched_tokens and max_num_seqs where none are given: long steps serve a closed batch best."""
         return 4096, 256
 
+    @property
+    def default_max_step_ms(self) -> float:
+        """Nobody watches a closed batch: only its end counts."""
+        return 0.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class AsyncEngineArgs(EngineArgs):
@@ -184,3 +195,7 @@ class AsyncEngineArgs(EngineArgs):
     @property
     def default_batch_limits(self) -> tuple[int, int]:
         return 2048, 128
+
+    @property
+    def default_max_step_ms(self) -> float:
+        return AUTO

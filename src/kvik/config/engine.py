@@ -50,6 +50,8 @@ class CacheConfig:
 class SchedulerConfig:
     max_num_batched_tokens: int = 2048
     """Token budget of one step."""
+    max_step_ms: float | None = None
+    """Longest step while requests decode, in milliseconds: prompts are cut to fit. None adapts; 0 is off."""
     max_num_seqs: int = 128
     """Requests that run at once."""
     policy: str = "fcfs"

@@ -17,6 +17,7 @@ Kind = Literal[
     "size",  # an integer that may carry a suffix: 1k, 25.6k, 1K
     "size_or_auto",  # the same, or "auto"; auto and -1 are one value
     "float",
+    "float_or_auto",  # a number, or "auto"; auto and -1 are one value
     "str",
     "list",  # one or more words
     "int_list",

@@ -5,6 +5,7 @@ Reads the checkpoint's facts, never its weights, and knows no device: what must 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,7 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
     _require(interval >= 1, f"--stream-interval takes 1 or more, got {interval}")
     return SchedulerConfig(
         max_num_batched_tokens=budget,
+        max_step_ms=_max_step_ms(args, chunked),
         max_num_seqs=max_num_seqs,
         policy=args.scheduling_policy,
         enable_chunked_prefill=chunked,
@@ -190,6 +192,22 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
         watermark=args.watermark,
         stream_interval=interval,
     )
+
+
+def _max_step_ms(args: EngineArgs, chunked: bool) -> float | None:
+    """Milliseconds; 0 is no limit, None leaves it to the engine."""
+    asked = args.max_step_ms
+    _require(
+        asked is None or asked == AUTO or (asked >= 0 and math.isfinite(asked)),
+        f"--max-step-ms takes 0 (no limit) or more milliseconds, or auto, got {asked}",
+    )
+    _require(
+        chunked or not asked,
+        f"--max-step-ms {'auto' if asked == AUTO else asked} needs prompts that may be cut: allow chunks "
+        "(--enable-chunked-prefill) or set --max-step-ms 0",
+    )
+    resolved = asked if asked is not None else args.default_max_step_ms if chunked else 0.0
+    return None if resolved == AUTO else resolved
 
 
 def _batch_limits(args: EngineArgs, max_model_len: int, chunked: bool) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from kvik.config.flags import Flag
 from kvik.errors import ConfigError
 
 AUTO = -1
-"""How "auto" is held by a flag of the kind "size_or_auto"."""
+"""How "auto" is held by flags of the kinds "size_or_auto" and "float_or_auto"."""
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _SIZE = re.compile(r"([+-]?\d+)(?:\.(\d+))?([kmgtKMGT]?)")
@@ -55,6 +55,13 @@ def _parse_float(text: str) -> float:
         raise ValueError("a number") from None
 
 
+def _parse_float_or_auto(text: str) -> float:
+    try:
+        return AUTO if text.strip().lower() == "auto" else _parse_float(text)
+    except ValueError:
+        raise ValueError("a number or auto") from None
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("true or false")
@@ -86,6 +93,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "size": parse_size,
     "size_or_auto": _parse_size_or_auto,
     "float": _parse_float,
+    "float_or_auto": _parse_float_or_auto,
     "str": str,
     "list": str,
     "int_list": _parse_int,

@@ -93,6 +93,8 @@ class EngineCore:
         if plan is not None:
             deltas += scheduler.update(plan, self._executor.execute(plan))
         ended_s = self._clock()
+        if plan is not None:
+            scheduler.learn_step_time(plan, ended_s - started_s)
         if not self._config.observability.log_stats:
             return StepOutputs(deltas, ended_s) if deltas else None
         stats = scheduler.stats()

@@ -91,6 +91,7 @@ class EngineCoreClient:
         Raises what the engine raised (`ModelFileError`, `InsufficientMemoryError`, ...), or `EngineDeadError`.
         """
         self._exited = self._process.watch()
+        self._exited.add_done_callback(self._hang_up_soon)
         try:
             await asyncio.wait_for(self._expect_hello(), HELLO_TIMEOUT_S)
         except TimeoutError:
@@ -162,19 +163,16 @@ class EngineCoreClient:
     async def _recv(self) -> FromEngine:
         """The next message. `EngineFailed` and the end of the process are raised as `EngineDeadError`."""
         assert self._exited is not None, "start() comes first"
-        receiving = asyncio.ensure_future(self._socket.receive())
-        try:
-            await asyncio.wait((receiving, self._exited), return_when=asyncio.FIRST_COMPLETED)
-            if not receiving.done():
-                await asyncio.wait((receiving,), timeout=LAST_WORDS_S)
-            if not receiving.done():
-                raise self._die(f"the engine process {describe_exit(self._exited.result())}")
-        finally:
-            receiving.cancel()
-        message = receiving.result()
+        message = await self._socket.receive()
+        if message is None:
+            raise self._die(f"the engine process {describe_exit(self._exited.result())}")
         if isinstance(message, EngineFailed):
             raise self._die(message.message)
         return message
+
+    def _hang_up_soon(self, exited: asyncio.Future[int]) -> None:
+        """The process has ended; what it said just before may still be on its way."""
+        exited.get_loop().call_later(LAST_WORDS_S, self._socket.hang_up)
 
     def _die(self, reason: str) -> EngineDeadError:
         """Nothing can be asked any more: fail all open calls. Returns what there is to raise."""

@@ -23,7 +23,8 @@ class RequestStream:
         self._unread: RequestOutput | None = None
         self._error: Exception | None = None
         self._ended = False
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None
+        """What the reader waits for."""
 
     @property
     def ended(self) -> bool:
@@ -34,14 +35,18 @@ class RequestStream:
         """Add an output; wakes the reader. The one with `finished` is the last."""
         self._unread = output if self._unread is None else merge_outputs(self._unread, output, self._deltas)
         self._ended = output.finished
-        self._news.set()
+        self._wake_reader()
 
     def fail(self, error: Exception) -> None:
         """End the stream: the reader gets what is unread, then this error."""
         if not self._ended:
             self._error = error
             self._ended = True
-            self._news.set()
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def __aiter__(self) -> RequestStream:
         return self
@@ -53,8 +58,8 @@ class RequestStream:
                 raise error
             if self._ended:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
         output, self._unread = self._unread, None
         return output
 

@@ -1,8 +1,9 @@
-"""A step while it is being planned: who is in it, and what is left of the token budget."""
+"""A step while it is being planned: who is in it, and what is left of its tokens and of its time."""
 
 from __future__ import annotations
 
 from kvik.scheduler.request import Request
+from kvik.scheduler.time_budget import PromptTime
 from kvik.step import AdmittedRequest, ScheduledRequest, StepPlan
 
 
@@ -12,10 +13,21 @@ class StepDraft:
     def __init__(self, num_budget_tokens: int) -> None:
         self.num_free_tokens = num_budget_tokens
         """What is left of the budget."""
+        self.prompt_time: PromptTime | None = None
+        """What is left of the time for prompts; None: no limit."""
         self.has_preempted = False
         self.shares: dict[Request, ScheduledRequest] = {}
         """In batch order."""
         self.admitted: list[AdmittedRequest] = []
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_free_tokens == 0 or (self.prompt_time is not None and self.prompt_time.is_used_up)
+
+    def fit(self, num_computed_tokens: int, num_tokens: int) -> int:
+        """How many of a request's next `num_tokens` there is room for. Takes their time, not their tokens."""
+        num_tokens = min(num_tokens, self.num_free_tokens)
+        return num_tokens if self.prompt_time is None else self.prompt_time.take(num_computed_tokens, num_tokens)
 
     def add(self, request: Request, num_tokens: int, new_block_ids: list[int]) -> None:
         """Schedule the next `num_tokens` tokens of a request."""

@@ -105,6 +105,11 @@ class Request:
     def num_output_tokens(self) -> int:
         return len(self.token_ids) - self.num_prompt_tokens
 
+    @property
+    def is_decoding(self) -> bool:
+        """Whether one token is known that is not computed: a stream that waits for its next."""
+        return len(self.token_ids) == self.num_computed_tokens + 1
+
     def move_to(self, status: RequestStatus) -> None:
         """Raises `EngineError` for a transition that the picture above does not have."""
         if status not in _SUCCESSORS.get(self.status, ()):

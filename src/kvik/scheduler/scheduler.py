@@ -1,8 +1,9 @@
 """The scheduler: which tokens are computed in the next step, and what the last one brought.
 
 There is no prefill phase and no decode phase. Each request has tokens that are known and tokens that are computed;
-a step lets the computed ones catch up, within one budget of tokens. A prompt catches up in chunks, a decoding request
-by one token a step. Requests that run come first, in order; then those that wait, while budget, seats and blocks last.
+a step lets the computed ones catch up, within a budget of tokens and one of time. A prompt catches up in chunks, a
+decoding request by one token a step. Requests that decode come first, then prompts that run, in order; then those that
+wait, while budgets, seats and blocks last.
 
 Knows no tensor, no text and no socket. Sole writer of request status and token ids.
 """
@@ -26,6 +27,7 @@ from kvik.scheduler.request import FINISH_REASONS, Request, RequestStatus
 from kvik.scheduler.results import make_delta, take_unsent_prompt_logprobs, why_unexpected
 from kvik.scheduler.stop import check_stop
 from kvik.scheduler.taint import requests_without_valid_blocks
+from kvik.scheduler.time_budget import TimeBudget
 from kvik.step import SampledTokens, StepPlan, StepResult
 
 
@@ -66,6 +68,7 @@ class Scheduler:
         self._dropped_ids: list[str] = []
         self._ended: list[TokenDelta] = []
         self._counters = StepCounters()
+        self._time_budget = TimeBudget(config.max_step_ms, min_tokens=cache.block_size)
 
     # --- requests come and go -----------------------------------------------------------------------
 
@@ -109,7 +112,12 @@ class Scheduler:
     def schedule(self) -> StepPlan | None:
         """Plan the next step, or None when nothing can be computed now."""
         draft = StepDraft(self._config.max_num_batched_tokens)
-        self._schedule_running(draft)
+        decoding = [r for r in self._running if r.is_decoding]
+        prompts = [r for r in self._running if not r.is_decoding]
+        self._schedule_running(draft, decoding)
+        num_prompts = min(len(prompts) + len(self._waiting), self._config.max_num_seqs)
+        draft.prompt_time = self._time_budget.for_prompts(list(draft.shares.values()), num_prompts)
+        self._schedule_running(draft, prompts)
         for request, share in draft.shares.items():
             self._advance(request, share.num_scheduled_tokens)
         if not draft.has_preempted:
@@ -138,16 +146,21 @@ class Scheduler:
         self._running = [r for r in self._running if r.status is RequestStatus.RUNNING]
         return deltas
 
+    def learn_step_time(self, plan: StepPlan, seconds: float) -> None:
+        """Tell how long the step of `plan` took as a whole; the time budget of later steps depends on it."""
+        self._time_budget.learn(plan, seconds)
+
     # --- planning -----------------------------------------------------------------------------------
 
-    def _schedule_running(self, draft: StepDraft) -> None:
+    def _schedule_running(self, draft: StepDraft, requests: list[Request]) -> None:
         longest_chunk = self._longest_chunk()
-        for request in tuple(self._running):
-            if draft.num_free_tokens == 0:
-                break
+        for request in requests:
             if request.status is not RequestStatus.RUNNING:
                 continue  # preempted for the sake of one before it
-            num_tokens = min(len(request.token_ids) - request.num_computed_tokens, longest_chunk, draft.num_free_tokens)
+            num_wanted = min(len(request.token_ids) - request.num_computed_tokens, longest_chunk)
+            num_tokens = draft.fit(request.num_computed_tokens, num_wanted)
+            if num_tokens == 0:
+                break
             new_block_ids = self._grow(request, request.num_computed_tokens + num_tokens, draft)
             if new_block_ids is not None:
                 draft.add(request, num_tokens, new_block_ids)
@@ -168,7 +181,7 @@ class Scheduler:
 
     def _admit_waiting(self, draft: StepDraft) -> None:
         """Seat requests in the order of their turn. The first that cannot be seated ends the scan: no overtaking."""
-        while self._waiting and draft.num_free_tokens and len(self._running) < self._config.max_num_seqs:
+        while self._waiting and not draft.is_full and len(self._running) < self._config.max_num_seqs:
             request = self._waiting.peek()
             error = self._limits.why_too_large(request.num_tokens) or self._limits.why_too_long_for_a_step(
                 request.num_tokens
@@ -182,7 +195,7 @@ class Scheduler:
         """Whether there was budget and room for the request's first chunk."""
         hits = self._blocks.find_cached(request.blocks, request.token_ids) if request.reads_prefix_cache else []
         num_hit_tokens = len(hits) * self._blocks.block_size
-        num_tokens = self._first_chunk(request.num_tokens - num_hit_tokens, draft.num_free_tokens)
+        num_tokens = self._first_chunk(request.num_tokens - num_hit_tokens, num_hit_tokens, draft)
         if num_tokens == 0:
             return False
         table = self._seat(request, hits, num_hit_tokens + num_tokens)
@@ -228,11 +241,11 @@ class Scheduler:
             return threshold
         return self._config.max_num_batched_tokens
 
-    def _first_chunk(self, num_missing_tokens: int, num_free_tokens: int) -> int:
+    def _first_chunk(self, num_missing_tokens: int, num_hit_tokens: int, draft: StepDraft) -> int:
         """Tokens to compute at admission; 0 when the whole is wanted at once and does not fit."""
         if self._config.enable_chunked_prefill:
-            return min(num_missing_tokens, self._longest_chunk(), num_free_tokens)
-        return num_missing_tokens if num_missing_tokens <= num_free_tokens else 0
+            return draft.fit(num_hit_tokens, min(num_missing_tokens, self._longest_chunk()))
+        return num_missing_tokens if num_missing_tokens <= draft.num_free_tokens else 0
 
     # --- results ------------------------------------------------------------------------------------
 
@@ -315,6 +328,7 @@ class Scheduler:
             "num_blocks": self._blocks.num_blocks,
             "num_free_blocks": self._blocks.num_free_blocks,
             "block_size": self._blocks.block_size,
+            "step_time": self._time_budget.describe(),
         }
 
     def reset_prefix_cache(self) -> bool:

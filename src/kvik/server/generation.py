@@ -123,8 +123,9 @@ async def _pump(index: int, stream: OutputStream, queue: asyncio.Queue[News | Ex
 
 def check_output(output: RequestOutput) -> RequestOutput:
     """`output` itself; an answer that ended with an error becomes the exception that the client is told of."""
-    if any(answer.finish_reason == "error" for answer in output.outputs):
-        raise EngineRequestError("the engine could not finish this request")
+    for answer in output.outputs:
+        if answer.finish_reason == "error":
+            raise EngineRequestError("the engine could not finish this request")
     return output
 
 

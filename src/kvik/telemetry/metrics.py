@@ -58,6 +58,8 @@ class EngineMetrics:
     ) -> None:
         self._make = _Maker(registry, config.model.served_model_names[0], str(engine_index))
         self._buckets = bucket_families(facts.max_model_len, custom_buckets)
+        self._last_state = 0, 0, 0.0
+        """Running, waiting, cache usage, as the gauges have them."""
         self._make_gauges()
         self._make_counters()
         self._make_latency_histograms()
@@ -143,22 +145,25 @@ class EngineMetrics:
             self._record_iteration(iteration)
 
     def _record_scheduler(self, stats: SchedulerStats) -> None:
-        self._running.set(stats.num_running)
-        self._waiting.set(stats.num_waiting)
-        self._waiting_by_reason["capacity"].set(stats.num_waiting)
-        self._kv_cache_usage.set(stats.kv_cache_usage)
-        self._preemptions.inc(stats.num_preemptions)
-        self._cache_queries.inc(stats.prefix_cache_queries)
-        self._cache_hits.inc(stats.prefix_cache_hits)
+        state = stats.num_running, stats.num_waiting, stats.kv_cache_usage
+        if state != self._last_state:  # most steps change nothing here, and each metric costs microseconds
+            self._last_state = state
+            self._running.set(stats.num_running)
+            self._waiting.set(stats.num_waiting)
+            self._waiting_by_reason["capacity"].set(stats.num_waiting)
+            self._kv_cache_usage.set(stats.kv_cache_usage)
+        _add(self._preemptions, stats.num_preemptions)
+        _add(self._cache_queries, stats.prefix_cache_queries)
+        _add(self._cache_hits, stats.prefix_cache_hits)
 
     def _record_iteration(self, iteration: IterationStats) -> None:
         computed = iteration.num_computed_prompt_tokens
-        self._prompt_tokens.inc(iteration.num_prompt_tokens)
-        self._prompt_by_source["local_compute"].inc(computed)
-        self._prompt_by_source["local_cache_hit"].inc(iteration.num_cached_tokens)
-        self._cached_tokens.inc(iteration.num_cached_tokens)
-        self._cached_by_source["device"].inc(iteration.num_cached_tokens)
-        self._generation_tokens.inc(iteration.num_generation_tokens)
+        _add(self._prompt_tokens, iteration.num_prompt_tokens)
+        _add(self._prompt_by_source["local_compute"], computed)
+        _add(self._prompt_by_source["local_cache_hit"], iteration.num_cached_tokens)
+        _add(self._cached_tokens, iteration.num_cached_tokens)
+        _add(self._cached_by_source["device"], iteration.num_cached_tokens)
+        _add(self._generation_tokens, iteration.num_generation_tokens)
         self._iteration_tokens.observe(computed + iteration.num_generation_tokens)
         _observe_all(self._ttft, iteration.time_to_first_token_s)
         _observe_all(self._itl, iteration.inter_token_latency_s)
@@ -216,6 +221,11 @@ class _Maker:
     def _split(self, kind: type[M], name: str, about: str, label: str, values: Iterable[str]) -> dict[str, M]:
         metric = kind(METRIC_PREFIX + name, about, ["model_name", "engine", label], registry=self._registry)
         return {value: metric.labels(self._model_name, self._engine, value) for value in values}
+
+
+def _add(counter: Counter, amount: int) -> None:
+    if amount:
+        counter.inc(amount)
 
 
 def _observe_all(histogram: Histogram, values: Iterable[float]) -> None:

@@ -79,19 +79,19 @@ class Answer:
     def take_output(self) -> CompletionOutput:
         """All so far, or what is new since the last call."""
         text = self._detokenizer.text
+        has_logprobs = self._has_logprobs
         output = CompletionOutput(
             index=self.index,
             text=text if self._cumulative else text[self._num_shown_chars :],
-            token_ids=list(self._token_ids),
-            logprobs=list(self._logprobs) if self._has_logprobs else None,
-            cumulative_logprob=self._cumulative_logprob if self._has_logprobs else None,
+            token_ids=list(self._token_ids) if self._cumulative else self._token_ids,
+            logprobs=(list(self._logprobs) if self._cumulative else self._logprobs) if has_logprobs else None,
+            cumulative_logprob=self._cumulative_logprob if has_logprobs else None,
             finish_reason=None if self.finish_reason is None else str(self.finish_reason),
             stop_reason=self.stop_reason,
         )
         self._num_shown_chars = len(text)
         if not self._cumulative:
-            self._token_ids.clear()
-            self._logprobs.clear()
+            self._token_ids, self._logprobs = [], []  # the lists are the output's now
         return output
 
     def finished_stats(self) -> FinishedRequestStats:

@@ -161,7 +161,7 @@ class OutputProcessor:
             outputs=outputs,
             finished=entry.num_open == 0,
             prompt_logprobs=_prompt_logprobs(entry),
-            num_cached_tokens=max(a.num_cached_tokens for a in entry.answers),
+            num_cached_tokens=max([a.num_cached_tokens for a in entry.answers]),
             times=[a.times for a in entry.answers],
         )
 
@@ -195,8 +195,7 @@ class OutputProcessor:
 def _prompt_logprobs(entry: _OpenRequest) -> list[PositionLogprobs | None] | None:
     """Those of the whole prompt, once they are there; only once where outputs hold only what is new."""
     params = entry.request.params
-    complete = len(entry.prompt_logprobs) == len(entry.request.prompt_token_ids)
-    if params.prompt_logprobs is None or not complete:
+    if params.prompt_logprobs is None or len(entry.prompt_logprobs) != len(entry.request.prompt_token_ids):
         return None
     if params.output_kind == OutputKind.DELTA and entry.sent_prompt_logprobs:
         return None

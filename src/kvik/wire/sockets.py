@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections import deque
 from pathlib import Path
-from typing import Any, cast
 
 import zmq
-import zmq.asyncio
 
 from kvik.errors import ConfigError, EngineDeadError
 from kvik.messages import FromEngine, ToEngine
@@ -27,9 +26,15 @@ __all__ = ["ApiSocket", "EngineSocket"]
 _MAX_PATH_BYTES = 107
 """Of a Unix socket's address: 108 with the closing zero."""
 
+_READABLE = int(zmq.POLLIN)
+
 
 class ApiSocket:
-    """The API process' end. Made anywhere; `send` and `receive` belong to one asyncio loop."""
+    """The API process' end. Made anywhere; `send` and `receive` belong to one asyncio loop.
+
+    The loop watches ZeroMQ's own descriptor, and a wake-up takes in all frames that are there. `zmq.asyncio` makes a
+    future, a timer and several wake-ups of each message, which at one message a step is half of what a stream costs.
+    """
 
     def __init__(self) -> None:
         """Binds at once. Raises `ConfigError` when the directory for temporary files has too long a path."""
@@ -45,34 +50,70 @@ class ApiSocket:
         self._context = zmq.Context()
         self._socket = make_dealer(self._context)
         self._socket.bind(self.address)
-        self._async_socket: zmq.asyncio.Socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The one that watches, from the first `receive` on."""
+        self._frames: deque[bytes] = deque()
+        """Arrived, not received yet."""
+        self._news: asyncio.Future[None] | None = None
+        """What the one `receive` waits for."""
+        self._has_hung_up = False
 
     def send(self, message: ToEngine) -> None:
         """Queue a message; never blocks. Only once the engine has said `Hello`.
 
         Raises `EngineDeadError` when no engine is connected, `WireError` when the message cannot be encoded.
         """
-        # Through the asyncio socket: a plain send could swallow the wake-up of a pending receive.
-        sent = cast("asyncio.Future[Any]", self._in_loop().send(encode(message), flags=zmq.DONTWAIT))
-        if isinstance(sent.exception(), zmq.Again):
-            raise EngineDeadError("the engine process is not connected; it has ended or was never started")
-        sent.result()
+        try:
+            self._socket.send(encode(message), zmq.DONTWAIT)
+        except zmq.Again:
+            raise EngineDeadError("the engine process is not connected; it has ended or was never started") from None
+        if self._loop is not None:  # a send takes in signals too, and with them the wake-up for frames that came
+            self._loop.call_soon(self._take_in)
 
-    async def receive(self) -> FromEngine:
-        """The next message, whenever it comes. Raises `WireError`. May be cancelled without losing a message."""
-        return decode_from_engine(await self._in_loop().recv())
+    async def receive(self) -> FromEngine | None:
+        """The next message, whenever it comes. Raises `WireError`. May be cancelled without losing a message.
+
+        None once `hang_up` was called and all that came before is received.
+        """
+        if self._loop is None:
+            self._watch(asyncio.get_running_loop())
+        if self._frames:
+            await asyncio.sleep(0)  # whoever the last message woke comes first: a backlog must not become one burst
+        while not self._frames:
+            if self._has_hung_up:
+                return None
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        return decode_from_engine(self._frames.popleft())
+
+    def hang_up(self) -> None:
+        """Nothing comes any more: `receive` need not wait for it."""
+        self._has_hung_up = True
+        self._wake_receiver()
 
     def close(self) -> None:
         """Drop what is unsent, and remove the directory. May be called twice."""
-        if self._async_socket is not None:
-            self._async_socket.close(linger=0)
+        if self._loop is not None and not self._loop.is_closed() and not self._socket.closed:
+            self._loop.remove_reader(self._socket.fileno())
         self._socket.close(linger=0)
         self._context.term()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _in_loop(self) -> zmq.asyncio.Socket:
-        """Made on first use: a socket of the asyncio kind belongs to the loop that runs then."""
-        if self._async_socket is None:
-            asyncio.get_running_loop()
-            self._async_socket = zmq.asyncio.Socket.shadow(self._socket)
-        return self._async_socket
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        loop.add_reader(self._socket.fileno(), self._take_in)
+        self._take_in()  # the descriptor tells of changes, not of what was there before
+
+    def _take_in(self) -> None:
+        """All frames that are there; not one may stay, for nothing would tell of it again."""
+        if self._socket.closed:
+            return
+        # Asked rather than tried: an exception a wake-up would cost more than all the rest of it.
+        while int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
+            self._frames.append(self._socket.recv(zmq.DONTWAIT))
+        if self._frames:
+            self._wake_receiver()
+
+    def _wake_receiver(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

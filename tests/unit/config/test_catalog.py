@@ -94,6 +94,7 @@ def test_every_supported_flag_is_a_field_and_no_other_is() -> None:
 def test_defaults_are_of_their_flags_kind() -> None:
     types: dict[str, tuple[type, ...]] = {
         "bool": (bool,), "switch": (bool,), "int": (int,), "size": (int,), "size_or_auto": (int,),
+        "float_or_auto": (int, float),
         "float": (float, int), "str": (str,), "list": (tuple,), "int_list": (tuple,), "json_list": (tuple,),
         "json": (dict,), "json_or_str": (dict, str),
     }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from kvik.config import EngineConfig
 from kvik.config.args import AsyncEngineArgs, EngineArgs
 from kvik.config.resolve import EMBEDDED_MODEL_NAME
+from kvik.config.values import AUTO
 from kvik.errors import ConfigError, ModelFileError, NotSupportedYetError
 from kvik.modelfile import ModelFile, ModelSpec, Quantization, RopeSpec
 
@@ -49,6 +50,20 @@ def test_defaults_of_a_server(model_file: ModelFile) -> None:
 def test_defaults_offline(model_file: ModelFile) -> None:
     config = EngineArgs(model="m").create_engine_config(model_file)
     assert (config.scheduler.max_num_batched_tokens, config.scheduler.max_num_seqs) == (4096, 256)
+
+
+@pytest.mark.parametrize(
+    ("args", "given", "max_step_ms"),
+    [(AsyncEngineArgs, {}, None), (EngineArgs, {}, 0), (AsyncEngineArgs, {"enable_chunked_prefill": False}, 0),
+     (EngineArgs, {"max_step_ms": AUTO}, None), (AsyncEngineArgs, {"max_step_ms": 12.5}, 12.5),
+     (AsyncEngineArgs, {"max_step_ms": 0.0}, 0)],
+)  # fmt: skip
+def test_the_time_of_a_step(
+    model_file: ModelFile, args: type[EngineArgs], given: dict[str, Any], max_step_ms: float | None
+) -> None:
+    assert (
+        args(model=str(model_file.path), **given).create_engine_config(model_file).scheduler.max_step_ms == max_step_ms
+    )
 
 
 def test_the_embedded_model_has_its_own_name(model_file: ModelFile) -> None:
@@ -110,6 +125,10 @@ def test_batch_limits(model_file: ModelFile, given: dict[str, Any], budget: int,
         ({"max_num_batched_tokens": 8, "max_num_seqs": 9}, "--max-num-batched-tokens 8 is below --max-num-seqs 9"),
         ({"max_num_batched_tokens": 512, "enable_chunked_prefill": False}, "below the 4096 tokens of max_model_len"),
         ({"max_num_seqs": 0}, "--max-num-seqs takes 1 or more, got 0"),
+        ({"max_step_ms": -2.0}, "--max-step-ms takes 0 (no limit) or more milliseconds, or auto, got -2"),
+        ({"max_step_ms": float("inf")}, "--max-step-ms takes 0"),
+        ({"max_step_ms": 50.0, "enable_chunked_prefill": False}, "--max-step-ms 50.0 needs prompts that may be cut"),
+        ({"max_step_ms": AUTO, "enable_chunked_prefill": False}, "--max-step-ms auto needs prompts"),
         ({"max_num_batched_tokens": 0}, "--max-num-batched-tokens takes 1 or more"),
         ({"max_model_len": 0}, "--max-model-len takes 1 or more"),
         ({"block_size": 24}, "--block-size takes one of 16, 32"),

@@ -40,7 +40,8 @@ def test_decimals_agree_with_decimal_arithmetic(whole: int, thousandths: int, su
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [("size_or_auto", "auto", AUTO), ("size_or_auto", "-1", AUTO), ("size_or_auto", "8k", 8000), ("int", "8", 8),
-     ("float", ".5", 0.5), ("bool", "True", True), ("str", "8", "8"), ("json", '{"a": [1]}', {"a": [1]}),
+     ("float", ".5", 0.5), ("float_or_auto", "12.5", 12.5),
+     ("float_or_auto", "Auto", AUTO), ("bool", "True", True), ("str", "8", "8"), ("json", '{"a": [1]}', {"a": [1]}),
      ("json_or_str", "plain", "plain"), ("json_or_str", '{"a": 1}', {"a": 1}), ("json_list", '["a"]', ("a",))],
 )  # fmt: skip
 def test_words(kind: str, text: str, value: object) -> None:
@@ -49,7 +50,8 @@ def test_words(kind: str, text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text", "accepted"),
-    [("int", "8k", "an integer"), ("int", "8.0", "an integer"), ("float", "x", "a number"), ("bool", "1", "true"),
+    [("int", "8k", "an integer"), ("int", "8.0", "an integer"), ("float", "x", "a number"),
+     ("float_or_auto", "x", "a number or auto"), ("bool", "1", "true"),
      ("json", "{a}", "JSON"), ("json_list", '{"a": 1}', "a JSON list"), ("json_list", "[1]", "a JSON list")],
 )  # fmt: skip
 def test_bad_words_name_flag_value_and_what_is_right(kind: str, text: str, accepted: str) -> None:

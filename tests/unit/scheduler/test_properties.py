@@ -65,6 +65,7 @@ def setups(draw: st.DrawFn) -> Setting:
     chunked = draw(st.booleans())
     scheduler = SchedulerConfig(
         max_num_batched_tokens=draw(st.integers(1, 30)) if chunked else MAX_MODEL_LEN + draw(st.integers(0, 9)),
+        max_step_ms=draw(st.sampled_from([0, None, 2.0, 7.0])) if chunked else 0,
         max_num_seqs=draw(st.integers(1, 5)),
         policy=draw(st.sampled_from(["fcfs", "priority"])),
         enable_chunked_prefill=chunked,
@@ -122,6 +123,7 @@ class Client:
         assert len(plan.scheduled) <= self.setting.scheduler.max_num_seqs
         assert len({s.request_id for s in plan.scheduled}) == len(plan.scheduled)
         self._collect(self.scheduler.update(plan, self.executor.execute(plan)))
+        self.scheduler.learn_step_time(plan, 1e-3 * (1 + plan.num_scheduled_tokens))
         self.scheduler.check_integrity()
         assert self.scheduler.stats().num_running <= self.setting.scheduler.max_num_seqs
 

@@ -84,6 +84,40 @@ def test_a_cancelled_receive_loses_nothing(api: ApiSocket, engine: EngineSocket)
     assert asyncio.run(talk()) == Hello(9)
 
 
+def test_others_run_between_the_messages_of_a_backlog(api: ApiSocket, engine: EngineSocket) -> None:
+    async def talk() -> list[object]:
+        order: list[object] = []
+        for index in range(3):
+            engine.send(Hello(index))
+        for _ in range(3):
+            order.append(await api.receive())
+            asyncio.get_running_loop().call_soon(order.append, "reader")
+        await asyncio.sleep(0)
+        return order
+
+    assert asyncio.run(talk()) == [Hello(0), "reader", Hello(1), "reader", Hello(2), "reader"]
+
+
+def test_after_hanging_up_what_came_before_is_still_received(api: ApiSocket, engine: EngineSocket) -> None:
+    async def talk() -> list[object]:
+        engine.send(Hello(1))
+        engine.send(Hello(2))
+        heard: list[object] = [await api.receive()]
+        waiting = asyncio.ensure_future(_all(api))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.2, api.hang_up)
+        return heard + await asyncio.wait_for(waiting, 5)
+
+    assert asyncio.run(talk()) == [Hello(1), Hello(2)]
+
+
+async def _all(api: ApiSocket) -> list[object]:
+    heard: list[object] = []
+    while (message := await api.receive()) is not None:
+        heard.append(message)
+    return heard
+
+
 def test_drain_takes_what_is_there(api: ApiSocket, engine: EngineSocket) -> None:
     async def talk() -> None:
         engine.send(Hello(1))

@@ -11,7 +11,7 @@ from typing import Any
 from kvik.server.chat.answer import ChatAnswer
 from kvik.server.generation import News
 from kvik.server.request_log import RequestLog
-from kvik.server.responses import event
+from kvik.server.responses import EventTemplate, event
 from kvik.server.usage import StreamUsage, UsageCounter
 from kvik.text.outputs import CompletionOutput
 
@@ -25,6 +25,9 @@ class ChatStream:
         self._with_usage = usage
         self._usage = UsageCounter(context.with_usage_details)
         self._has_started = False
+        self._templates: dict[int, EventTemplate] = {}
+        """By choice: of a chunk that has nothing but text to tell."""
+        self._tells_more = usage.in_every_chunk or context.request.return_token_ids
         self._head = {
             "id": context.request_id,
             "object": "chat.completion.chunk",
@@ -66,6 +69,15 @@ class ChatStream:
 
     def _text_chunk(self, answer: CompletionOutput) -> bytes:
         self._log.streamed(self._context.request_id, answer)
+        if answer.finish_reason is not None or answer.logprobs is not None or self._tells_more:
+            return self._full_chunk(answer)
+        template = self._templates.get(answer.index)
+        if template is None:
+            choice = _opening_choice(answer.index, {"content": ""}) | {"token_ids": None}
+            template = self._templates[answer.index] = EventTemplate(self._head | {"choices": [choice]}, "content")
+        return template.fill(answer.text)
+
+    def _full_chunk(self, answer: CompletionOutput) -> bytes:
         choice: dict[str, Any] = {
             "index": answer.index,
             "delta": {"content": answer.text} if answer.text or not answer.finished else {},

@@ -13,7 +13,7 @@ from kvik.server.completions.answer import CompletionAnswer, Piece, answer_piece
 from kvik.server.generation import News
 from kvik.server.logprobs import CompletionLogprobs
 from kvik.server.request_log import RequestLog
-from kvik.server.responses import event
+from kvik.server.responses import EventTemplate, event
 from kvik.server.usage import StreamUsage, UsageCounter
 from kvik.text.outputs import CompletionOutput
 
@@ -32,6 +32,10 @@ class CompletionStream:
         self._held: dict[int, list[News]] = {}
         """Both by prompt index."""
         self._num_finished = 0
+        self._templates: dict[int, EventTemplate] = {}
+        """By choice index: of a chunk that has nothing but text to tell."""
+        request = context.request
+        self._tells_more = usage.in_every_chunk or request.return_token_ids or request.echoes_only
         self._head = {
             "id": context.request_id,
             "object": "text_completion",
@@ -63,8 +67,15 @@ class CompletionStream:
     def _chunk(self, news: News, answer: CompletionOutput) -> bytes:
         self._log.streamed(self._context.request_id, answer)
         index = news.prompt_index * self._context.n + answer.index
+        template = self._templates.get(index)
+        if template is not None and answer.finish_reason is None and answer.logprobs is None:
+            return template.fill(answer.text)
         self._num_finished += answer.finished
-        chunk: dict[str, Any] = self._head | {"choices": [self._choice(index, news, answer)]}
+        choice = self._choice(index, news, answer)
+        if not self._tells_more and not answer.finished:  # from the second chunk on, only texts differ
+            plain = choice | {"text": "", "logprobs": None}
+            self._templates[index] = EventTemplate(self._head | {"choices": [plain]}, "text")
+        chunk: dict[str, Any] = self._head | {"choices": [choice]}
         if self._num_finished == self._context.num_choices and not self._with_usage.at_end:
             chunk |= self._fingerprint()
         if self._with_usage.in_every_chunk:
