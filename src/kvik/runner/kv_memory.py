@@ -65,13 +65,14 @@ def activation_bytes(config: EngineConfig) -> int:
     """Most bytes of intermediate tensors that are alive at once in a step that uses the whole token budget.
 
     All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, normed
-    input, gate and up, their product. At the end the logits of every request stand beside the sampler's copy.
+    input, gate and up, their product. At the end the logits of every request and draft stand beside the sampler's copy.
     """
     spec, scheduler = config.model.spec, config.scheduler
     mlp = 2 * spec.hidden_size + 3 * spec.intermediate_size
     attention = 2 * spec.hidden_size + 2 * (spec.num_heads + spec.num_kv_heads) * spec.head_dim
     layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention)
-    logits_elements = 2 * scheduler.max_num_seqs * spec.vocab_size
+    num_drafts = config.speculative.max_drafts_per_step if config.speculative is not None else 0
+    logits_elements = 2 * (scheduler.max_num_seqs + num_drafts) * spec.vocab_size
     return _ACTIVATION_BYTES * (layer_elements + logits_elements)
 
 
