@@ -20,7 +20,7 @@ MIN_GAIN = 1.03
 """Tokens per second with drafts over without; what is nearer to 1 is noise."""
 FIRST_TRIAL_AFTER = 4
 """Steps."""
-MAX_STEPS_BETWEEN_TRIALS = 512
+MAX_STEPS_BETWEEN_TRIALS = 256
 MIN_EXPECTED_OF_TRIAL = 0.3
 """Tokens: no trial where hardly anything is hoped for."""
 MAX_STEPS_WITHOUT_PLAIN = 128
@@ -94,9 +94,9 @@ class Gate:
 
     def _best_count(self, batch_size: int, expected: Sequence[float]) -> int:
         """`expected[m - 1]`: tokens that m drafts are expected to bring."""
-        best_count, best_rate = 0, MIN_GAIN * batch_size / self._costs.seconds(batch_size)
+        best_count, best_rate = 0, MIN_GAIN * batch_size / self._costs.relative(batch_size)
         for count, num_right in enumerate(expected, start=1):
-            rate = (batch_size + num_right) / self._costs.seconds(batch_size + count)
+            rate = (batch_size + num_right) / self._costs.relative(batch_size + count)
             if rate > best_rate:
                 best_count, best_rate = count, rate
         return best_count
