@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ def test_a_closed_gate_tries_ever_more_seldom() -> None:
         gate.learn(1 + count, count, 0.010 * (1 + count))
         if count:
             tried.append(step)
-    gaps = [b - a for a, b in zip(tried, tried[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(tried)]
     assert tried[0] <= FIRST_TRIAL_AFTER
     assert gaps == sorted(gaps)
     assert gaps[-1] == 256

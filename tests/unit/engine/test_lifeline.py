@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-HEED = "import atexit, os, signal; from kvik.engine import lifeline; wakeup = lifeline.heed_signals(); pid = os.getpid(); "
+HEED = (
+    "import atexit, os, signal; from kvik.engine import lifeline; wakeup = lifeline.heed_signals(); pid = os.getpid(); "
+)
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
