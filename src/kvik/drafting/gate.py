@@ -3,7 +3,7 @@
 A step of B requests brings B tokens and takes t(B). With m drafts it brings B tokens and those of the m that come true,
 and takes t(B + m). The m surest drafts are added where that ratio is best and better than without by a margin.
 
-What t(B + m) is must be tried: now and then, the more seldom the longer, all drafts of a step are taken, paying or not.
+What t(B + m) is must be tried: now and then, the more seldom the longer, many drafts are taken, paying or not.
 And when step after step has drafts, one now and then has none, to see what t(B) has become.
 """
 
@@ -21,8 +21,10 @@ MIN_GAIN = 1.03
 FIRST_TRIAL_AFTER = 4
 """Steps."""
 MAX_STEPS_BETWEEN_TRIALS = 256
-MIN_EXPECTED_OF_TRIAL = 0.3
-"""Tokens: no trial where hardly anything is hoped for."""
+MIN_GAIN_OF_TRIAL = 1.2
+"""Tokens with drafts over without: no trial where less is hoped for, though rows were free."""
+MIN_DRAFTS_OF_TRIAL = 8
+"""A trial has so many drafts, or half as many as there are requests: dear rows must not make it a long step."""
 MAX_STEPS_WITHOUT_PLAIN = 128
 
 
@@ -36,7 +38,7 @@ class Hope(NamedTuple):
 
 @dataclass(slots=True)
 class _Trials:
-    """When the next step is tried with all its drafts, at one magnitude of batches."""
+    """When the next step is tried with many drafts, at one magnitude of batches."""
 
     num_steps_between: int = FIRST_TRIAL_AFTER
     num_steps_since: int = 0
@@ -72,9 +74,9 @@ class Gate:
         trials = self._trials.setdefault(batch_size.bit_length(), _Trials())
         trials.num_steps_since += 1
         expected = list(accumulate(chance for chance, _, _ in chances))
-        if trials.is_due() and expected[-1] >= MIN_EXPECTED_OF_TRIAL:
+        num_taken = min(len(chances), max(MIN_DRAFTS_OF_TRIAL, batch_size // 2))
+        if trials.is_due() and batch_size + expected[num_taken - 1] >= MIN_GAIN_OF_TRIAL * batch_size:
             trials.start()
-            num_taken = len(chances)
         else:
             num_taken = self._best_count(batch_size, expected)
         counts = [0] * len(hopes)

@@ -57,6 +57,16 @@ def test_a_closed_gate_tries_ever_more_seldom() -> None:
     assert not gate.choose(1, [Hope(1, 0.05)])[0]
 
 
+def test_a_trial_of_a_large_batch_is_no_long_step() -> None:
+    gate = warm_gate({1: 0.010, 32: 0.100, 64: 0.200})
+    counts = []
+    for probability in [0.9] * 100 + [0.15] * 300:
+        counts.append(sum(gate.choose(32, [Hope(5, probability)] * 32)))
+        gate.learn(32 + counts[-1], counts[-1], 0.1 * (32 + counts[-1]) / 32)
+    assert set(counts[:100]) == {0, 16}
+    assert set(counts[100:]) == {0}  # too little to hope for
+
+
 def test_a_gate_opens_when_a_trial_shows_that_rows_are_free() -> None:
     gate = warm_gate({1: 0.010, 2: 0.020})
     counts = []
