@@ -183,6 +183,18 @@ class TokenDelta(_Part):
     events: list[RequestEvent] = []
 
 
+class SpecDecodeStats(_Part):
+    """What became of one step's drafts."""
+
+    num_drafts: int = 0
+    """Requests that had drafts."""
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+    """The token after the accepted ones, which a step brings anyway, is not counted."""
+    num_accepted_tokens_per_pos: list[int] = []
+    """By place in the draft; as long as the longest draft."""
+
+
 class SchedulerStats(_Part):
     """State after a step, and counts since the last report."""
 
@@ -198,6 +210,8 @@ class SchedulerStats(_Part):
     """Tokens found in this step."""
     prefix_cache_was_reset: bool = False
     step_time_s: float = 0.0
+    spec_decode: SpecDecodeStats | None = None
+    """None where nothing was drafted since the last report."""
 
 
 class StepOutputs(_Message):

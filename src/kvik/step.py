@@ -24,13 +24,24 @@ class AdmittedRequest(msgspec.Struct, array_like=True):
 
 
 class ScheduledRequest(msgspec.Struct, array_like=True):
-    """The share of one request in this step: tokens [num_computed, num_computed + num_scheduled)."""
+    """The share of one request in this step: tokens [num_computed, num_computed + num_scheduled), drafts included."""
 
     request_id: str
     num_computed_tokens: int
     num_scheduled_tokens: int
     new_block_ids: list[int]
     """Appended to the request's block table before the step; for an admitted request, the whole table."""
+    draft_token_ids: list[int] = []
+    """Guesses for what follows the known tokens, the last ones of the share: computed beside them, kept if right."""
+
+    @property
+    def num_draft_tokens(self) -> int:
+        return len(self.draft_token_ids)
+
+    @property
+    def num_known_tokens(self) -> int:
+        """Scheduled tokens that are no guesses."""
+        return self.num_scheduled_tokens - len(self.draft_token_ids)
 
 
 class StepPlan(msgspec.Struct, array_like=True):
@@ -52,7 +63,7 @@ class SampledTokens(msgspec.Struct, array_like=True):
 
     request_id: str
     token_ids: list[int]
-    """Empty while the prompt is still being computed."""
+    """Empty while the prompt is still being computed. With drafts: those that came true, then the one after them."""
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs | None] | None = None
     error: str | None = None

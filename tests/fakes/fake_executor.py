@@ -18,9 +18,10 @@ GARBAGE_TOKEN = 10**6
 """Sampled from wrong keys and values; must never reach a client."""
 
 
-def fake_token(request_id: str, position: int, vocab_size: int) -> int:
-    """The token that request `request_id` has at `position`, whatever else goes on."""
-    return zlib.crc32(f"{request_id}/{position}".encode()) % vocab_size
+def fake_token(request_id: str, position: int, vocab_size: int, period: int | None = None) -> int:
+    """The token that request `request_id` has at `position`, whatever else goes on; with a period, text repeats."""
+    place = position if period is None else position % period
+    return zlib.crc32(f"{request_id}/{place}".encode()) % vocab_size
 
 
 @dataclass
@@ -31,13 +32,18 @@ class FakeRow:
     token_ids: list[int]
     table: list[int] = field(default_factory=list)
     num_computed_tokens: int | None = None
+    draft_token_ids: list[int] = field(default_factory=list)
+    """Of the step that runs."""
 
     def digest(self, position: int) -> int:
-        return hash(tuple(self.token_ids[: position + 1]))
+        return hash(tuple([*self.token_ids, *self.draft_token_ids][: position + 1]))
 
 
 class FakeExecutor:
-    """`failing` maps a request id to the position whose computation fails; its step then writes nothing of it."""
+    """`failing` maps a request id to the position whose computation fails; its step then writes nothing of it.
+
+    A draft's position does not fail its step: the drafts are right up to it only.
+    """
 
     def __init__(
         self,
@@ -47,12 +53,14 @@ class FakeExecutor:
         max_model_len: int = 64,
         vocab_size: int = 50,
         failing: Mapping[str, int] | None = None,
+        period: int | None = None,
     ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.max_model_len = max_model_len
         self.vocab_size = vocab_size
         self.failing = dict(failing or {})
+        self.period = period
         self.memory: dict[int, int] = {}
         """Slot -> digest of the tokens up to it."""
         self.rows: dict[str, FakeRow] = {}
@@ -88,7 +96,7 @@ class FakeExecutor:
     def _fails(self, share: ScheduledRequest) -> bool:
         position = self.failing.get(share.request_id)
         first = share.num_computed_tokens
-        return position is not None and first <= position < first + share.num_scheduled_tokens
+        return position is not None and first <= position < first + share.num_known_tokens
 
     def _write_all(self, plan: StepPlan, failed_ids: set[str]) -> None:
         """First all writes, then all reads, as in each layer of a model."""
@@ -108,10 +116,14 @@ class FakeExecutor:
         row = self.rows[share.request_id]
         assert share.num_scheduled_tokens > 0
         assert row.num_computed_tokens in (None, share.num_computed_tokens), "computed tokens jump"
-        row.num_computed_tokens = share.num_computed_tokens + share.num_scheduled_tokens
+        row.num_computed_tokens = share.num_computed_tokens + share.num_known_tokens
         assert row.num_computed_tokens <= len(row.token_ids), "more tokens scheduled than known"
+        assert not share.draft_token_ids or row.num_computed_tokens == len(row.token_ids), "drafts before their turn"
+        row.draft_token_ids = share.draft_token_ids
         row.table += share.new_block_ids
-        assert len(row.table) * self.block_size >= row.num_computed_tokens, "the table is too short"
+        end = share.num_computed_tokens + share.num_scheduled_tokens
+        assert end < self.max_model_len, "a position beyond the context"
+        assert len(row.table) * self.block_size >= end, "the table is too short"
         assert all(1 <= block_id <= self.num_blocks for block_id in row.table), "no such block"
         return row
 
@@ -122,15 +134,27 @@ class FakeExecutor:
         row = self.rows[share.request_id]
         if share.request_id in failed_ids:
             return SampledTokens(share.request_id, [], error="failed on purpose")
-        num_computed = share.num_computed_tokens + share.num_scheduled_tokens
-        is_sound = all(self.memory.get(self._slot(row, p)) == row.digest(p) for p in range(num_computed))
+        num_computed = share.num_computed_tokens + share.num_known_tokens
+        num_read = num_computed + share.num_draft_tokens
+        is_sound = all(self.memory.get(self._slot(row, p)) == row.digest(p) for p in range(num_read))
         assert is_sound or failed_ids, f"{share.request_id} would read keys and values of other tokens"
         answer = SampledTokens(share.request_id, [], prompt_logprobs=self._prompt_logprobs(row, share))
         if num_computed == len(row.token_ids):
-            token_id = fake_token(share.request_id, num_computed, self.vocab_size) if is_sound else GARBAGE_TOKEN
-            row.token_ids.append(token_id)
-            answer.token_ids = [token_id]
+            answer.token_ids = self._sample(row, share) if is_sound else [GARBAGE_TOKEN]
+            row.token_ids += answer.token_ids
+            row.num_computed_tokens = len(row.token_ids) - 1
+        row.draft_token_ids = []
         return answer
+
+    def _sample(self, row: FakeRow, share: ScheduledRequest) -> list[int]:
+        """The next token, and one more for each draft that is the token before it."""
+        position, sampled = len(row.token_ids), list[int]()
+        while True:
+            sampled.append(fake_token(share.request_id, position, self.vocab_size, self.period))
+            is_right = sampled == share.draft_token_ids[: len(sampled)]
+            if not is_right or self.failing.get(share.request_id) == position:
+                return sampled
+            position += 1
 
     def _prompt_logprobs(self, row: FakeRow, share: ScheduledRequest) -> list[TokenLogprobs | None] | None:
         """Row p tells of the token at p + 1; the first position has nothing that tells of it."""

@@ -20,8 +20,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine_client": {"wire", "text"},
     "wire": set(),
     "engine": {"scheduler", "executor", "wire"},
-    "scheduler": {"blocks"},
+    "scheduler": {"blocks", "drafting"},
     "blocks": set(),
+    "drafting": set(),
     "executor": {"runner", "platforms"},
     "runner": {"models", "layers", "weights", "sampling", "kernels", "platforms"},
     "models": {"layers", "weights"},
@@ -98,7 +99,7 @@ def modules_after(statement: str) -> set[str]:
         "import kvik.messages, kvik.step, kvik.plan, kvik.config, kvik.modelfile",
         "import kvik.cli.main, kvik.cli.serve",
         "import kvik.server.launcher, kvik.server.app, kvik.engine_client.async_llm",
-        "import kvik.scheduler, kvik.blocks, kvik.wire.codec, kvik.wire.sockets",
+        "import kvik.scheduler, kvik.blocks, kvik.drafting, kvik.wire.codec, kvik.wire.sockets",
     ],
 )
 def test_house_a_and_the_shelf_load_no_torch(statement: str) -> None:

@@ -126,6 +126,13 @@ class EngineArgs:
         "balanced", "throughput doubles the defaults of --max-num-batched-tokens and --max-num-seqs",
         group="VllmConfig", choices=("balanced", "interactivity", "throughput"),
     )  # fmt: skip
+    speculative_config: dict[str, Any] | None = flag(  # noqa: RUF009
+        None, 'drafts without a draft model, verified in the same step, where they pay: {"method": "ngram" or '
+        '"suffix", "num_speculative_tokens": 5, ...}',
+        group="VllmConfig", kind="json", aliases=("-sc",), common=True,
+    )  # fmt: skip
+    spec_method: str | None = flag(None, "method of --speculative-config: ngram or suffix", group="VllmConfig")
+    spec_tokens: int | None = flag(None, "num_speculative_tokens of --speculative-config", group="VllmConfig")
     log_level: str | None = flag(
         None, "least level that is logged; unset: INFO (also KVIK_LOGGING_LEVEL)", group="LoggingConfig",
         choices=("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kvik.config.speculative import SpeculativeConfig
 from kvik.modelfile.spec import ModelSpec
 
 
@@ -102,3 +103,5 @@ class EngineConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
+    speculative: SpeculativeConfig | None = None
+    """None: no drafts."""

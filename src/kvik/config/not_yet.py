@@ -354,10 +354,7 @@ NOT_YET: tuple[Flag, ...] = (
     ),
     *_group(
         "VllmConfig",
-        _flag("speculative-config", "json", None, "speculative decoding", aliases="-sc", common=True),
-        _flag("spec-method", "str", None, "method of --speculative-config"),
         _flag("spec-model", "str", None, "model of --speculative-config"),
-        _flag("spec-tokens", "int", None, "num_speculative_tokens of --speculative-config"),
         _flag("watermark-config", "json", None, "JSON output watermark"),
         _flag("diffusion-config", "json", None, "settings of diffusion language models", aliases="-dc"),
         _flag("kv-transfer-config", "json", None, "JSON KV connector", common=True),

@@ -19,6 +19,7 @@ from kvik.config.engine import (
     ObservabilityConfig,
     SchedulerConfig,
 )
+from kvik.config.speculative import speculative_config_of
 from kvik.config.values import AUTO
 from kvik.errors import ConfigError, NotSupportedYetError
 from kvik.modelfile import ModelFile, embedded_model_path, open_model
@@ -65,6 +66,7 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         observability=ObservabilityConfig(
             log_stats=not args.disable_log_stats, log_level=args.log_level or env.logging_level() or "INFO"
         ),
+        speculative=speculative_config_of(args.speculative_config, args.spec_method, args.spec_tokens),
     )
     _log_decisions(config)
     return config
@@ -268,6 +270,10 @@ def _log_decisions(config: EngineConfig) -> None:
     if config.scheduler.enable_chunked_prefill:
         budget = config.scheduler.max_num_batched_tokens
         logger.info("Chunked prefill is enabled with max_num_batched_tokens=%d.", budget)
+    if (drafts := config.speculative) is not None:
+        logger.info(
+            "Drafting up to %d tokens by method %s where it pays.", drafts.num_speculative_tokens, drafts.method
+        )
 
 
 def _require(holds: bool, message: str) -> None:

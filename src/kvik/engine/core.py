@@ -46,7 +46,12 @@ class EngineCore:
         """Load and measure. Raises what `Executor.start` raises."""
         facts = self._executor.start(phases)
         self._scheduler = Scheduler(
-            self._config.scheduler, self._config.cache, facts.num_blocks, facts.max_model_len, self._clock
+            self._config.scheduler,
+            self._config.cache,
+            facts.num_blocks,
+            facts.max_model_len,
+            self._clock,
+            self._config.speculative,
         )
         self._facts = facts
         return facts

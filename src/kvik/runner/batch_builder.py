@@ -30,12 +30,13 @@ class BatchBuilder:
         num_tokens = longest = num_logits_rows = 0
         for row, scheduled in zip(rows, plan.scheduled, strict=True):
             self._table.append_blocks(row, scheduled.new_block_ids)
-            end = scheduled.num_computed_tokens + scheduled.num_scheduled_tokens
-            num_logits = 1 if end == row.num_tokens else 0
+            self._table.write_drafts(row, scheduled.draft_token_ids)
+            reaches_end = scheduled.num_computed_tokens + scheduled.num_known_tokens == row.num_tokens
+            num_logits = 1 + scheduled.num_draft_tokens if reaches_end else 0
             shares.append((row.index, scheduled.num_computed_tokens, scheduled.num_scheduled_tokens, num_logits))
             num_tokens += scheduled.num_scheduled_tokens
             num_logits_rows += num_logits
-            longest = max(longest, end)
+            longest = max(longest, scheduled.num_computed_tokens + scheduled.num_scheduled_tokens)
         width = -(-longest // self._block_size)
         batch_rows(shares, self._token_table, self._block_table, self._block_size, width, self._arrays)
         return self._views(num_tokens, len(rows), width, num_logits_rows), rows

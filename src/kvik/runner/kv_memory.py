@@ -70,14 +70,21 @@ def activation_bytes(config: EngineConfig) -> int:
 
     All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, what the
     layer before added to it, attention's output, its norm, gate and up, their product; or attention: the first two, a
-    norm, q, k and v, q rotated, the output. At the end the logits of every request stand beside the sampler's copy.
+    norm, q, k and v, q rotated, the output. At the end the logits of every request and draft stand beside the sampler's
+    copy.
     """
     spec, scheduler = config.model.spec, config.scheduler
     mlp = 4 * spec.hidden_size + 3 * spec.intermediate_size
     attention = 3 * spec.hidden_size + (3 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
     layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention) * 5 // 4  # an arena has gaps
-    logits_elements = 2 * scheduler.max_num_seqs * spec.vocab_size
+    logits_elements = 2 * max_logits_rows(config) * spec.vocab_size
     return _ACTIVATION_BYTES * (layer_elements + logits_elements)
+
+
+def max_logits_rows(config: EngineConfig) -> int:
+    """Positions of one step whose logits may be wanted: one of each request, and those behind drafts."""
+    num_drafts = config.speculative.max_drafts_per_step if config.speculative is not None else 0
+    return config.scheduler.max_num_seqs + num_drafts
 
 
 def allocate_kv(config: EngineConfig, facts: EngineFacts) -> list[LayerKV]:

@@ -20,7 +20,7 @@ from kvik.messages import EngineFacts
 from kvik.modelfile import open_model
 from kvik.models import Model, build_model
 from kvik.runner.batch_builder import BatchBuilder
-from kvik.runner.kv_memory import activation_bytes, allocate_kv, plan_kv_memory
+from kvik.runner.kv_memory import activation_bytes, allocate_kv, max_logits_rows, plan_kv_memory
 from kvik.runner.progress import LoadingBar
 from kvik.runner.request_table import RequestTable
 from kvik.runner.result_builder import ResultBuilder
@@ -140,7 +140,7 @@ class ModelRunner:
             scheduler.max_num_seqs,
             -(-facts.max_model_len // facts.block_size),
         )
-        arrays = BatchArrays(*most, scheduler.max_num_seqs)
+        arrays = BatchArrays(*most, max_logits_rows(self._config))
         self._model = tape_model(model, kv, arrays, most, 2 * activation_bytes(self._config))
         self._batches = BatchBuilder(self._table, facts.block_size, kv, arrays)
         self._results = ResultBuilder(self._model, self._table, self._config.model.logprobs_mode)

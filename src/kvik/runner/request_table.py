@@ -65,6 +65,12 @@ class RequestTable:
             self.block_ids[row.index, row.num_blocks : end] = block_ids
             row.num_blocks = end
 
+    def write_drafts(self, row: RequestRow, draft_token_ids: list[int]) -> None:
+        """Put guesses behind the known tokens for one step; `append_token` writes over those that were wrong."""
+        if draft_token_ids:
+            end = row.num_tokens + len(draft_token_ids)
+            self.token_ids[row.index, row.num_tokens : end] = draft_token_ids
+
     def append_token(self, row: RequestRow, token_id: int) -> None:
         if row.num_tokens < self.token_ids.shape[1]:
             self.token_ids[row.index, row.num_tokens] = token_id

@@ -9,6 +9,7 @@ from kvik.layers.batch import ForwardBatch
 from kvik.messages import TokenLogprobs
 from kvik.runner.request_table import RequestRow, RequestTable
 from kvik.runner.taped_model import ForwardPass
+from kvik.runner.verifier import Verifier
 from kvik.sampling import SampledToken, Sampler
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 
@@ -21,31 +22,25 @@ class ResultBuilder:
         self._model = model
         self._table = table
         self._sampler = Sampler(logprobs_mode)
+        self._verifier = Verifier(table, self._sampler)
 
     def build(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> StepResult:
-        """One entry per scheduled request; hidden [T, H]. Appends each new token to its request's row."""
+        """One entry per scheduled request; hidden [T, H]. Appends the new tokens to their requests' rows."""
         results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
         for i, (result, scheduled, row) in enumerate(zip(results, plan.scheduled, rows, strict=True)):
             if row.sampling.params.prompt_logprobs is not None:
                 self._score_prompt(result, scheduled, row, hidden, int(batch.query_start_loc[i]))
         ending = [
             i for i, (s, row) in enumerate(zip(plan.scheduled, rows, strict=True))
-            if s.num_computed_tokens + s.num_scheduled_tokens == row.num_tokens
+            if s.num_computed_tokens + s.num_known_tokens == row.num_tokens
         ]  # fmt: skip
         if ending:
             logits = self._model.logits(hidden, batch.logits_rows)
-            sampled_tokens = self._sampler.sample(logits, [rows[i].sampling for i in ending])
-            for i, sampled in zip(ending, sampled_tokens, strict=True):
-                self._take(results[i], rows[i], sampled)
+            drafts = [plan.scheduled[i].draft_token_ids for i in ending]
+            taken = self._verifier.sample(logits, [rows[i] for i in ending], drafts)
+            for i, samples in zip(ending, taken, strict=True):
+                _fill(results[i], samples)
         return StepResult(results)
-
-    def _take(self, result: SampledTokens, row: RequestRow, sampled: SampledToken) -> None:
-        if sampled.error is not None:
-            result.error = sampled.error
-            return
-        result.token_ids = [sampled.token_id]
-        result.logprobs = None if sampled.logprobs is None else [sampled.logprobs]
-        self._table.append_token(row, sampled.token_id)
 
     def _score_prompt(
         self, result: SampledTokens, scheduled: ScheduledRequest, row: RequestRow, hidden: torch.Tensor, start: int
@@ -66,3 +61,12 @@ class ResultBuilder:
         except EngineRequestError as error:
             result.error = str(error)
         result.prompt_logprobs = scores
+
+
+def _fill(result: SampledTokens, samples: list[SampledToken]) -> None:
+    if samples[0].error is not None:
+        result.error = samples[0].error
+        return
+    result.token_ids = [sample.token_id for sample in samples]
+    logprobs = [sample.logprobs for sample in samples if sample.logprobs is not None]
+    result.logprobs = logprobs or None

@@ -6,6 +6,7 @@ All that can be prepared is prepared here, so that a step costs a request only w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 from kvik.errors import InvalidRequestError
 from kvik.sampling.processors import build_processors
@@ -15,7 +16,9 @@ from kvik.sampling_params import SamplingParams
 class SamplingState:
     """Parameters and tokens of one running request. The runner owns it and calls `append` once per new token."""
 
-    __slots__ = ("is_plain_greedy", "num_logprobs", "params", "processors", "seed", "token_ids", "wants_logprobs")
+    __slots__ = (
+        "is_plain_greedy", "num_logprobs", "params", "position", "processors", "seed", "token_ids", "wants_logprobs",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -43,14 +46,20 @@ class SamplingState:
         self.wants_logprobs = params.logprobs is not None or bool(params.logprob_token_ids)
         self.is_plain_greedy = params.is_greedy and not self.processors and not self.wants_logprobs
         self.seed = params.seed or 0
-
-    @property
-    def position(self) -> int:
+        self.position = len(token_ids)
         """Absolute position of the token to choose next: the counter of its random number."""
-        return len(self.token_ids)
+
+    def ahead(self, num_tokens: int) -> SamplingState:
+        """The state as it will be so many tokens later, for a request without processors: only its draws move on."""
+        if num_tokens == 0 or self.is_plain_greedy:
+            return self
+        later = copy(self)
+        later.position = self.position + num_tokens
+        return later
 
     def append(self, token_id: int) -> None:
         """`token_id` was chosen and belongs to the request now."""
         self.token_ids.append(token_id)
+        self.position += 1
         for processor in self.processors:
             processor.append(token_id)

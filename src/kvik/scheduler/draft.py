@@ -36,6 +36,14 @@ class StepDraft:
         )
         self.num_free_tokens -= num_tokens
 
+    def add_drafts(self, request: Request, draft_token_ids: list[int], new_block_ids: list[int]) -> None:
+        """Let a share that is in go on with guesses."""
+        share = self.shares[request]
+        share.draft_token_ids = draft_token_ids
+        share.num_scheduled_tokens += len(draft_token_ids)
+        share.new_block_ids = share.new_block_ids + new_block_ids
+        self.num_free_tokens -= len(draft_token_ids)
+
     def discard(self, request: Request) -> None:
         """Take a request out again, if it is in, and give its tokens back to the budget."""
         share = self.shares.pop(request, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvik.messages import FinishReason, TokenDelta, TokenLogprobs
 from kvik.scheduler.request import Request
-from kvik.step import SampledTokens
+from kvik.step import SampledTokens, ScheduledRequest
 
 
 def make_delta(
@@ -29,15 +29,28 @@ def make_delta(
     )
 
 
-def why_unexpected(request: Request, sampled: SampledTokens) -> str | None:
-    """What is wrong with the number of tokens: a step brings one when all known tokens are computed, else none."""
-    num_expected = 1 if request.num_computed_tokens == len(request.token_ids) else 0
-    if len(sampled.token_ids) == num_expected:
-        return None
-    return (
-        f"the executor returned {len(sampled.token_ids)} tokens instead of {num_expected} "
-        f"with {request.num_computed_tokens} of {len(request.token_ids)} tokens computed"
-    )
+def why_unexpected(request: Request, sampled: SampledTokens, share: ScheduledRequest) -> str | None:
+    """What is wrong with the tokens: when all known ones are computed, a step brings those of its drafts that came
+    true and one more; else none."""
+    token_ids, drafts = sampled.token_ids, share.draft_token_ids
+    num_least = 1 if request.num_computed_tokens == len(request.token_ids) else 0
+    num_most = num_least + len(drafts) if num_least else 0
+    if not num_least <= len(token_ids) <= num_most:
+        return (
+            f"the executor returned {len(token_ids)} tokens instead of {num_least}"
+            f"{f' to {num_most}' if drafts else ''} "
+            f"with {request.num_computed_tokens} of {len(request.token_ids)} tokens computed"
+        )
+    if token_ids[:-1] != drafts[: max(0, len(token_ids) - 1)]:
+        return f"the executor returned {len(token_ids)} tokens that are not the first drafts and one more"
+    return None
+
+
+def cut_to(sampled: SampledTokens, num_tokens: int) -> None:
+    """Drop the tokens after the first `num_tokens`, with their logprobs: the request was over before them."""
+    sampled.token_ids = sampled.token_ids[:num_tokens]
+    if sampled.logprobs is not None:
+        sampled.logprobs = sampled.logprobs[:num_tokens]
 
 
 def take_unsent_prompt_logprobs(request: Request, sampled: SampledTokens) -> list[TokenLogprobs | None] | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from kvik.blocks import KVCacheBlock, KVCacheManager
 from kvik.config import CacheConfig, SchedulerConfig
+from kvik.config.speculative import SpeculativeConfig
 from kvik.errors import EngineError, EngineRequestError
 from kvik.messages import EventKind, FinishReason, NewRequest, SchedulerStats, TokenDelta
 from kvik.scheduler.counters import StepCounters
@@ -24,11 +25,12 @@ from kvik.scheduler.limits import Limits
 from kvik.scheduler.policies import make_policy
 from kvik.scheduler.report import describe_request
 from kvik.scheduler.request import FINISH_REASONS, Request, RequestStatus
-from kvik.scheduler.results import make_delta, take_unsent_prompt_logprobs, why_unexpected
-from kvik.scheduler.stop import check_stop
+from kvik.scheduler.results import cut_to, make_delta, take_unsent_prompt_logprobs, why_unexpected
+from kvik.scheduler.speculation import Speculation
+from kvik.scheduler.stop import append_until_stop
 from kvik.scheduler.taint import requests_without_valid_blocks
 from kvik.scheduler.time_budget import TimeBudget
-from kvik.step import SampledTokens, StepPlan, StepResult
+from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 
 
 class Scheduler:
@@ -45,6 +47,7 @@ class Scheduler:
         num_blocks: int,
         max_model_len: int,
         clock: Callable[[], float] = time.monotonic,
+        speculative: SpeculativeConfig | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -69,6 +72,7 @@ class Scheduler:
         self._ended: list[TokenDelta] = []
         self._counters = StepCounters()
         self._time_budget = TimeBudget(config.max_step_ms, min_tokens=cache.block_size)
+        self._speculation = None if speculative is None else Speculation(speculative, self._blocks, clock)
 
     # --- requests come and go -----------------------------------------------------------------------
 
@@ -118,13 +122,17 @@ class Scheduler:
         num_prompts = min(len(prompts) + len(self._waiting), self._config.max_num_seqs)
         draft.prompt_time = self._time_budget.for_prompts(list(draft.shares.values()), num_prompts)
         self._schedule_running(draft, prompts)
+        if self._speculation is not None and not self._waiting:
+            self._speculation.add_drafts(draft)
         for request, share in draft.shares.items():
-            self._advance(request, share.num_scheduled_tokens)
+            self._advance(request, share.num_known_tokens)
         if not draft.has_preempted:
             self._admit_waiting(draft)
         if not draft.shares:
             return None
         dropped, self._dropped_ids = self._dropped_ids, []
+        if self._speculation is not None:
+            self._speculation.planned()
         return draft.plan(dropped)
 
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenDelta]:
@@ -134,13 +142,15 @@ class Scheduler:
         """
         if [s.request_id for s in result.sampled] != [s.request_id for s in plan.scheduled]:
             raise EngineError(f"the executor answered for {len(result.sampled)} requests, not for those of the plan")
+        if self._speculation is not None:
+            self._speculation.computed(plan)
         self._recompute_readers_of_failed(plan, result)
         deltas = []
-        for sampled in result.sampled:
+        for share, sampled in zip(plan.scheduled, result.sampled, strict=True):
             request = self._requests.get(sampled.request_id)
             if request is None or request.status is not RequestStatus.RUNNING:
                 continue
-            delta = self._absorb(request, sampled)
+            delta = self._absorb(request, sampled, share)
             if delta is not None:
                 deltas.append(delta)
         self._running = [r for r in self._running if r.status is RequestStatus.RUNNING]
@@ -249,18 +259,22 @@ class Scheduler:
 
     # --- results ------------------------------------------------------------------------------------
 
-    def _absorb(self, request: Request, sampled: SampledTokens) -> TokenDelta | None:
+    def _absorb(self, request: Request, sampled: SampledTokens, share: ScheduledRequest) -> TokenDelta | None:
         """One request's share of a result. Whatever is wrong with it ends this request only."""
-        error = sampled.error or why_unexpected(request, sampled)
+        error = sampled.error or why_unexpected(request, sampled, share)
         if error is not None:
             self._release(request, RequestStatus.FINISHED_ERROR)
             return make_delta(request, finish_reason=FinishReason.ERROR, error=error)
         prompt_logprobs = take_unsent_prompt_logprobs(request, sampled)
         if not sampled.token_ids:
             return make_delta(request, sampled, prompt_logprobs) if prompt_logprobs else None
-        request.token_ids.append(sampled.token_ids[0])
+        if share.draft_token_ids:
+            self._counters.count_draft(share.num_draft_tokens, len(sampled.token_ids) - 1)
+        num_taken, stop = append_until_stop(request, sampled.token_ids)
+        request.num_computed_tokens += num_taken - 1  # drafts that came true; the token after them is not computed
+        cut_to(sampled, num_taken)
         delta = make_delta(request, sampled, prompt_logprobs)
-        if (stop := check_stop(request)) is not None:
+        if stop is not None:
             status, delta.stop_reason = stop
             delta.finish_reason = FINISH_REASONS[status]
             self._release(request, status)
@@ -309,6 +323,8 @@ class Scheduler:
             self._dropped_ids.append(request.request_id)
         request.move_to(status)
         self._blocks.free(request.blocks)
+        if self._speculation is not None:
+            self._speculation.forget(request)
         del self._requests[request.request_id]
 
     # --- for people and tests -----------------------------------------------------------------------

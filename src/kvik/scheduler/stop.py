@@ -19,3 +19,15 @@ def check_stop(request: Request) -> tuple[RequestStatus, int | None] | None:
     if len(request.token_ids) >= request.max_tokens_in_all:
         return RequestStatus.FINISHED_LENGTH_CAPPED, None
     return None
+
+
+def append_until_stop(request: Request, token_ids: list[int]) -> tuple[int, tuple[RequestStatus, int | None] | None]:
+    """Give the request the tokens of a step in their order, up to one that ends it.
+
+    Returns how many it got, and what `check_stop` said of the last one.
+    """
+    for num_taken, token_id in enumerate(token_ids, start=1):
+        request.token_ids.append(token_id)
+        if (stop := check_stop(request)) is not None:
+            return num_taken, stop
+    return len(token_ids), None

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from kvik.messages import SchedulerStats
+from kvik.telemetry.draft_stats import DraftStats
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.stats import IterationStats
 
@@ -55,6 +56,7 @@ class LogStats:
         self._num_prompt_tokens = 0
         self._num_generation_tokens = 0
         self._num_preemptions = 0
+        self._drafts = DraftStats()
         self._interval_start_s = self._clock()
 
     def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None:
@@ -63,20 +65,24 @@ class LogStats:
             self._last = stats
             self._num_preemptions += stats.num_preemptions
             self._hit_rate.add(stats)
+            if stats.spec_decode is not None:
+                self._drafts.add(stats.spec_decode)
         if iteration is not None:
             self._num_prompt_tokens += iteration.num_computed_prompt_tokens
             self._num_generation_tokens += iteration.num_generation_tokens
 
     def log(self) -> None:
-        """End the interval with its line."""
+        """End the interval with its line, and a second one if tokens were drafted."""
         is_idle = self._num_prompt_tokens + self._num_generation_tokens == 0
         level = logging.DEBUG if is_idle and self._was_idle else logging.INFO
-        logger.log(level, "%s%s", self._prefix, ", ".join(self._parts()))
+        elapsed_s = max(self._clock() - self._interval_start_s, 1e-9)
+        logger.log(level, "%s%s", self._prefix, ", ".join(self._parts(elapsed_s)))
+        if self._drafts.num_drafts:
+            logger.info("SpecDecoding metrics: %s", ", ".join(self._drafts.parts(elapsed_s)))
         self._was_idle = is_idle
         self._start_interval()
 
-    def _parts(self) -> list[str]:
-        elapsed_s = max(self._clock() - self._interval_start_s, 1e-9)
+    def _parts(self, elapsed_s: float) -> list[str]:
         parts = [
             f"Avg prompt throughput: {self._num_prompt_tokens / elapsed_s:.1f} tokens/s",
             f"Avg generation throughput: {self._num_generation_tokens / elapsed_s:.1f} tokens/s",

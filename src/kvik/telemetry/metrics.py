@@ -15,7 +15,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from kvik.config.engine import EngineConfig
 from kvik.config.not_yet import NOT_YET
-from kvik.messages import EngineFacts, FinishReason, SchedulerStats
+from kvik.config.speculative import SpeculativeConfig
+from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
 from kvik.telemetry.buckets import bucket_families
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
 
@@ -62,6 +63,7 @@ class EngineMetrics:
         """Running, waiting, cache usage, as the gauges have them."""
         self._make_gauges()
         self._make_counters()
+        self._make_draft_counters(config.speculative)
         self._make_latency_histograms()
         self._make_request_histograms()
         _set_cache_config_info(registry, config, facts, str(engine_index))
@@ -100,6 +102,20 @@ class EngineMetrics:
         self.rejections = self._make.counters_without_engine(
             "admission_rejections", "Requests refused with 503.", "reason", REJECTION_REASONS
         )
+
+    def _make_draft_counters(self, speculative: SpeculativeConfig | None) -> None:
+        """None of them without drafts. Acceptance rate: accepted / draft tokens; mean length: 1 + accepted / drafts."""
+        if speculative is None:
+            return
+        counter = self._make.counter
+        self._drafts = counter("spec_decode_num_drafts", "Drafts that were verified, one per request and step.")
+        self._draft_tokens = counter("spec_decode_num_draft_tokens", "Tokens of those drafts.")
+        self._accepted_tokens = counter("spec_decode_num_accepted_tokens", "Those of them that came true.")
+        positions = map(str, range(speculative.num_speculative_tokens))
+        by_position = self._make.counters(
+            "spec_decode_num_accepted_tokens_per_pos", "The same, by place in the draft.", "position", positions
+        )
+        self._accepted_by_position = list(by_position.values())
 
     def _make_latency_histograms(self) -> None:
         def histogram(name: str, about: str, family: str = "request_latency") -> Histogram:
@@ -155,6 +171,15 @@ class EngineMetrics:
         _add(self._preemptions, stats.num_preemptions)
         _add(self._cache_queries, stats.prefix_cache_queries)
         _add(self._cache_hits, stats.prefix_cache_hits)
+        if stats.spec_decode is not None:
+            self._record_drafts(stats.spec_decode)
+
+    def _record_drafts(self, drafts: SpecDecodeStats) -> None:
+        self._drafts.inc(drafts.num_drafts)
+        self._draft_tokens.inc(drafts.num_draft_tokens)
+        self._accepted_tokens.inc(drafts.num_accepted_tokens)
+        for counter, num_accepted in zip(self._accepted_by_position, drafts.num_accepted_tokens_per_pos, strict=False):
+            counter.inc(num_accepted)
 
     def _record_iteration(self, iteration: IterationStats) -> None:
         computed = iteration.num_computed_prompt_tokens

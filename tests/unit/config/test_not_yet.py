@@ -15,7 +15,6 @@ FLAGS = serve_flags()
     ("dest", "value"),
     [
         ("tensor_parallel_size", 2),
-        ("speculative_config", {"method": "ngram"}),
         ("async_scheduling", True),
         ("enable_lora", True),
         ("limit_mm_per_prompt", {"image": 1}),

@@ -10,6 +10,7 @@ import pytest
 from kvik.config import EngineConfig
 from kvik.config.args import AsyncEngineArgs, EngineArgs
 from kvik.config.resolve import EMBEDDED_MODEL_NAME
+from kvik.config.speculative import SpeculativeConfig
 from kvik.config.values import AUTO
 from kvik.errors import ConfigError, ModelFileError, NotSupportedYetError
 from kvik.modelfile import ModelFile, ModelSpec, Quantization, RopeSpec
@@ -236,3 +237,13 @@ def test_code_of_a_model_is_never_run(tmp_path: Path) -> None:
 def test_a_model_that_is_not_there() -> None:
     with pytest.raises(ModelFileError, match="no such model: org/name"):
         EngineArgs(model="org/name").open_model()
+
+
+def test_drafts_are_asked_for_and_refused(model_file: ModelFile) -> None:
+    assert resolve(model_file).speculative is None
+    asked = {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}
+    assert resolve(model_file, speculative_config=asked).speculative == SpeculativeConfig(
+        "ngram", 5, prompt_lookup_min=4, prompt_lookup_max=4
+    )
+    with pytest.raises(ConfigError, match="'method' takes ngram or suffix"):
+        resolve(model_file, spec_method="eagle3")

@@ -36,6 +36,35 @@ def test_a_prompt_chunk_beside_a_decode() -> None:
     assert batch.logits_rows.tolist() == [3]  # the prompt has a token left to compute
 
 
+def test_drafts_are_computed_behind_the_newest_token_and_their_logits_are_wanted() -> None:
+    table = RequestTable(4, 32, BLOCK_SIZE, 100)
+    table.admit(admitted("drafts", [20, 21, 22]))
+    table.admit(admitted("prompt", [10, 11, 12, 13, 14, 15]))
+    table.admit(admitted("decode", [30, 31]))
+    table.admit(admitted("more", [40]))
+    plan = StepPlan(
+        [],
+        [
+            ScheduledRequest("drafts", 2, 3, [9, 3], [7, 8]),
+            ScheduledRequest("prompt", 2, 3, [7, 5]),
+            ScheduledRequest("decode", 1, 1, [4]),
+            ScheduledRequest("more", 0, 2, [6], [5]),
+        ],
+        [],
+    )
+    batch, rows = BatchBuilder(table, BLOCK_SIZE, []).build(plan)
+    assert batch.token_ids.tolist() == [22, 7, 8, 12, 13, 14, 31, 40, 5]
+    assert batch.positions.tolist() == [2, 3, 4, 2, 3, 4, 1, 0, 1]
+    assert batch.slot_mapping.tolist()[:3] == [9 * 4 + 2, 9 * 4 + 3, 3 * 4]
+    assert batch.seq_lens.tolist() == [5, 5, 2, 2]
+    assert batch.logits_rows.tolist() == [0, 1, 2, 6, 7, 8]
+    table.append_token(rows[0], 7)
+    table.append_token(rows[0], 50)
+    batch, _ = BatchBuilder(table, BLOCK_SIZE, []).build(StepPlan([], [ScheduledRequest("drafts", 4, 1, [])], []))
+    assert batch.token_ids.tolist() == [50]
+    assert batch.logits_rows.tolist() == [0]
+
+
 Share = st.tuples(st.integers(1, 20), st.integers(0, 19), st.integers(1, 20))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kvik.config import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from kvik.config.speculative import SpeculativeConfig
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.plan import kv_block_bytes
@@ -61,3 +62,9 @@ def test_activations_grow_with_tokens_and_logits_with_requests() -> None:
     per_token, per_request = 4 * (4 * 32 + 3 * 48), 4 * 2 * 1000
     sizes = {"max_num_batched_tokens": 100, "max_num_seqs": 7}
     assert activation_bytes(config("bfloat16", **sizes)) == 125 * per_token + 7 * per_request
+
+
+def test_drafts_have_logits_too() -> None:
+    plain = config("bfloat16", max_num_seqs=7)
+    drafting = replace(plain, speculative=SpeculativeConfig("ngram", 5))
+    assert activation_bytes(drafting) - activation_bytes(plain) == 64 * 4 * 2 * 1000

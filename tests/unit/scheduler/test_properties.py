@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvik.config import CacheConfig, SchedulerConfig
+from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import EventKind, FinishReason, NewRequest, TokenDelta
 from kvik.sampling_params import SamplingParams
 from kvik.scheduler import Scheduler
@@ -39,6 +40,20 @@ class Setting:
     scheduler: SchedulerConfig
     cache: CacheConfig
     num_blocks: int
+    speculative: SpeculativeConfig | None = None
+    period: int | None = None
+    """Of each request's answer; None: it does not repeat."""
+
+
+class Metronome:
+    """A clock by which all steps take equally long, however many rows they have: drafts always pay."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s
 
 
 prompts = st.builds(
@@ -76,7 +91,13 @@ def setups(draw: st.DrawFn) -> Setting:
     cache = CacheConfig(
         block_size=draw(st.integers(1, 5)), enable_prefix_caching=draw(st.sampled_from([True, True, False]))
     )
-    return Setting(scheduler, cache, num_blocks=draw(st.integers(1, 20)))
+    speculative = draw(st.one_of(st.none(), st.builds(drafts, st.sampled_from(["ngram", "suffix"]), st.integers(1, 6))))
+    period = draw(st.sampled_from([None, 1, 2, 4]))
+    return Setting(scheduler, cache, draw(st.integers(1, 20)), speculative, period)
+
+
+def drafts(method: str, num_tokens: int) -> SpeculativeConfig:
+    return SpeculativeConfig(method, num_tokens, prompt_lookup_min=1, prompt_lookup_max=3)
 
 
 class Client:
@@ -86,13 +107,17 @@ class Client:
         self.setting = setting
         self.arrivals = {f"r{index}": arrival for index, arrival in enumerate(arrivals)}
         self.deltas: dict[str, list[TokenDelta]] = {request_id: [] for request_id in self.arrivals}
-        self.scheduler = Scheduler(setting.scheduler, setting.cache, setting.num_blocks, MAX_MODEL_LEN)
+        self.scheduler = Scheduler(
+            setting.scheduler, setting.cache, setting.num_blocks, MAX_MODEL_LEN, Metronome(), setting.speculative
+        )
+        self.num_accepted = 0
         self.executor = FakeExecutor(
             num_blocks=setting.num_blocks,
             block_size=setting.cache.block_size,
             max_model_len=MAX_MODEL_LEN,
             vocab_size=VOCAB_SIZE,
             failing={i: a.fails_at for i, a in self.arrivals.items() if a.fails_at is not None},
+            period=setting.period,
         )
 
     def run(self) -> None:
@@ -125,7 +150,9 @@ class Client:
         self._collect(self.scheduler.update(plan, self.executor.execute(plan)))
         self.scheduler.learn_step_time(plan, 1e-3 * (1 + plan.num_scheduled_tokens))
         self.scheduler.check_integrity()
-        assert self.scheduler.stats().num_running <= self.setting.scheduler.max_num_seqs
+        stats = self.scheduler.stats()
+        assert stats.num_running <= self.setting.scheduler.max_num_seqs
+        self.num_accepted += stats.spec_decode.num_accepted_tokens if stats.spec_decode is not None else 0
 
     def _collect(self, deltas: list[TokenDelta]) -> None:
         for delta in deltas:
@@ -162,7 +189,7 @@ def alone(request_id: str, arrival: Arrival, setting: Setting) -> tuple[list[int
             return outputs, FinishReason.ERROR, None
         if arrival.fails_at is not None and arrival.fails_at < num_known:
             return outputs, FinishReason.ERROR, None
-        token = fake_token(request_id, num_known, VOCAB_SIZE)
+        token = fake_token(request_id, num_known, VOCAB_SIZE, setting.period)
         outputs.append(token)
         if token in (EOS, STOP):
             return outputs, FinishReason.STOP, None if token == EOS else STOP
@@ -186,6 +213,24 @@ def test_every_request_gets_what_it_would_get_alone(setting: Setting, arrivals: 
     assert client.scheduler.stats().kv_cache_usage == 0.0
     assert client.scheduler.reset_prefix_cache()
     client.scheduler.check_integrity()
+
+
+@settings(max_examples=50, deadline=None)
+@given(method=st.sampled_from(["ngram", "suffix"]), num_requests=st.integers(1, 3), block_size=st.integers(1, 5))
+def test_text_that_repeats_takes_fewer_steps(method: str, num_requests: int, block_size: int) -> None:
+    cache = CacheConfig(block_size=block_size)
+    plain = dataclasses.replace(ROOMY, cache=cache, period=1)
+    speculative = dataclasses.replace(plain, speculative=drafts(method, 4))
+    num_steps, num_accepted = [], []
+    for setting in (plain, speculative):
+        client = Client(setting, [dataclasses.replace(SAME_PROMPT, max_tokens=12)] * num_requests)
+        client.run()
+        for request_id, arrival in client.arrivals.items():
+            check_answer(client, request_id, arrival)
+        num_steps.append(client.executor.num_steps)
+        num_accepted.append(client.num_accepted)
+    assert num_steps[1] < num_steps[0]
+    assert num_accepted[0] == 0 < num_accepted[1]
 
 
 def check_answer(client: Client, request_id: str, arrival: Arrival) -> None:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from kvik.messages import SchedulerStats
+from kvik.messages import SchedulerStats, SpecDecodeStats
 from kvik.telemetry.log_stats import LogStats, PrefixCacheHitRate
 from kvik.telemetry.stats import IterationStats
 
@@ -87,3 +87,19 @@ def test_a_reset_of_the_cache_restarts_the_hit_rate() -> None:
     rate.add(SchedulerStats(prefix_cache_queries=10, prefix_cache_hits=10))
     rate.add(SchedulerStats(prefix_cache_queries=10, prefix_cache_hits=0, prefix_cache_was_reset=True))
     assert rate.percent == 0
+
+
+def test_a_second_line_where_tokens_were_drafted(clock: Clock, lines: pytest.LogCaptureFixture) -> None:
+    log = LogStats("cpu", clock=clock)
+    for accepted in ([1, 1, 0], [1]):
+        drafts = SpecDecodeStats(1, len(accepted), sum(accepted), accepted)
+        log.record(SchedulerStats(spec_decode=drafts), IterationStats(num_generation_tokens=3))
+    clock.now_s += 10
+    log.log()
+    assert lines.messages[1] == (
+        "SpecDecoding metrics: Mean acceptance length: 2.50, Accepted throughput: 0.30 tokens/s, "
+        "Drafted throughput: 0.40 tokens/s, Accepted: 3 tokens, Drafted: 4 tokens, "
+        "Per-position acceptance rate: 1.000, 0.500, 0.000, Avg Draft acceptance rate: 75.0%"
+    )
+    log.log()
+    assert len(lines.messages) == 3

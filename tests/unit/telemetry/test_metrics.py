@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvik.config import EngineConfig, ModelConfig
-from kvik.messages import EngineFacts, FinishReason, SchedulerStats
+from kvik.config.speculative import SpeculativeConfig
+from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
 from kvik.modelfile import ModelSpec, RopeSpec
 from kvik.telemetry.metrics import CONTENT_TYPE, EngineMetrics, create_registry, render
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
@@ -189,3 +191,21 @@ def test_a_registry_has_the_usual_process_metrics() -> None:
 
 def test_the_content_type_is_that_of_the_exposition() -> None:
     assert CONTENT_TYPE == CONTENT_TYPE_LATEST
+
+
+def test_drafts(registry: CollectorRegistry) -> None:
+    config = replace(CONFIG, speculative=SpeculativeConfig("ngram", 3))
+    metrics = EngineMetrics(registry, config, FACTS)
+    assert value(registry, "spec_decode_num_drafts_total") == 0
+    metrics.record(SchedulerStats(spec_decode=SpecDecodeStats(2, 5, 3, [2, 1])), None)
+    metrics.record(SchedulerStats(), None)
+    metrics.record(SchedulerStats(spec_decode=SpecDecodeStats(1, 3, 3, [1, 1, 1])), None)
+    assert value(registry, "spec_decode_num_drafts_total") == 3
+    assert value(registry, "spec_decode_num_draft_tokens_total") == 8
+    assert value(registry, "spec_decode_num_accepted_tokens_total") == 6
+    per_pos = [value(registry, "spec_decode_num_accepted_tokens_per_pos_total", position=str(i)) for i in range(4)]
+    assert per_pos == [3, 2, 1, None]
+
+
+def test_no_draft_metrics_without_drafts(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    assert not [name for name, _ in families(registry) if "spec_decode" in name]
