@@ -48,8 +48,8 @@ def draw(path: Path, answers: Sequence[Answer], title: str, subtitle: str) -> No
     good = [a for a in answers if a.is_success]
     start_s = min((a.sent_s for a in answers), default=0.0)
     with matplotlib.rc_context(dict(STYLE)):
-        figure = Figure(figsize=(11, 7.2), dpi=130, layout="constrained")
-        figure.suptitle(f"{title}\n", fontsize=14, color=INK, x=0.01, ha="left", fontweight="bold")
+        figure = Figure(figsize=(12, 7.6), dpi=130, layout="constrained")
+        figure.suptitle(f"{title}\n", fontsize=13, color=INK, x=0.01, ha="left", fontweight="bold")
         figure.text(0.01, 0.945, subtitle, fontsize=9, color="#6b7280", va="center")
         (first, gaps), (tokens, percents) = figure.subplots(2, 2)
         _first_tokens(first, answers, start_s)
@@ -111,9 +111,9 @@ def _tokens(axes: Axes, good: Sequence[Answer], start_s: float) -> None:
         share = answer.num_output_tokens / (len(answer.itl_s) + 1)
         for at, _ in _arrivals(answer):
             counts[min(int((at - start_s) / width_s), len(edges) - 1)] += share
-        begin = answer.sent_s - start_s
-        for i in range(int(begin / width_s), min(int((begin + answer.latency_s) / width_s) + 1, len(edges))):
-            running[i] += 1
+        begin_s = answer.sent_s - start_s
+        for i, edge_s in enumerate(edges):  # as it is in the middle of each step
+            running[i] += begin_s <= edge_s + width_s / 2 < begin_s + answer.latency_s
     rates = [count / width_s for count in counts]
     axes.fill_between(edges, rates, step="post", color=COLOURS["tpot"], alpha=0.35, linewidth=0)
     axes.step(edges, rates, where="post", color=COLOURS["tpot"], linewidth=1.2, label="tokens / s")
@@ -127,24 +127,35 @@ def _tokens(axes: Axes, good: Sequence[Answer], start_s: float) -> None:
 
 def _percentiles(axes: Axes, good: Sequence[Answer]) -> None:
     """Each latency over its percentiles. The axis is stretched towards 100, where the slow requests are."""
-    _panel(axes, "Latency by percentile", "percent of the values that are faster", "milliseconds")
+    _panel(axes, "Latency by percentile", "percent of the values that are lower", "milliseconds")
     axes.set_yscale("log")
+    floors, tops = [], []
     for name, values in latencies_s(good).items():
         ordered = sorted(1e3 * v for v in values)
-        if not ordered or ordered[-1] <= 0:
-            continue
-        percents = [p / 2 for p in range(200)] + [99 + p / 20 for p in range(19)]
-        levels = [max(percentile(ordered, p), 1e-2) for p in percents]
-        axes.plot([_stretch(p) for p in percents], levels, color=COLOURS[name], linewidth=1.6, label=name.upper())
-        marked = [percentile(ordered, p) for p in MARKS]
-        axes.plot([_stretch(p) for p in MARKS], marked, "o", color=COLOURS[name], markersize=4)
-        for percent, level in zip(MARKS, marked, strict=True):
-            axes.annotate(_short(level), (_stretch(percent), level), xytext=(0, 5), textcoords="offset points",
-                          ha="center", fontsize=7.5, color=COLOURS[name])  # fmt: skip
+        if ordered and ordered[-1] > 0:
+            _curve(axes, name, ordered)
+            floors.append(max(percentile(ordered, 5), ordered[-1] / 1e4))
+            tops.append(ordered[-1])
+    if floors:
+        axes.set_ylim(0.5 * min(floors), 4 * max(tops))
+        axes.legend(loc="upper left", ncols=4)
+    for percent in MARKS:
+        axes.axvline(_stretch(percent), color="#b7bcc7", linewidth=0.8, linestyle=":")
     ticks = [0, *MARKS, 99.9]
     axes.set_xticks([_stretch(p) for p in ticks], [f"p{p:g}" for p in ticks])
-    axes.legend(loc="upper left", ncols=4)
-    axes.margins(y=0.2)
+
+
+def _curve(axes: Axes, name: str, ordered: Sequence[float]) -> None:
+    """One latency's percentiles, milliseconds; those of `MARKS` with their values: beneath for the gaps, whose curve
+    runs along that of the time per token."""
+    percents = [p / 2 for p in range(198)] + [99 + p / 20 for p in range(20)]
+    levels = [max(percentile(ordered, p), 1e-3) for p in percents]
+    axes.plot([_stretch(p) for p in percents], levels, color=COLOURS[name], linewidth=1.6, label=name.upper())
+    for percent in MARKS:
+        level = percentile(ordered, percent)
+        axes.plot([_stretch(percent)], [level], "o", color=COLOURS[name], markersize=4)
+        axes.annotate(_short(level), (_stretch(percent), level), xytext=(0, -12 if name == "itl" else 6),
+                      textcoords="offset points", ha="center", fontsize=7.5, color=COLOURS[name])  # fmt: skip
 
 
 def _stretch(percent: float) -> float:

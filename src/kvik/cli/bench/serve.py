@@ -5,7 +5,6 @@ Any server with the OpenAI-compatible API will do. Imports neither torch nor an 
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from kvik.bench.load import Load
 from kvik.bench.metrics import parse_goodput, parse_metrics, parse_percents, summarise
 from kvik.bench.plot import check_plot, draw
 from kvik.bench.report import detailed_fields, failure_lines, report, result_fields
-from kvik.bench.run import Run, measure, probe
+from kvik.bench.run import Run, measure, probe, run_loop
 from kvik.cli.bench.flags import read_flags, write_json
 from kvik.cli.bench.serve_args import ServeBenchArgs
 from kvik.cli.bench.serve_target import find_server, name_values
@@ -74,7 +73,7 @@ def check(args: ServeBenchArgs) -> Checked:
 def _wait_for_answer(endpoint: Endpoint, prompts: Sequence[Any], timeout_s: float) -> None:
     deadline_s = time.monotonic() + timeout_s
     prompt = replace(prompts[0], output_len=1)
-    while (error := asyncio.run(probe(endpoint, prompt, timeout_s)).error) and time.monotonic() < deadline_s:
+    while (error := run_loop(probe(endpoint, prompt, timeout_s)).error) and time.monotonic() < deadline_s:
         time.sleep(1)
     if error:
         raise KvikError(f"no answer within --ready-check-timeout-sec {timeout_s:g}: {error}")
