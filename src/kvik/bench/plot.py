@@ -22,6 +22,8 @@ INSTALL = "pip install matplotlib"
 FORMATS = (".png", ".svg", ".pdf")
 COLOURS = {"ttft": "#3b6fb6", "tpot": "#2a9d6f", "itl": "#d08a1d", "e2el": "#8a4fa8"}
 LOST, GRID, INK = "#c23b3b", "#e3e5ea", "#3a3f4b"
+BESIDE = {"itl": "tpot", "tpot": "itl"}
+"""Curves that run along each other."""
 MARKS = (50, 90, 99)
 STYLE: Mapping[str, Any] = {
     "axes.edgecolor": "#b7bcc7", "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 11,
@@ -130,10 +132,10 @@ def _percentiles(axes: Axes, good: Sequence[Answer]) -> None:
     _panel(axes, "Latency by percentile", "percent of the values that are lower", "milliseconds")
     axes.set_yscale("log")
     floors, tops = [], []
-    for name, values in latencies_s(good).items():
-        ordered = sorted(1e3 * v for v in values)
+    curves = {name: sorted(1e3 * v for v in values) for name, values in latencies_s(good).items()}
+    for name, ordered in curves.items():
         if ordered and ordered[-1] > 0:
-            _curve(axes, name, ordered)
+            _curve(axes, name, ordered, curves[BESIDE[name]] if name in BESIDE else [])
             floors.append(max(percentile(ordered, 5), ordered[-1] / 1e4))
             tops.append(ordered[-1])
     if floors:
@@ -145,16 +147,16 @@ def _percentiles(axes: Axes, good: Sequence[Answer]) -> None:
     axes.set_xticks([_stretch(p) for p in ticks], [f"p{p:g}" for p in ticks])
 
 
-def _curve(axes: Axes, name: str, ordered: Sequence[float]) -> None:
-    """One latency's percentiles, milliseconds; those of `MARKS` with their values: beneath for the gaps, whose curve
-    runs along that of the time per token."""
+def _curve(axes: Axes, name: str, ordered: Sequence[float], beside: Sequence[float]) -> None:
+    """One latency's percentiles, milliseconds; those of `MARKS` with their values, on the side away from `beside`."""
     percents = [p / 2 for p in range(198)] + [99 + p / 20 for p in range(20)]
     levels = [max(percentile(ordered, p), 1e-3) for p in percents]
     axes.plot([_stretch(p) for p in percents], levels, color=COLOURS[name], linewidth=1.6, label=name.upper())
     for percent in MARKS:
         level = percentile(ordered, percent)
+        is_lower = bool(beside) and (level, name) < (percentile(beside, percent), BESIDE[name])
         axes.plot([_stretch(percent)], [level], "o", color=COLOURS[name], markersize=4)
-        axes.annotate(_short(level), (_stretch(percent), level), xytext=(0, -12 if name == "itl" else 6),
+        axes.annotate(_short(level), (_stretch(percent), level), xytext=(0, -12 if is_lower else 6),
                       textcoords="offset points", ha="center", fontsize=7.5, color=COLOURS[name])  # fmt: skip
 
 

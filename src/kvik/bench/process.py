@@ -72,19 +72,23 @@ class ServerProcess:
         return self._process.pid
 
     def stop(self) -> None:
-        """Ask it to end, and after `STOP_TIMEOUT_S` end it and all that is left of its session."""
-        family = descendants(self.pid) if self._process.poll() is None else []
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
+        """Ask it to end, and after `STOP_TIMEOUT_S` or when interrupted end it and all that is left of its session."""
+        family = descendants(self.pid)
+        try:
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGINT)
+                self.resume()  # one that stands still hears nothing
                 self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait()
-        for pid in family:
-            if _is_in_session(pid, self.pid):  # an orphan of it, not somebody else who got the number
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for pid in family:
+                if _is_in_session(pid, self.pid):  # an orphan of it, not somebody else who got the number
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     def resident_bytes(self) -> dict[int, int]:
         """By pid, of the process and of all below it; pages that several share are counted in each."""
