@@ -280,7 +280,7 @@ def _heading(installed: Installed, ceilings: Ceilings, num_rounds: int) -> str:
     engines = ", ".join([KVIK, *installed.programs])
     return (
         f"{_machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}. Engines: {engines}. Medians "
-        f"of {num_rounds} rounds, alternating; in brackets times the first row. The machine's ceilings, measured before: "
+        f"of {num_rounds} alternating rounds; in brackets times the first row. The machine's ceilings: "
         f"{ceilings.read_gb_per_s:.1f} GB/s read (dot products in numpy over 512 MiB per core), "
         f"{ceilings.bf16_gflop_per_s:.0f} GFLOP/s bf16 and {ceilings.fp32_gflop_per_s:.0f} fp32 (torch, 2048 cubed).\n"
     )

@@ -117,7 +117,8 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     Workload(
         "shared-prefix", "30 prompts that share 1,500 tokens, 8 clients", PREFIX,
-        Closed(8, 30, 64, 32, prefix_len=1500), SPEED, (Bar("output_tok_per_s", KVIK, ("kvik without",), at_least=3.0),),
+        Closed(8, 30, 64, 32, prefix_len=1500), SPEED,
+        (Bar("output_tok_per_s", KVIK, ("kvik without",), at_least=3.0),),
     ),
     Workload(
         "zero-hits", "30 prompts of 1,564 tokens that share none, 8 clients", PREFIX, Closed(8, 30, 1564, 32),

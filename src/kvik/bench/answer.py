@@ -59,7 +59,8 @@ def read_answer(raw: RawAnswer, num_prompt_tokens: int) -> Answer:
         answer.error = f"HTTP {status}: {error_message(body)}"
     else:
         _read_events(answer, _data_lines(_payloads(pieces, is_chunked)))
-        answer.error = answer.error or raw.error
+        if answer.error and raw.error:  # a connection that broke after a whole answer took nothing from it
+            answer.error = f"{raw.error}: {answer.error}"
     return answer
 
 

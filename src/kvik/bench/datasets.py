@@ -85,12 +85,9 @@ class WordSource:
             return False
         # Between two others, as tokenizers may treat the beginning of a text in a way of its own.
         text = self._tokenizer.decode([token_id] * 3)
-        words = text.split(" ")
-        return (
-            len(set(words) - {""}) == 1
-            and words[-1].isalnum()
-            and self._tokenizer.encode(text, add_special_tokens=False)[-2:] == [token_id] * 2
-        )
+        words = text.split()
+        is_word = len(words) == 3 and len(set(words)) == 1 and words[0].isalnum()
+        return is_word and self._tokenizer.encode(text, add_special_tokens=False)[-2:] == [token_id] * 2
 
 
 @dataclass(frozen=True)
