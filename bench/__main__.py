@@ -45,16 +45,16 @@ def machine() -> list[str]:
     return [f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}."]
 
 
-def server() -> ServerProcess:
-    folder = Path(tempfile.mkdtemp(prefix="kvik-bench-"))
-    return Installed({}, {"demo": embedded_model_path()}).server(KVIK, folder)
+def server(folder: str) -> ServerProcess:
+    """Not started yet; its log goes into `folder`."""
+    return Installed({}, {"demo": embedded_model_path()}).server(KVIK, Path(folder))
 
 
 def start_table(rounds: int) -> list[str]:
     """Seconds from launch to ready, and resident memory right then."""
     seconds, api, engine = [], [], []
     for _ in range(rounds):
-        with server() as running:
+        with tempfile.TemporaryDirectory() as folder, server(folder) as running:
             memory = running.resident_bytes()
             seconds.append(running.seconds_to_ready)
             api.append(memory.pop(running.pid))
@@ -80,7 +80,7 @@ def load_table(rounds: int) -> list[str]:
         "|" + "---|" * 7,
     ]
     tokenizer = Tokenizer.load(embedded_model_path())
-    with server() as running:
+    with tempfile.TemporaryDirectory() as folder, server(folder) as running:
         endpoint = Endpoint(HOST, running.port, "/v1/completions", "openai", "m", sends_token_ids=True)
         for name, work in WORKS:
             results, cpu = [], []
