@@ -63,8 +63,8 @@ class Installed:
     def _command(self, contestant: Contestant, port: int) -> list[str]:
         path, address = str(self.models[contestant.model]), ["--host", HOST, "--port", str(port)]
         if contestant.engine == LLAMA:
-            # 32 slots, each of 4,096 tokens: the same concurrency and length as the others have.
-            slots = ["-t", str(self.num_threads), "-np", "32", "-c", str(32 * 4096), "--alias", MODEL_NAME]
+            # 32 slots of 1,024 tokens: its cache is taken at the start, and more would only lengthen that.
+            slots = ["-t", str(self.num_threads), "-np", "32", "-c", "32768", "--alias", MODEL_NAME]
             return [self.programs[LLAMA], "-m", path, *slots, *address, *contestant.flags]
         common = ["--served-model-name", MODEL_NAME, "--max-model-len", "4096", *address, *contestant.flags]
         program = [sys.executable, "-m", "kvik"] if contestant.engine == KVIK else [self.programs[VLLM]]
