@@ -73,7 +73,6 @@ class ServerProcess:
 
     def stop(self) -> None:
         """Ask it to end, and after `STOP_TIMEOUT_S` or when interrupted end it and all that is left of its session."""
-        family = descendants(self.pid)
         try:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -85,10 +84,9 @@ class ServerProcess:
             if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait()
-            for pid in family:
-                if _is_in_session(pid, self.pid):  # an orphan of it, not somebody else who got the number
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            for pid in session_members(self.pid):  # its orphans, also those that it started while it ended
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def resident_bytes(self) -> dict[int, int]:
         """By pid, of the process and of all below it; pages that several share are counted in each."""
@@ -185,11 +183,17 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _is_in_session(pid: int, session: int) -> bool:
+def session_members(session: int) -> list[int]:
+    """Pids of the living processes of a session. Its number is not given away again while one of them lives."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if _session_of(pid) == session]
+
+
+def _session_of(pid: int) -> int | None:
     try:
-        return os.getsid(pid) == session
+        return os.getsid(pid)
     except OSError:
-        return False
+        return None
 
 
 def _answers(port: int, path: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvik.bench.process import ServerProcess, descendants, free_port
+from kvik.bench.process import ServerProcess, descendants, free_port, session_members
 from kvik.errors import KvikError
 
 SERVE = """
@@ -42,6 +42,15 @@ def test_children_are_known_and_end_too(tmp_path: Path) -> None:
     assert not any(
         Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family
     )
+
+
+def test_orphans_that_hear_nothing_are_ended(tmp_path: Path) -> None:
+    deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + SERVE
+    with server(tmp_path, STUBBORN, deaf) as running:
+        session = running.pid
+        assert len(session_members(session)) == 2
+    for pid in session_members(session):
+        assert Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"  # dead, and waiting for its parent to notice
 
 
 def test_one_that_stands_still_can_be_ended(tmp_path: Path) -> None:
