@@ -1,1 +1,1 @@
-"""Measurements of a running kvik, from outside: start, memory, throughput. `python -m bench` runs them all."""
+"""Measurements of kvik from outside, and of its peers beside it. `python -m bench` and `python -m bench.compare`."""

@@ -8,18 +8,24 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-from bench import load
-from bench.server import Server, cpu_seconds
+from bench.engines import Contestant, Installed
+from bench.traffic import Closed, Numbers
+from kvik.bench.endpoint import Endpoint
+from kvik.bench.process import HOST, ServerProcess, cpu_seconds
+from kvik.modelfile import embedded_model_path
+from kvik.text.tokenizer import Tokenizer
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+KVIK = Contestant("kvik", "kvik", "demo", ("--no-enable-prefix-caching",))
 WORKS = [
-    ("1 client, 256 in / 128 out", load.Work(num_requests=4, num_clients=1, input_len=256, output_len=128)),
-    ("8 clients, 256 in / 128 out", load.Work(num_requests=16, num_clients=8, input_len=256, output_len=128)),
-    ("32 clients, 256 in / 128 out", load.Work(num_requests=64, num_clients=32, input_len=256, output_len=128)),
+    ("1 client, 256 in / 128 out", Closed(num_clients=1, num_prompts=4, input_len=256, output_len=128)),
+    ("8 clients, 256 in / 128 out", Closed(num_clients=8, num_prompts=16, input_len=256, output_len=128)),
+    ("32 clients, 256 in / 128 out", Closed(num_clients=32, num_prompts=64, input_len=256, output_len=128)),
 ]
 
 
@@ -39,15 +45,20 @@ def machine() -> list[str]:
     return [f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}."]
 
 
+def server(folder: str) -> ServerProcess:
+    """Not started yet; its log goes into `folder`."""
+    return Installed({}, {"demo": embedded_model_path()}).server(KVIK, Path(folder))
+
+
 def start_table(rounds: int) -> list[str]:
     """Seconds from launch to ready, and resident memory right then."""
     seconds, api, engine = [], [], []
     for _ in range(rounds):
-        with Server(["--no-enable-prefix-caching"]) as server:
-            memory = server.memory()
-            seconds.append(server.seconds_to_ready)
-            api.append(memory.api_bytes)
-            engine.append(memory.engine_bytes)
+        with tempfile.TemporaryDirectory() as folder, server(folder) as running:
+            memory = running.resident_bytes()
+            seconds.append(running.seconds_to_ready)
+            api.append(memory.pop(running.pid))
+            engine.append(sum(memory.values()))
     return [
         "| start, SmolLM2-135M-Instruct | median |",
         "|---|---|",
@@ -68,26 +79,24 @@ def load_table(rounds: int) -> list[str]:
         "| work | output tok/s | TTFT ms | TPOT ms | ITL p99 ms | API CPU s per 1,000 tokens | lost |",
         "|" + "---|" * 7,
     ]
-    with Server(["--no-enable-prefix-caching"]) as server:
+    tokenizer = Tokenizer.load(embedded_model_path())
+    with tempfile.TemporaryDirectory() as folder, server(folder) as running:
+        endpoint = Endpoint(HOST, running.port, "/v1/completions", "openai", "m", sends_token_ids=True)
         for name, work in WORKS:
             results, cpu = [], []
-            for _ in range(rounds):
-                before = cpu_seconds(server.pid)
-                results.append(load.run(server.port, "SmolLM2-135M-Instruct", work))
-                cpu.append((cpu_seconds(server.pid) - before) * 1000 / (work.num_requests * work.output_len))
-            rows.append(f"| {name} | {_medians(results)} | {statistics.median(cpu):.2f} | {_lost(results)} |")
+            for seed in range(rounds):
+                before = cpu_seconds(running.pid)
+                results.append(work.measure(endpoint, tokenizer, seed))
+                tokens = max(1.0, results[-1]["num_output_tokens"])
+                cpu.append((cpu_seconds(running.pid) - before) * 1000 / tokens)
+            lost = sum(int(r["lost"]) for r in results)
+            rows.append(f"| {name} | {_medians(results)} | {statistics.median(cpu):.2f} | {lost} |")
     return rows
 
 
-def _medians(results: list[load.Result]) -> str:
-    def median(field: str) -> float:
-        return statistics.median(getattr(r, field) for r in results)
-
-    return " | ".join(f"{median(field):.1f}" for field in ("output_tok_per_s", "ttft_ms", "tpot_ms", "itl_p99_ms"))
-
-
-def _lost(results: list[load.Result]) -> int:
-    return sum(r.num_failed for r in results)
+def _medians(results: list[Numbers]) -> str:
+    names = ("output_tok_per_s", "ttft_ms", "tpot_ms", "itl_p99_ms")
+    return " | ".join(f"{statistics.median(r[name] for r in results):.1f}" for name in names)
 
 
 def write(text: str) -> None:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("kvik.cli.chat", "chat with a running server"),
     "complete": ("kvik.cli.complete", "let a running server continue texts"),
     "convert": ("kvik.cli.convert", "quantise a model's weights and write the result to disk"),
+    "bench": ("kvik.cli.bench.main", "measure a server, the engine, or a start"),
     "collect-env": ("kvik.cli.collect_env", "print what a bug report needs"),
 }
 """Name -> module, and what it does."""

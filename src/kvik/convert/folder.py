@@ -106,7 +106,8 @@ def _write(model_file: ModelFile, quantization: str, folder: Path, on_shard: OnS
 
 def _described(raw: RawTensor, quantization: str) -> list[OutputTensor]:
     if _is_quantised(raw):
-        return output_tensors(raw.name.removesuffix(".weight"), *raw.shape, FORMATS[quantization])
+        n, k = raw.shape
+        return output_tensors(raw.name.removesuffix(".weight"), n, k, FORMATS[quantization])
     return [OutputTensor(raw.name, _DTYPES[raw.fmt], raw.shape)]
 
 
@@ -129,7 +130,8 @@ def _contents(
 def _blocks(raw: RawTensor, fmt: str) -> torch.Tensor:
     """uint8 [N, bytes of a row], a piece of the rows at a time."""
     values = raw.data.view(_FLOATS[raw.fmt]).view(raw.shape)
-    return torch.cat([quantize(piece, fmt) for piece in values.split(max(1, _PIECE_ELEMENTS // raw.shape[1]))])
+    pieces = torch.split(values, max(1, _PIECE_ELEMENTS // raw.shape[1]))
+    return torch.cat([quantize(piece, fmt) for piece in pieces])
 
 
 def _is_quantised(raw: RawTensor) -> bool:

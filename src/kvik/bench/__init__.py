@@ -1,0 +1,1 @@
+"""Measuring servers from outside: prompts, a light client, statistics, pictures, child processes. Knows no engine."""
