@@ -32,7 +32,7 @@
 //   dot4<kMaxCode>(sums, a, b)    each lane += its 4 unsigned bytes of a, up to kMaxCode, times its 4 signed ones of b,
 //                                 which reach from -127 to 127; exact
 //   dot4_repeated<kMaxCode>(sums, a, p)   the same with b = repeat4(p)
-//   kMaxDotRows, kWideRows        the rows of a tile of ops/linear_blocks.h of one panel, and of two (or 0: no such tile)
+//   kMaxDotRows, kWideRows        the rows of a tile of ops/linear_blocks.h of one panel, and of two (0: none such)
 #pragma once
 
 #include <cstddef>

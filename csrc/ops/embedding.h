@@ -71,8 +71,8 @@ static int64_t embedding(void* out, const void* table, bool packed, int64_t num_
     with_type(out_dtype, [&]<class T>() {
         T* to = static_cast<T*>(out);
         const uint8_t* blocks = static_cast<const uint8_t*>(table);
-        if (with_packed_blocks(table_format, [&]<class Q>() { embed_blocks<T, Q>(to, blocks, size, ids, count, scale); }))
-            return;
+        const auto from_blocks = [&]<class Q>() { embed_blocks<T, Q>(to, blocks, size, ids, count, scale); };
+        if (with_packed_blocks(table_format, from_blocks)) return;
         const int table_dtype = table_format == kFormatF32 ? kF32 : table_format == kFormatBf16 ? kBf16 : kF16;
         if (scale == 1.0f && out_dtype == table_dtype)
             return copy_rows(to, static_cast<const T*>(table), packed, size, ids, count);

@@ -14,7 +14,6 @@
 namespace kvik::KVIK_ISA {
 
 constexpr int64_t kBlockSteps = 512;  // times 4 panels of 64 bytes: 128 KiB, a small part of the second-level cache
-constexpr int64_t kStreamPanels = 1;  // panels at a time for a single row: memory is read as one stream
 constexpr int64_t kBlockRows = 192;   // rows whose unfinished sums are kept: 48 KiB
 
 template <class T>
@@ -104,14 +103,13 @@ static void run_panels(const LinearArgs<T>& args, int64_t first_row, int64_t end
 template <class T>
 static void all_panels(const LinearArgs<T>& args) {
     const int64_t panels = num_panels(args.n), row_blocks = (args.m + kBlockRows - 1) / kBlockRows;
-    const int64_t at_once = args.m == 1 ? kStreamPanels : kMaxPanels;
     const int64_t task_bytes = args.steps * 64 * (args.m < kBlockRows ? args.m : kBlockRows);
     // A task is one panel of one block of rows.
     parallel_for(row_blocks * panels, min_tasks(task_bytes), [&](int64_t begin, int64_t end, int) {
         for (int64_t task = begin; task < end;) {
             const int64_t block = task / panels, panel = task % panels;
             const int64_t share = end - task < panels - panel ? end - task : panels - panel;
-            const int64_t groups = (share + at_once - 1) / at_once;
+            const int64_t groups = (share + kMaxPanels - 1) / kMaxPanels;
             for (int64_t g = 0; g < groups; ++g) {
                 const int64_t from = panel + share * g / groups, to = panel + share * (g + 1) / groups;
                 run_panels(args, args.m * block / row_blocks, args.m * (block + 1) / row_blocks, from, to - from);

@@ -19,7 +19,7 @@ namespace kvik::KVIK_ISA {
 constexpr int64_t kCachedRows = 192;               // rows that pass over a share's panels together
 constexpr int64_t kCachedGroups = 64;              // groups of them at a time, where they are
 constexpr int64_t kCachedInputBytes = 384 * 1024;  // more than this, a part of the second-level cache
-constexpr int64_t kWeightGroups = 16;              // groups of two panels that stay while all tiles pass: 17 KiB of q8_0
+constexpr int64_t kWeightGroups = 16;              // groups of two panels that stay while all tiles pass
 constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // of several
 
 // A group of one row of x.
@@ -188,7 +188,7 @@ static void block_tile(const BlockSpan<Q>& span) {
         }
 }
 
-// The instance for a number of rows that is known at run time only. Several tiles are never lower than half the tallest.
+// The instance for a number of rows known at run time only. Several tiles are never lower than half the tallest.
 template <class Q, int kPanels = 1, int kRows = kPanels == 1 ? kMaxDotRows : kWideRows>
 static void run_block_tile(const BlockSpan<Q>& span, int64_t rows) {
     if constexpr (kRows > (kPanels == 1 ? 1 : kWideRows / 2)) {

@@ -1,7 +1,7 @@
 """Which native kernels run, and on how many threads. Knows no op.
 
-The environment variable KVIK_ISA names the instruction set to use instead of the best one: "avx512", "avx2",
-"generic", or "reference" for plain torch. Meant for tests and for narrowing down a fault.
+The environment variable KVIK_ISA names the instruction set to use instead of the best one: "avx512_vnni",
+"avx512", "avx2", "generic", or "reference" for plain torch. Meant for tests and for narrowing down a fault.
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ def format_of(format: str | torch.dtype) -> str:
     """The name of a format or of a float dtype. Raises ValueError for others."""
     name = _NAMES.get(format, str(format)) if isinstance(format, torch.dtype) else format
     if name not in FLOAT_FORMATS and name not in QUANTIZED:
-        raise ValueError(
-            f"a weight cannot be stored as {name!r}; choose one of {', '.join((*PACKED_FLOATS, *QUANTIZED))}"
-        )
+        raise ValueError(f"a weight cannot be stored as {name!r}; choose one of {', '.join(_STORED)}")
     return name
 
 
