@@ -21,6 +21,11 @@ namespace avx512 {
 extern const Table table;
 }
 #endif
+#if defined(KVIK_HAVE_AVX512_VNNI)
+namespace avx512_vnni {
+extern const Table table;
+}
+#endif
 namespace generic {
 extern const Table table;
 }
@@ -30,6 +35,7 @@ namespace {
 struct Features {
     bool avx2 = false;    // AVX2, FMA and F16C
     bool avx512 = false;  // F, BW, DQ and VL, on top of avx2
+    bool avx512_vnni = false;
 };
 
 #if defined(__x86_64__)
@@ -53,13 +59,14 @@ Features detect() {
     found.avx2 = bit(b, 5) && fma && f16c;
     const bool zmm = (saved_state() & 0xe6u) == 0xe6u;  // mask registers and both halves of zmm
     found.avx512 = found.avx2 && zmm && bit(b, 16) && bit(b, 30) && bit(b, 17) && bit(b, 31);
+    found.avx512_vnni = found.avx512 && bit(c, 11);
     return found;
 }
 #else
 Features detect() { return {}; }
 #endif
 
-constexpr int kMaxTables = 3;
+constexpr int kMaxTables = 4;
 
 struct Available {
     const Table* tables[kMaxTables] = {};
@@ -74,6 +81,9 @@ struct Available {
 
     Available() {
         [[maybe_unused]] const Features has = detect();
+#if defined(KVIK_HAVE_AVX512_VNNI)
+        add(has.avx512_vnni, avx512_vnni::table);
+#endif
 #if defined(KVIK_HAVE_AVX512)
         add(has.avx512, avx512::table);
 #endif

@@ -7,6 +7,7 @@
 #include "ops/linear.h"
 #include "ops/logprobs.h"
 #include "ops/paged_attention.h"
+#include "ops/quantize.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/sample.h"

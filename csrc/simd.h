@@ -21,6 +21,16 @@
 //
 //   widen1(bf16|f16)              one element as a float
 //   kMaxRows, kMaxPanels          the register tile of ops/linear.h
+//
+//   I32                           16 integers of 32 bits; set1_i32(int32_t) to_float(I32)
+//   store_i8(int8_t*, F32)        16 whole numbers in [-128, 127]
+//   Bytes                         16 lanes of 4 bytes; load_bytes(const uint8_t*) repeat4(const int8_t*)
+//   and_bytes(a, mask)            each byte; or_bytes(a, b)
+//   shift_right<n>(a)             pairs of bytes as 16 bits; so does shift_left
+//   dot4<kMaxCode>(sums, a, b)    each lane += its 4 unsigned bytes of a, up to kMaxCode, times its 4 signed ones of b,
+//                                 which reach from -127 to 127; exact
+//   dot4_repeated<kMaxCode>(sums, a, p)   the same with b = repeat4(p)
+//   kMaxDotRows, kWideRows        the rows of a tile of ops/linear_blocks.h of one panel, and of two (or 0: no such tile)
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 //
 //   table.h          this list: one line per op
 //   ops/<op>.h       the kernel, written once as a template over the vector wrapper of simd.h
-//   chain.h          the inner step of the matrix products; packed.h the layout of weights
+//   chain.h          the inner step of the matrix products; packed.h and packed_blocks.h the layout of weights
 //   isa_unit.cpp     includes every ops/*.h; compiled once per instruction set, it fills one Table
 //   dispatch.cpp     asks the processor what it can do and picks a Table (kernels/runtime.py may lower it)
 //   thread_pool.*    persistent workers; parallel.h is the kernels' door to them
@@ -17,7 +17,8 @@
 //      addresses (tensor.data_ptr(), 0 for a null pointer), the rest is passed as it is.
 //   3. kernels/foo/{__init__,reference,cpu}.py and tests/unit/kernels/test_foo.py.
 //
-// Shapes, dtypes and bounds are the Python side's duty; nothing is checked here. `dtype` is a code of dtype.h.
+// Shapes, dtypes and bounds are the Python side's duty; nothing is checked here. `dtype` is a code of dtype.h,
+// `format` one of formats.h.
 #pragma once
 
 #include <cstdint>
@@ -31,12 +32,15 @@ namespace kvik {
                       bool unit_offset, int dtype))                                                                    \
     OP(add_rms_norm, void(void* out, const void* x, void* residual, const void* weight, int64_t rows, int64_t size,    \
                           float eps, bool unit_offset, int dtype))                                                     \
-    OP(linear, void(float* out, const float* x, const void* weight, const float* bias, int64_t m, int64_t n,           \
-                    int64_t k, int weight_dtype))                                                                      \
+    OP(linear, void(float* out, int64_t out_stride, const float* x, const void* weight, const float* bias, int64_t m,  \
+                    int64_t n, int64_t k, int format))                                                                 \
     OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
                        int packed_dtype, int rows_dtype))                                                              \
+    OP(pack_blocks, void(void* packed, int64_t k, int64_t first_row, const uint8_t* rows, int64_t num_rows,            \
+                         int format))                                                                                  \
     OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \
-                          const int32_t* ids, int64_t count, float scale, int out_dtype, int table_dtype))             \
+                          const int32_t* ids, int64_t count, float scale, int out_dtype, int table_format))            \
+    OP(quantize, void(uint8_t* out, const float* values, int format, int64_t num_blocks))                              \
     OP(gated_activation, void(void* out, const void* x, int64_t rows, int64_t size, int kind, int dtype))              \
     OP(dequantize, void(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype))                    \
     OP(rope_and_cache, void(float* q_out, const float* qkv, const float* cos_sin, const int32_t* positions,            \

@@ -2,6 +2,7 @@
 // `gguf` package; values are formed in fp32 with the roundings of the latter, then rounded to the output's dtype.
 #pragma once
 
+#include "../formats.h"
 #include "../parallel.h"
 #include "../simd.h"
 
@@ -92,19 +93,20 @@ struct Q8_0 {  // scale, 32 x 8 bits
 
 // The 6-bit scale and minimum of sub-block i of 8, from 12 bytes: the first four in the low six bits of bytes 0-3
 // and 4-7, the others in the nibbles of bytes 8-11 and the high two bits of the former.
+struct ScaleMinBits {
+    uint8_t scale, minimum;
+};
+KVIK_INLINE ScaleMinBits scale_min_bits(const uint8_t* bytes, int i) {
+    if (i < 4) return {static_cast<uint8_t>(bytes[i] & 63), static_cast<uint8_t>(bytes[i + 4] & 63)};
+    return {static_cast<uint8_t>((bytes[i + 4] & 15) | (bytes[i - 4] >> 6 << 4)),
+            static_cast<uint8_t>((bytes[i + 4] >> 4) | (bytes[i] >> 6 << 4))};
+}
 struct ScaleMin {
     F32 scale, minimum;
 };
 KVIK_INLINE ScaleMin scale_min(const uint8_t* bytes, int i, F32 scale, F32 minimum) {
-    int s, m;
-    if (i < 4) {
-        s = bytes[i] & 63;
-        m = bytes[i + 4] & 63;
-    } else {
-        s = (bytes[i + 4] & 15) | (bytes[i - 4] >> 6 << 4);
-        m = (bytes[i + 4] >> 4) | (bytes[i] >> 6 << 4);
-    }
-    return {scale * set1(static_cast<float>(s)), zero() - minimum * set1(static_cast<float>(m))};
+    const ScaleMinBits bits = scale_min_bits(bytes, i);
+    return {scale * set1(bits.scale), zero() - minimum * set1(bits.minimum)};
 }
 
 struct Q4_K {  // scale, scale of the minima, 8 scales and minima, 8 sub-blocks of 32 x 4 bits, two per 32 bytes
@@ -138,19 +140,23 @@ struct Q5_K {  // as Q4_K, with 32 bytes of fifth bits: bit s of byte i for elem
     }
 };
 
+// 32 codes of 6 bits: `run` % 4 of one of the two halves of a q6_k block.
+KVIK_INLINE void q6_k_codes(uint8_t* codes, const uint8_t* in, int run) {
+    const uint8_t *low = in + run / 4 * 64 + run % 2 * 32, *high = in + 128 + run / 4 * 32;
+    const int low_shift = run % 4 / 2 * 4, high_shift = run % 4 * 2;
+    for (int i = 0; i < 32; ++i)
+        codes[i] = static_cast<uint8_t>((low[i] >> low_shift & 15) | ((high[i] >> high_shift & 3) << 4));
+}
+
 struct Q6_K {  // 256 x low 4 bits, 256 x high 2 bits, 16 signed scales, scale
     static constexpr int kSize = 256, kBytes = 210;
     template <class T>
     KVIK_INLINE void block(T* out, const uint8_t* in) {
         const F32 scale = half_at(in + 208);
         const int8_t* scales = reinterpret_cast<const int8_t*>(in + 192);
-        for (int run = 0; run < 8; ++run) {  // 32 elements: run % 4 of one of two halves
-            const uint8_t* low = in + run / 4 * 64 + run % 2 * 32;
-            const uint8_t* high = in + 128 + run / 4 * 32;
-            const int low_shift = run % 4 / 2 * 4, high_shift = run % 4 * 2;
+        for (int run = 0; run < 8; ++run) {
             uint8_t codes[32];
-            for (int i = 0; i < 32; ++i)
-                codes[i] = static_cast<uint8_t>((low[i] >> low_shift & 15) | ((high[i] >> high_shift & 3) << 4));
+            q6_k_codes(codes, in, run);
             for (int part = 0; part < 2; ++part) {
                 const F32 sub_scale = scale * set1(static_cast<float>(scales[run * 2 + part]));
                 put_centred(out + run * 32 + part * 16, codes + part * 16, 16, sub_scale, 32);
@@ -176,22 +182,22 @@ static void convert_elements(T* out, const uint8_t* data, int64_t count) {
     });
 }
 
-// Formats are numbered as in kernels/dequantize; the first three are plain elements, their blocks one element long.
+// The first three formats are plain elements, their blocks one element long.
 static void dequantize(void* out, const uint8_t* data, int format, int64_t num_blocks, int dtype) {
     with_type(dtype, [&]<class T>() {
         T* to = static_cast<T*>(out);
         switch (format) {
-            case 0: return convert_elements<float>(to, data, num_blocks);
-            case 1: return convert_elements<f16>(to, data, num_blocks);
-            case 2: return convert_elements<bf16>(to, data, num_blocks);
-            case 3: return dequantize_blocks<Q4_0>(to, data, num_blocks);
-            case 4: return dequantize_blocks<Q4_1>(to, data, num_blocks);
-            case 5: return dequantize_blocks<Q5_0>(to, data, num_blocks);
-            case 6: return dequantize_blocks<Q5_1>(to, data, num_blocks);
-            case 7: return dequantize_blocks<Q8_0>(to, data, num_blocks);
-            case 8: return dequantize_blocks<Q4_K>(to, data, num_blocks);
-            case 9: return dequantize_blocks<Q5_K>(to, data, num_blocks);
-            case 10: return dequantize_blocks<Q6_K>(to, data, num_blocks);
+            case kFormatF32: return convert_elements<float>(to, data, num_blocks);
+            case kFormatF16: return convert_elements<f16>(to, data, num_blocks);
+            case kFormatBf16: return convert_elements<bf16>(to, data, num_blocks);
+            case kFormatQ4_0: return dequantize_blocks<Q4_0>(to, data, num_blocks);
+            case kFormatQ4_1: return dequantize_blocks<Q4_1>(to, data, num_blocks);
+            case kFormatQ5_0: return dequantize_blocks<Q5_0>(to, data, num_blocks);
+            case kFormatQ5_1: return dequantize_blocks<Q5_1>(to, data, num_blocks);
+            case kFormatQ8_0: return dequantize_blocks<Q8_0>(to, data, num_blocks);
+            case kFormatQ4_K: return dequantize_blocks<Q4_K>(to, data, num_blocks);
+            case kFormatQ5_K: return dequantize_blocks<Q5_K>(to, data, num_blocks);
+            case kFormatQ6_K: return dequantize_blocks<Q6_K>(to, data, num_blocks);
         }
     });
 }

@@ -1,4 +1,5 @@
-// x [M, K] fp32 times a packed weight: the matrix product behind every linear layer.
+// x [M, K] fp32 times a packed weight: the matrix product behind every linear layer. For fp32 and bf16 it is here, for
+// quantised formats in linear_blocks.h.
 //
 // Each output element is one chain of steps (chain.h) over K in ascending order, started from zero, whatever the
 // number of rows, the tile it falls in or the thread that computes it: so a row's result never depends on its
@@ -8,7 +9,7 @@
 // steps stays in the cache while all tiles of up to kMaxRows rows pass over it.
 #pragma once
 
-#include "../packed.h"
+#include "linear_blocks.h"
 
 namespace kvik::KVIK_ISA {
 
@@ -18,6 +19,7 @@ constexpr int64_t kBlockRows = 192;   // rows whose unfinished sums are kept: 48
 template <class T>
 struct LinearArgs {
     float* out;
+    int64_t out_stride;  // floats from row to row
     const float* x;
     const T* weight;
     const float* bias;  // or null
@@ -37,7 +39,7 @@ template <class T>
 KVIK_INLINE void finish(const LinearArgs<T>& args, int64_t row, int64_t panel, F32 sum) {
     const int64_t column = panel * kPanelRows, left = args.n - column, n = left < kPanelRows ? left : kPanelRows;
     if (args.bias) sum = sum + load_part(args.bias + column, n);
-    store_part(args.out + row * args.n + column, sum, n);
+    store_part(args.out + row * args.out_stride + column, sum, n);
 }
 
 template <class T, int kRows, int kPanels>
@@ -117,10 +119,13 @@ static void all_panels(const LinearArgs<T>& args) {
     });
 }
 
-static void linear(float* out, const float* x, const void* weight, const float* bias, int64_t m, int64_t n, int64_t k,
-                   int weight_dtype) {
-    with_type(weight_dtype, [&]<class T>() {
-        all_panels<T>({out, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)});
+static void linear(float* out, int64_t out_stride, const float* x, const void* weight, const float* bias, int64_t m,
+                   int64_t n, int64_t k, int format) {
+    const uint8_t* blocks = static_cast<const uint8_t*>(weight);
+    if (with_packed_blocks(format, [&]<class Q>() { linear_blocks<Q>({out, out_stride, x, blocks, bias, m, n, k}); }))
+        return;
+    with_type(format == kFormatBf16 ? kBf16 : kF32, [&]<class T>() {
+        all_panels<T>({out, out_stride, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)});
     });
 }
 

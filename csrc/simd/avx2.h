@@ -128,4 +128,66 @@ KVIK_INLINE F32 pair_part(const bf16* p) {
     return {pair_part_of<kPart>(_mm256_loadu_si256(q)), pair_part_of<kPart>(_mm256_loadu_si256(q + 1))};
 }
 
+struct I32 {
+    __m256i lo, hi;
+};
+struct Bytes {
+    __m256i lo, hi;
+};
+constexpr int kMaxDotRows = 3, kWideRows = 0;
+
+KVIK_INLINE I32 set1_i32(int32_t a) { return {_mm256_set1_epi32(a), _mm256_set1_epi32(a)}; }
+KVIK_INLINE F32 to_float(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+KVIK_INLINE void store_i8(int8_t* p, F32 a) {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+KVIK_INLINE Bytes load_bytes(const uint8_t* p) {
+    const __m256i* q = reinterpret_cast<const __m256i*>(p);
+    return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+}
+KVIK_INLINE Bytes repeat4(const int8_t* p) {
+    int32_t word;
+    std::memcpy(&word, p, sizeof word);
+    return {_mm256_set1_epi32(word), _mm256_set1_epi32(word)};
+}
+KVIK_INLINE Bytes and_bytes(Bytes a, uint8_t mask) {
+    const __m256i b = _mm256_set1_epi8(static_cast<char>(mask));
+    return {_mm256_and_si256(a.lo, b), _mm256_and_si256(a.hi, b)};
+}
+KVIK_INLINE Bytes or_bytes(Bytes a, Bytes b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+template <int kBits>
+KVIK_INLINE Bytes shift_right(Bytes a) {
+    return {_mm256_srli_epi16(a.lo, kBits), _mm256_srli_epi16(a.hi, kBits)};
+}
+template <int kBits>
+KVIK_INLINE Bytes shift_left(Bytes a) {
+    return {_mm256_slli_epi16(a.lo, kBits), _mm256_slli_epi16(a.hi, kBits)};
+}
+
+// Sums of two products are 16 bits: 2 * 127 * 127 fit, 255 would not, so wider codes go in two halves.
+template <int kMaxCode>
+KVIK_INLINE __m256i dot4_half(__m256i sums, __m256i codes, __m256i inputs) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    if constexpr (kMaxCode <= 127) {
+        return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, inputs), ones));
+    } else {
+        const __m256i mask = _mm256_set1_epi8(15);
+        const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), inputs);
+        const __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), mask), inputs);
+        const __m256i sum = _mm256_add_epi32(sums, _mm256_madd_epi16(low, ones));
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+    }
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
+    return {dot4_half<kMaxCode>(sums.lo, codes.lo, inputs.lo), dot4_half<kMaxCode>(sums.hi, codes.hi, inputs.hi)};
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    return dot4<kMaxCode>(sums, codes, repeat4(p));
+}
+
 }  // namespace kvik::KVIK_ISA

@@ -1,4 +1,4 @@
-// simd.h for AVX-512 (F, BW, DQ, VL).
+// simd.h for AVX-512 (F, BW, DQ, VL), and VNNI where the compiler's flags say so.
 #pragma once
 
 #include <immintrin.h>
@@ -75,5 +75,71 @@ KVIK_INLINE F32 pair_part(const bf16* p) {
     const __m512i bits = _mm512_loadu_si512(p), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
     return {_mm512_castsi512_ps(kPart == 0 ? _mm512_slli_epi32(bits, 16) : _mm512_and_si512(bits, upper))};
 }
+
+struct I32 {
+    __m512i v;
+};
+struct Bytes {
+    __m512i v;
+};
+constexpr int kMaxDotRows = 12, kWideRows = 6;
+
+KVIK_INLINE I32 set1_i32(int32_t a) { return {_mm512_set1_epi32(a)}; }
+KVIK_INLINE F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+KVIK_INLINE void store_i8(int8_t* p, F32 a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+KVIK_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+KVIK_INLINE Bytes repeat4(const int8_t* p) {
+    int32_t word;
+    std::memcpy(&word, p, sizeof word);
+    return {_mm512_set1_epi32(word)};
+}
+KVIK_INLINE Bytes and_bytes(Bytes a, uint8_t mask) {
+    return {_mm512_and_si512(a.v, _mm512_set1_epi8(static_cast<char>(mask)))};
+}
+KVIK_INLINE Bytes or_bytes(Bytes a, Bytes b) { return {_mm512_or_si512(a.v, b.v)}; }
+template <int kBits>
+KVIK_INLINE Bytes shift_right(Bytes a) {
+    return {_mm512_srli_epi16(a.v, kBits)};
+}
+template <int kBits>
+KVIK_INLINE Bytes shift_left(Bytes a) {
+    return {_mm512_slli_epi16(a.v, kBits)};
+}
+
+#if defined(__AVX512VNNI__)
+template <int kMaxCode>
+KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
+    return {_mm512_dpbusd_epi32(sums.v, codes.v, inputs.v)};
+}
+// Compilers do not fold the broadcast into the instruction, which saves another one.
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    struct Word {
+        int8_t bytes[4];
+    };
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums.v) : "v"(codes.v), "m"(*reinterpret_cast<const Word*>(p)));
+    return sums;
+}
+#else
+// Sums of two products are 16 bits: 2 * 127 * 127 fit, 255 would not, so wider codes go in two halves.
+template <int kMaxCode>
+KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
+    const __m512i ones = _mm512_set1_epi16(1);
+    if constexpr (kMaxCode <= 127) {
+        return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(_mm512_maddubs_epi16(codes.v, inputs.v), ones))};
+    } else {
+        const __m512i low = _mm512_maddubs_epi16(and_bytes(codes, 15).v, inputs.v);
+        const __m512i high = _mm512_maddubs_epi16(and_bytes(shift_right<4>(codes), 15).v, inputs.v);
+        const __m512i sum = _mm512_add_epi32(sums.v, _mm512_madd_epi16(low, ones));
+        return {_mm512_add_epi32(sum, _mm512_madd_epi16(high, _mm512_set1_epi16(16)))};
+    }
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    return dot4<kMaxCode>(sums, codes, repeat4(p));
+}
+#endif
 
 }  // namespace kvik::KVIK_ISA

@@ -8,6 +8,8 @@ constexpr int kMaxRows = 2, kMaxPanels = 1;
 typedef float Float4 __attribute__((vector_size(16)));
 typedef uint32_t Uint4 __attribute__((vector_size(16)));
 typedef int32_t Int4 __attribute__((vector_size(16)));
+typedef int16_t Short8 __attribute__((vector_size(16)));
+typedef uint16_t Ushort8 __attribute__((vector_size(16)));
 typedef uint16_t Ushort4 __attribute__((vector_size(8)));
 
 struct F32 {
@@ -172,6 +174,78 @@ KVIK_INLINE F32 pair_part(const bf16* p) {
         const Uint4 bits = load4<Uint4>(p + 8 * i);
         return bit_cast<Float4>(kPart == 0 ? bits << 16 : bits & 0xffff0000u);
     });
+}
+
+struct I32 {
+    Int4 q[4];
+};
+struct Bytes {
+    Ushort8 q[4];  // four lanes of four bytes in each, as pairs of bytes
+};
+constexpr int kMaxDotRows = 2, kWideRows = 0;
+
+template <class Fn>
+KVIK_INLINE Bytes each_bytes(const Fn& fn) {
+    return {{fn(0), fn(1), fn(2), fn(3)}};
+}
+
+KVIK_INLINE I32 set1_i32(int32_t a) {
+    const Int4 q = {a, a, a, a};
+    return {{q, q, q, q}};
+}
+KVIK_INLINE F32 to_float(I32 a) {
+    return each([&](int i) { return __builtin_convertvector(a.q[i], Float4); });
+}
+KVIK_INLINE void store_i8(int8_t* p, F32 a) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.q[i / 4][i % 4]);
+}
+KVIK_INLINE Bytes load_bytes(const uint8_t* p) {
+    Bytes a;
+    std::memcpy(a.q, p, sizeof a.q);
+    return a;
+}
+KVIK_INLINE Bytes repeat4(const int8_t* p) {
+    uint16_t pairs[2];
+    std::memcpy(pairs, p, sizeof pairs);
+    const uint16_t a = pairs[0], b = pairs[1];
+    const Ushort8 q = {a, b, a, b, a, b, a, b};
+    return {{q, q, q, q}};
+}
+KVIK_INLINE Bytes and_bytes(Bytes a, uint8_t mask) {
+    const uint16_t both = static_cast<uint16_t>(mask * 257);
+    return each_bytes([&](int i) { return a.q[i] & both; });
+}
+KVIK_INLINE Bytes or_bytes(Bytes a, Bytes b) {
+    return each_bytes([&](int i) { return a.q[i] | b.q[i]; });
+}
+template <int kBits>
+KVIK_INLINE Bytes shift_right(Bytes a) {
+    return each_bytes([&](int i) { return a.q[i] >> kBits; });
+}
+template <int kBits>
+KVIK_INLINE Bytes shift_left(Bytes a) {
+    return each_bytes([&](int i) { return a.q[i] << kBits; });
+}
+
+// A product of an unsigned and a signed byte, at most 255 * 127, fits 16 bits. Neighbours are summed in 32.
+KVIK_INLINE Int4 sum_neighbours(Short8 a) {
+    const Int4 pairs = bit_cast<Int4>(a);
+    return (bit_cast<Int4>(bit_cast<Uint4>(a) << 16) >> 16) + (pairs >> 16);
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
+    for (int i = 0; i < 4; ++i) {
+        const Short8 x = bit_cast<Short8>(inputs.q[i]);
+        const Short8 x_even = bit_cast<Short8>(inputs.q[i] << 8) >> 8, x_odd = x >> 8;
+        const Short8 even = bit_cast<Short8>(codes.q[i] & static_cast<uint16_t>(255));
+        const Short8 odd = bit_cast<Short8>(codes.q[i] >> 8);
+        sums.q[i] += sum_neighbours(even * x_even) + sum_neighbours(odd * x_odd);
+    }
+    return sums;
+}
+template <int kMaxCode>
+KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
+    return dot4<kMaxCode>(sums, codes, repeat4(p));
 }
 
 }  // namespace kvik::KVIK_ISA

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kvik.kernels import runtime
+from kvik.kernels.dequantize import FORMATS
 from kvik.kernels.linear import PackedWeight, linear, reference
 
 F32 = torch.float32
@@ -117,8 +118,8 @@ def test_touches_nothing_beyond_its_buffers(isa: str, rows: int, dtype: torch.dt
     guarded_x[1:-1] = x
     guarded_out = torch.full((rows + 2, n), 42.0)
     inner_x, inner_out = guarded_x[1:-1], guarded_out[1:-1]
-    code = runtime.DTYPE_CODES[dtype]
-    runtime.native.linear(inner_out.data_ptr(), inner_x.data_ptr(), weight.data.data_ptr(), 0, rows, n, k, code)
+    code = FORMATS[weight.format].code
+    runtime.native.linear(inner_out.data_ptr(), n, inner_x.data_ptr(), weight.data.data_ptr(), 0, rows, n, k, code)
     assert torch.equal(inner_out, linear(x, weight))
     assert (guarded_out[[0, -1]] == 42).all()
 

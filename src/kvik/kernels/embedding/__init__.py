@@ -6,6 +6,7 @@ import torch
 
 from kvik.kernels.embedding import cpu, reference
 from kvik.kernels.linear import PackedWeight
+from kvik.kernels.linear.formats import format_of
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 __all__ = ["embedding"]
@@ -26,12 +27,13 @@ def embedding(
     native_dtype = native is not None and dtype in (torch.float32, torch.bfloat16)
     if isinstance(table, PackedWeight):
         if table.is_packed and native_dtype:
-            return cpu.embedding(ids, table.data, True, table.n, table.k, dtype, scale)
+            return cpu.embedding(ids, table.data, True, table.n, table.k, table.format, dtype, scale)
         return reference.embed(table.rows(ids), dtype, scale)
     if table.dim() != 2 or not table.is_floating_point():
         raise ValueError(
             f"embedding: the table is {list(table.shape)} {table.dtype}; it must be [V, H] of a float dtype"
         )
     if native_dtype and table.is_cpu and table.dtype in DTYPE_CODES:
-        return cpu.embedding(ids, table.contiguous(), False, table.shape[0], table.shape[1], dtype, scale)
+        rows, size = table.shape
+        return cpu.embedding(ids, table.contiguous(), False, rows, size, format_of(table.dtype), dtype, scale)
     return reference.embedding(ids, table, dtype, scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from kvik.kernels.dequantize import FORMATS
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 
@@ -13,6 +14,7 @@ def embedding(
     packed: bool,
     num_rows: int,
     size: int,
+    format: str,
     dtype: torch.dtype,
     scale: float,
 ) -> torch.Tensor:
@@ -29,7 +31,7 @@ def embedding(
         count,
         scale,
         DTYPE_CODES[dtype],
-        DTYPE_CODES[table.dtype],
+        FORMATS[format].code,
     )
     if bad >= 0:
         raise IndexError(f"ids[{bad}] is {int(ids[bad])}; it must lie in [0, {num_rows})")

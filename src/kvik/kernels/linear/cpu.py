@@ -6,28 +6,65 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kvik.kernels.dequantize import FORMATS
+from kvik.kernels.linear.formats import FLOAT_FORMATS, QUANTIZED
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 if TYPE_CHECKING:
     from kvik.kernels.linear.packed_weight import PackedWeight
 
+PANEL_ROWS = 16
 
-def linear(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
+
+def allocate(n: int, k: int, format: str) -> torch.Tensor:
+    """Zeroed memory of a packed weight: [panels, steps of K, 16, elements of a step], or uint8 [panels, bytes]."""
+    panels = -(-n // PANEL_ROWS)
+    if format in QUANTIZED:
+        panel_bytes = _panel_bytes(k, format)
+        blocks: torch.Tensor = native.allocate(panels * panel_bytes)
+        return blocks.view(panels, panel_bytes)
+    dtype = FLOAT_FORMATS[format]
+    unit = 4 // dtype.itemsize
+    steps = -(-k // unit)
+    data: torch.Tensor = native.allocate(panels * steps * PANEL_ROWS * 4)
+    return data.view(dtype).view(panels, steps, PANEL_ROWS, unit)
+
+
+def _panel_bytes(k: int, format: str) -> int:
+    """As csrc/packed_blocks.h lays a panel out."""
+    pairs, odd = divmod(k // 32, 2)
+    if format == "q8_0":
+        return pairs * (64 + 1024) + odd * (64 + 512)
+    if format == "q4_0":
+        return pairs * (64 + 512) + odd * (64 + 256)
+    if format == "q4_1":
+        return k // 32 * (64 + 256)
+    if format == "q4_k":
+        return k // 256 * (64 + 256 + 2048)
+    return k // 256 * (64 + 256 + 3072)
+
+
+def linear(out: torch.Tensor, x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> None:
+    """out [T, N] may be columns of a wider tensor."""
     x = x.contiguous()
-    rows, n = x.shape[0], weight.n
-    out = torch.empty((rows, n), dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
     native.linear(
         out.data_ptr(),
+        out.stride(0),
         x.data_ptr(),
         weight.data.data_ptr(),
         0 if bias is None else bias.data_ptr(),
-        rows,
-        n,
+        x.shape[0],
+        weight.n,
         weight.k,
-        DTYPE_CODES[weight.dtype],
+        FORMATS[weight.format].code,
     )
-    return out
+
+
+def pack_blocks(weight: PackedWeight, first_row: int, blocks: torch.Tensor) -> None:
+    blocks = blocks.contiguous()
+    code = FORMATS[weight.format].code
+    native.pack_blocks(weight.data.data_ptr(), weight.k, first_row, blocks.data_ptr(), blocks.shape[0], code)
 
 
 def pack_rows(weight: PackedWeight, first_row: int, rows: torch.Tensor) -> None:
@@ -38,15 +75,15 @@ def pack_rows(weight: PackedWeight, first_row: int, rows: torch.Tensor) -> None:
         first_row,
         rows.data_ptr(),
         rows.shape[0],
-        DTYPE_CODES[weight.dtype],
+        DTYPE_CODES[weight.data.dtype],
         DTYPE_CODES[rows.dtype],
     )
 
 
 def gather_rows(weight: PackedWeight, ids: torch.Tensor) -> torch.Tensor:
     ids = ids.to(torch.int32).contiguous()
-    out = torch.empty((ids.shape[0], weight.k), dtype=weight.dtype)
-    code = DTYPE_CODES[weight.dtype]
+    dtype = weight.dtype or torch.float32
+    out = torch.empty((ids.shape[0], weight.k), dtype=dtype)
     bad = native.embedding(
         out.data_ptr(),
         weight.data.data_ptr(),
@@ -56,8 +93,8 @@ def gather_rows(weight: PackedWeight, ids: torch.Tensor) -> torch.Tensor:
         ids.data_ptr(),
         ids.shape[0],
         1.0,
-        code,
-        code,
+        DTYPE_CODES[dtype],
+        FORMATS[weight.format].code,
     )
     if bad >= 0:
         raise IndexError(f"ids[{bad}] is {int(ids[bad])}; it must lie in [0, {weight.n})")

@@ -1,43 +1,53 @@
 """A weight [N, K] in the order in which the product reads it. Knows no model and no file.
 
-For the native kernels: panels of 16 output rows; in a panel, in ascending K, one element (fp32) or two consecutive
-ones (bf16) of each row side by side, 64 bytes at a time; N padded to 16 and K to 2 with zeros. Anywhere else (another
-device, another dtype, no native build) it is the plain matrix.
+For the native kernels: panels of 16 output rows, laid out as csrc/packed.h (floats) and csrc/packed_blocks.h (quantised
+formats) say; N is padded to 16 with zeros. Anywhere else (another device, another dtype, no native build) it is the
+plain matrix, of a quantised format its GGUF blocks.
 """
 
 from __future__ import annotations
 
 import torch
 
+from kvik.kernels.dequantize import FORMATS as BLOCK_FORMATS
+from kvik.kernels.dequantize import dequantize
 from kvik.kernels.linear import cpu, reference
+from kvik.kernels.linear.formats import FLOAT_FORMATS, PACKED_FLOATS, QUANTIZED, format_of, require_taken
+from kvik.kernels.quantize import FORMATS as FROM_FLOATS
+from kvik.kernels.quantize import quantize
 from kvik.kernels.runtime import DTYPE_CODES, native
-
-PANEL_ROWS = 16
 
 
 class PackedWeight:
-    """Made by `allocate` with zeros, filled by `fill_rows` a tensor at a time, read by `linear` and `embedding`."""
+    """Made by `allocate` with zeros, filled by `fill_rows` or `fill_blocks` a tensor at a time, read by `linear` and
+    `embedding`."""
 
-    __slots__ = ("data", "dtype", "is_packed", "k", "n")
+    __slots__ = ("data", "dtype", "format", "is_packed", "k", "n")
 
-    def __init__(self, n: int, k: int, dtype: torch.dtype, data: torch.Tensor, is_packed: bool) -> None:
+    def __init__(self, n: int, k: int, format: str, data: torch.Tensor, is_packed: bool) -> None:
         self.n = n  # output rows
         self.k = k  # input elements of each
-        self.dtype = dtype
-        self.data = data  # packed: [panels, steps of K, 16, elements of a step]; else [N, K]
+        self.format = format  # as GGUF names it, in lower case
+        self.dtype = FLOAT_FORMATS.get(format)  # of a float format, else None
+        self.data = data  # packed: [panels, ...]; else [N, K], or uint8 [N, bytes of a row] of a quantised format
         self.is_packed = is_packed
 
     @classmethod
-    def allocate(cls, n: int, k: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> PackedWeight:
-        """A weight of zeros. On a CPU its pages are not backed by memory before they are written."""
+    def allocate(cls, n: int, k: int, format: str | torch.dtype, device: torch.device | str = "cpu") -> PackedWeight:
+        """A weight of zeros. On a CPU its pages are not backed by memory before they are written.
+
+        `format`: "f32", "bf16" (or their dtype), "q8_0", "q4_0", "q4_1", "q4_k" or "q6_k"; "f16" and "f64" stay plain.
+        Raises ValueError for others, or for a K that the format does not take; see `takes`.
+        """
+        name = format_of(format)
         if n < 1 or k < 1:
             raise ValueError(f"a weight of {n} x {k} cannot be packed; both sizes must be at least 1")
-        if native is None or torch.device(device).type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
-            return cls(n, k, dtype, torch.zeros(n, k, dtype=dtype, device=device), False)
-        unit = 4 // dtype.itemsize
-        shape = (-(-n // PANEL_ROWS), -(-k // unit), PANEL_ROWS, unit)
-        num_bytes = shape[0] * shape[1] * PANEL_ROWS * 4
-        return cls(n, k, dtype, native.allocate(num_bytes).view(dtype).view(shape), True)
+        require_taken(name, k)
+        if native is not None and torch.device(device).type == "cpu" and (name in QUANTIZED or name in PACKED_FLOATS):
+            return cls(n, k, name, cpu.allocate(n, k, name), True)
+        if name in QUANTIZED:
+            return cls(n, k, name, torch.zeros(n, _row_bytes(name, k), dtype=torch.uint8, device=device), False)
+        return cls(n, k, name, torch.zeros(n, k, dtype=FLOAT_FORMATS[name], device=device), False)
 
     @property
     def nbytes(self) -> int:
@@ -45,24 +55,74 @@ class PackedWeight:
         return self.data.nbytes
 
     def fill_rows(self, first_row: int, weight: torch.Tensor) -> None:
-        """Rows [first_row, first_row + r) become weight [r, K], rounded to this dtype. Any float dtype, any r."""
+        """Rows [first_row, first_row + r) become weight [r, K], rounded to this format. Any float dtype, any r.
+
+        Raises ValueError on shapes, and for q4_k and q6_k, which are read from files only.
+        """
         if weight.dim() != 2 or weight.shape[1] != self.k or not weight.is_floating_point():
             raise ValueError(
                 f"fill_rows: weight is {list(weight.shape)} {weight.dtype}; it must be [rows, {self.k}] of floats"
             )
-        end_row = first_row + weight.shape[0]
-        if first_row < 0 or end_row > self.n:
-            raise ValueError(f"fill_rows: rows [{first_row}, {end_row}) do not lie in [0, {self.n})")
-        if not self.is_packed:
+        end_row = self._end_row("fill_rows", first_row, weight.shape[0])
+        if self.format in QUANTIZED:
+            if self.format not in FROM_FLOATS:
+                raise ValueError(
+                    f"fill_rows: {self.format} is not made from floats; take one of {', '.join(FROM_FLOATS)}, "
+                    f"or give its blocks to fill_blocks"
+                )
+            self.fill_blocks(first_row, quantize(weight, self.format))
+        elif not self.is_packed:
             self.data[first_row:end_row].copy_(weight)
         elif weight.numel():
             source = weight.cpu()
             cpu.pack_rows(self, first_row, source if source.dtype in DTYPE_CODES else source.float())
 
+    def fill_blocks(self, first_row: int, blocks: torch.Tensor) -> None:
+        """Rows [first_row, first_row + r) become blocks uint8 [r, bytes of a row], this format's blocks as in GGUF.
+
+        Nothing is lost or rounded. Raises ValueError on shapes, or for a float format.
+        """
+        if self.format not in QUANTIZED:
+            raise ValueError(f"fill_blocks: the weight is {self.format}, which has no blocks; use fill_rows")
+        row_bytes = _row_bytes(self.format, self.k)
+        if blocks.dim() != 2 or blocks.shape[1] != row_bytes or blocks.dtype is not torch.uint8:
+            raise ValueError(
+                f"fill_blocks: blocks are {list(blocks.shape)} {blocks.dtype}; rows of {self.k} elements of "
+                f"{self.format} are [rows, {row_bytes}] torch.uint8"
+            )
+        end_row = self._end_row("fill_blocks", first_row, blocks.shape[0])
+        if not self.is_packed:
+            self.data[first_row:end_row].copy_(blocks)
+        elif blocks.numel():
+            cpu.pack_blocks(self, first_row, blocks.cpu())
+
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows by id [R] integer -> [R, K]. Raises IndexError for an id outside [0, N)."""
+        """Rows by id [R] integer -> [R, K] in the format's dtype, fp32 of a quantised one.
+
+        Raises IndexError for an id outside [0, N).
+        """
         if ids.dim() != 1 or ids.is_floating_point():
             raise ValueError(f"rows: ids are {list(ids.shape)} {ids.dtype}; they must be [R] of an integer dtype")
         if self.is_packed:
             return cpu.gather_rows(self, ids.cpu())
-        return reference.gather_rows(self.data, ids)
+        rows = reference.gather_rows(self.data, ids)
+        if self.format not in QUANTIZED:
+            return rows
+        return dequantize(rows.flatten(), self.format, rows.shape[0], self.k, torch.float32)
+
+    def plain(self) -> torch.Tensor:
+        """The whole matrix [N, K] in the dtype of `rows`."""
+        if not self.is_packed and self.format not in QUANTIZED:
+            return self.data
+        return self.rows(torch.arange(self.n, device=self.data.device))
+
+    def _end_row(self, what: str, first_row: int, num_rows: int) -> int:
+        end_row = first_row + num_rows
+        if first_row < 0 or end_row > self.n:
+            raise ValueError(f"{what}: rows [{first_row}, {end_row}) do not lie in [0, {self.n})")
+        return end_row
+
+
+def _row_bytes(format: str, k: int) -> int:
+    block = BLOCK_FORMATS[format]
+    return k // block.block_size * block.block_bytes

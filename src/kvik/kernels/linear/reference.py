@@ -5,10 +5,29 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+GROUP = 32  # inputs with one scale
+TINY = 1e-30
+
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x and bias in one dtype, to which the weight is converted."""
     return F.linear(x, weight.to(x.dtype), bias)
+
+
+def quantized_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [T, K] rounded as for a quantised weight, which is given dequantised. The order of sums is torch's."""
+    return F.linear(round_inputs(x), weight, bias)
+
+
+def round_inputs(x: torch.Tensor) -> torch.Tensor:
+    """x [T, K] to int8 in groups of 32 and back: scale = max |x| / 127. A group with a NaN or infinity is all NaN.
+
+    Groups that reach nowhere beyond 1e-30 become zeros: a quotient by them could overflow.
+    """
+    groups = x.view(x.shape[0], -1, GROUP)
+    largest = groups.abs().amax(dim=2, keepdim=True)
+    codes = torch.where(largest > TINY, (groups * (127.0 / largest)).round(), 0.0)
+    return (codes * torch.where(largest.isfinite(), largest / 127.0, torch.nan)).view(x.shape)
 
 
 def gather_rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
