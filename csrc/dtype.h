@@ -13,6 +13,6 @@ struct f16 {
     uint16_t bits;
 };
 
-enum DTypeCode : int { kF32 = 0, kBf16 = 1, kF16 = 2 };
+enum DTypeCode : int { kF32 = 0, kBf16 = 1, kF16 = 2, kI8 = 3 };
 
 }  // namespace kvik

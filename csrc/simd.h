@@ -7,7 +7,8 @@
 //   load(const float*|bf16*|f16*) 16 elements, widened; any alignment
 //   load_n(p, n)                  the first n of 16 (0 <= n <= 16), the rest 0; does not touch memory beyond n
 //   store(float*|bf16*|f16*, F32) rounded to nearest even, NaN stays NaN; f16: infinity from 65520 on
-//   store_n(p, v, n)
+//   store_n(p, v, n)               the first n only
+//   store(int8_t*, F32)           whole numbers in [-128, 127]; store_n likewise
 //   fma(a, b, c)                  a * b + c, fused where the machine can
 //   max(a, b) min(a, b)           b where either is NaN
 //   sqrt(a) round(a)              to nearest even
@@ -40,6 +41,9 @@
 #include "dtype.h"
 
 #define KVIK_INLINE static inline __attribute__((always_inline))
+
+// Before a loop over a tile of accumulators: unrolled only late, it would leave them in memory.
+#define KVIK_UNROLL _Pragma("GCC unroll 8")
 
 namespace kvik::KVIK_ISA {
 
@@ -133,16 +137,6 @@ template <class Fn>
 KVIK_INLINE void with_type(int dtype, const Fn& fn) {
     if (dtype == kBf16) {
         fn.template operator()<bf16>();
-    } else {
-        fn.template operator()<float>();
-    }
-}
-
-// The same for a KV cache: float or f16.
-template <class Fn>
-KVIK_INLINE void with_cache_type(int dtype, const Fn& fn) {
-    if (dtype == kF16) {
-        fn.template operator()<f16>();
     } else {
         fn.template operator()<float>();
     }

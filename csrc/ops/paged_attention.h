@@ -1,16 +1,20 @@
 // Causal attention over a paged cache: prefill and decode rows in one call.
 //
-// Only the cache may be fp16. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
-// the scores, each one chain of steps (chain.h) over the head dimension; their maximum m; p = exp(score - m); l = the
+// Only the cache may be other than fp32: keys and values are widened exactly. Those of an int8 cache carry a scale
+// each (kv_layout.h): that of a key multiplies its score, that of a value its weight. Keys are taken in partitions of 512 at absolute positions. Per query row and partition:
+// the scores, each one chain of multiply-adds over the head dimension; their maximum m; p = exp(score - m); l = the
 // sum of p, lane by lane in ascending groups of 16 keys, then over the lanes; the sum of p times v, one chain over
 // ascending keys. Partitions are merged in ascending order (Flash-Decoding; Milakov and Gimelshein, 2018). None of
 // this depends on which rows share a tile, or on who computes it: a query's result is the same bits in any batch.
 //
 // A tile is some queries of one request times the query heads of one key head: the rows of a small matrix product.
 // A tile with many keys can be split into its partitions, whose results are kept aside and merged afterwards.
+//
+// Blocks lie anywhere and are short: the hardware sees no stream to run ahead of. So keys are read while the values
+// of the same partition are asked for, and values while the keys of the next are.
 #pragma once
 
-#include "../chain.h"
+#include "../kv_layout.h"
 #include "../parallel.h"
 
 namespace kvik::KVIK_ISA {
@@ -25,12 +29,13 @@ template <class T>
 struct Args {
     float* out;         // [T, Hq, D]
     const float* q;     // [T, Hq, D]
-    const T* k_cache;   // [blocks, Hkv, D, block]
-    const T* v_cache;   // [blocks, Hkv, block, D]
+    const T* k_cache;
+    const T* v_cache;
+    KvLayout<T> layout;
     const int32_t* block_tables;     // [B, max_blocks]
     const int32_t* query_start_loc;  // [B + 1]
     const int32_t* seq_lens;         // [B]
-    int64_t num_requests, max_blocks, num_kv_heads, group, head_dim, block_size;
+    int64_t num_requests, max_blocks, num_kv_heads, group, head_dim;
     float scale;
     int64_t window;  // 0: none
 
@@ -67,16 +72,25 @@ struct Partial {
     float* total;  // [rows]
 };
 
-// A stretch of values that lie in a row: those of `count` keys from `first` of the partition on.
-template <class T>
-struct Run {
-    const T* values;
-    int64_t first, count;
-};
-
 // Keys [begin, end) of one partition, from its start.
 struct Range {
     int64_t begin, end;
+};
+
+// Where each 16 keys of a partition lie, and their values.
+template <class T>
+struct Places {
+    const T* keys[kGroups];
+    const T* values[kGroups];
+    const float* key_scales[kGroups];  // those of a cache without scales are not read
+    const float* value_scales[kGroups];
+};
+
+// The partition of a tile that comes next, in the order of the bytes: its keys are asked for ahead.
+template <class T>
+struct Ahead {
+    const T* keys[kGroups];
+    int64_t count = 0;
 };
 
 // One thread's room for one tile and one partition.
@@ -85,9 +99,8 @@ struct Work {
     float* queries;   // [rows, D]
     float* scores;    // [rows, 512]; then the weights
     Partial part, whole;
-    const T* keys[kGroups];
-    Run<T> runs[kGroups];  // blocks hold whole groups
-    int64_t num_runs;
+    Places<T> places;
+    Ahead<T> ahead;
 };
 
 // Cuts arrays, 64-byte aligned, out of one block of memory; without memory it only counts.
@@ -117,17 +130,46 @@ static void cut_work(Work<T>& w, Cutter& cutter, const Args<T>& a) {
 
 // --- one partition of one tile ----------------------------------------------------------------------
 
-// scale * q k^T for kRows queries and kN groups of 16 keys.
+// Asks for a cache line. L2 holds a partition of keys and one of values, L1 does not.
+template <class T>
+KVIK_INLINE void ask_for(const T* p) {
+    __builtin_prefetch(p, 0, 2);
+}
+
+// kRows x kN sums += one input of each row, `stride` floats apart, times the vectors at address(n).
+template <int kRows, int kN, class Address>
+KVIK_INLINE void multiply_add(F32 (&sums)[kRows][kN], const float* inputs, int64_t stride, const Address& address) {
+    F32 vectors[kN];
+    KVIK_UNROLL for (int n = 0; n < kN; ++n) vectors[n] = widened(address(n));
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r) {
+        const F32 input = set1(inputs[r * stride]);
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) sums[r][n] = fma(input, vectors[n], sums[r][n]);
+    }
+}
+
+// scale * q k^T for kRows queries and kN groups of 16 keys from `group`. `ask`: for the values of these keys.
 template <class T, int kRows, int kN>
-static void score_tile(float* scores, const float* q, const T* const* keys, int64_t head_dim, int64_t block_size,
-                       float scale) {
+static void score_tile(const Args<T>& a, const Places<T>& places, float* scores, const float* q, int64_t group,
+                       bool ask) {
+    constexpr int64_t kSteps = 64 / (kLanes * sizeof(T));  // to a cache line of a group's values
+    const int64_t head_dim = a.head_dim, block_size = a.layout.block_size;
+    const T* const* keys = places.keys + group;
+    const T* const* values = places.values + group;
     F32 acc[kRows][kN];
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) acc[r][n] = zero();
-    for (int64_t d = 0; d < head_dim; ++d)
-        add_step<T>(acc, q + d, head_dim, [&](int n) { return keys[n] + d * block_size; });
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) store(scores + r * kPartition + n * kLanes, acc[r][n] * set1(scale));
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) acc[r][n] = zero();
+    for (int64_t d = 0; d < head_dim; ++d) {
+        multiply_add(acc, q + d, head_dim, [&](int n) { return keys[n] + d * block_size; });
+        if (ask && d % kSteps == 0)
+            KVIK_UNROLL for (int n = 0; n < kN; ++n) ask_for(values[n] + d * kLanes);
+    }
+    F32 scale[kN];
+    KVIK_UNROLL for (int n = 0; n < kN; ++n) {
+        scale[n] = set1(a.scale);
+        if constexpr (kIsScaled<T>) scale[n] = scale[n] * load(places.key_scales[group + n]);
+    }
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) store(scores + r * kPartition + (group + n) * kLanes, acc[r][n] * scale[n]);
 }
 
 template <class T, int kRows = kMaxRows>
@@ -139,48 +181,51 @@ static void score_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t 
     float* scores = w.scores + row * kPartition;
     int64_t g = groups.begin;
     for (; g + kMaxPanels <= groups.end; g += kMaxPanels)
-        score_tile<T, kRows, kMaxPanels>(scores + g * kLanes, queries, w.keys + g, a.head_dim, a.block_size, a.scale);
-    for (; g < groups.end; ++g)
-        score_tile<T, kRows, 1>(scores + g * kLanes, queries, w.keys + g, a.head_dim, a.block_size, a.scale);
+        score_tile<T, kRows, kMaxPanels>(a, w.places, scores, queries, g, row == 0);
+    for (; g < groups.end; ++g) score_tile<T, kRows, 1>(a, w.places, scores, queries, g, row == 0);
 }
 
-// kRows x (16 kN) outputs: the weighted sum of values.
+// kRows x (16 kN) outputs from `column`: the weighted sum of the values of `keys`. No other is read: a slot without a
+// token may hold anything, and even weight 0 would let NaN through. `ask`: for the keys that come next.
 template <class T, int kRows, int kN>
-static void value_tile(float* out, const float* weights, const Run<T>* runs, int64_t num_runs, int64_t head_dim) {
+static void value_tile(const Args<T>& a, const Work<T>& w, float* out, const float* weights, Range keys,
+                       int64_t column, bool ask) {
+    constexpr int64_t kLine = 64 / sizeof(T);
+    const int64_t head_dim = a.head_dim, key_rows = a.layout.key_rows(), first_group = keys.begin / kLanes;
     F32 acc[kRows][kN];
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) acc[r][n] = zero();
-    for (const Run<T>* run = runs; run < runs + num_runs; ++run) {
-        const T* values = run->values;
-        const float* p = weights + run->first;
-        for (int64_t i = 0; i < run->count; ++i, values += head_dim)
-            add_step<T>(acc, p + i, kPartition, [&](int n) { return values + n * kLanes; });
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) acc[r][n] = zero();
+    for (int64_t g = first_group; g * kLanes < keys.end; ++g) {
+        const int64_t start = g * kLanes, left = keys.end - start, count = left < kLanes ? left : kLanes;
+        const T* values = w.places.values[g] + column;
+        const T* next = ask && g - first_group < w.ahead.count ? w.ahead.keys[g - first_group] : nullptr;
+        for (int64_t i = keys.begin > start ? keys.begin - start : 0; i < count; ++i) {
+            if (next)
+                for (int64_t d = 0; d < key_rows; d += kLine) ask_for(next + i * key_rows + d);
+            multiply_add(acc, weights + start + i, kPartition, [&](int n) { return values + i * head_dim + n * kLanes; });
+        }
     }
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < kN; ++n) store(out + r * head_dim + n * kLanes, acc[r][n]);
+    KVIK_UNROLL for (int r = 0; r < kRows; ++r)
+        KVIK_UNROLL for (int n = 0; n < kN; ++n) store(out + r * head_dim + column + n * kLanes, acc[r][n]);
 }
 
 template <class T, int kRows, int kN = kMaxPanels>
-static void value_columns(const Work<T>& w, float* out, const float* weights, int64_t vector, int64_t head_dim) {
-    const int64_t left = head_dim / kLanes - vector;
+static void value_columns(const Args<T>& a, const Work<T>& w, int64_t row, Range keys, int64_t column) {
+    const int64_t left = (a.head_dim - column) / kLanes;
     if constexpr (kN > 1) {
-        if (left < kN) return value_columns<T, kRows, kN - 1>(w, out, weights, vector, head_dim);
+        if (left < kN) return value_columns<T, kRows, kN - 1>(a, w, row, keys, column);
     }
-    Run<T> runs[kGroups];
-    for (int64_t i = 0; i < w.num_runs; ++i) {
-        runs[i] = w.runs[i];
-        runs[i].values += vector * kLanes;
-    }
-    value_tile<T, kRows, kN>(out + vector * kLanes, weights, runs, w.num_runs, head_dim);
-    if (left > kN) value_columns<T, kRows, kN>(w, out, weights, vector + kN, head_dim);
+    value_tile<T, kRows, kN>(a, w, w.part.acc + row * a.head_dim, w.scores + row * kPartition, keys, column,
+                             row == 0 && column == 0);
+    if (left > kN) value_columns<T, kRows, kN>(a, w, row, keys, column + kN * kLanes);
 }
 
 template <class T, int kRows = kMaxRows>
-static void value_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t num_rows) {
+static void value_rows(const Args<T>& a, const Work<T>& w, int64_t row, int64_t num_rows, Range keys) {
     if constexpr (kRows > 1) {
-        if (num_rows < kRows) return value_rows<T, kRows - 1>(a, w, row, num_rows);
+        if (num_rows < kRows) return value_rows<T, kRows - 1>(a, w, row, num_rows, keys);
     }
-    value_columns<T, kRows>(w, w.part.acc + row * a.head_dim, w.scores + row * kPartition, 0, a.head_dim);
+    value_columns<T, kRows>(a, w, row, keys, 0);
 }
 
 // fn(first, count) over rows in steps of up to kMaxRows, of nearly equal size: 7 rows are 4 and 3, not 6 and 1.
@@ -193,8 +238,10 @@ KVIK_INLINE void each_rows(int64_t num_rows, const Fn& fn) {
     }
 }
 
-// Scores -> weights, in place, for one row that sees the keys `seen`; 0 for the others in the groups of the tile.
-static void soften(float* scores, Range seen, Range groups, float& row_max, float& row_total) {
+// Scores -> weights, in place, for one row that sees the keys `seen`; 0 for the others in the groups of the tile. The
+// scale of a value goes into its weight, but not into their sum.
+template <class T>
+static void soften(const Places<T>& places, float* scores, Range seen, Range groups, float& row_max, float& row_total) {
     const int64_t from = seen.begin / kLanes, to = (seen.end + kLanes - 1) / kLanes;
     for (int64_t i = from * kLanes; i < seen.begin; ++i) scores[i] = -kInfinity;
     for (int64_t i = seen.end; i < to * kLanes; ++i) scores[i] = -kInfinity;
@@ -206,40 +253,44 @@ static void soften(float* scores, Range seen, Range groups, float& row_max, floa
     for (int64_t g = from; g < to; ++g) {
         const F32 p = exp(load(scores + g * kLanes) - set1(m));
         total = total + p;
-        store(scores + g * kLanes, p);
+        if constexpr (kIsScaled<T>) {
+            store(scores + g * kLanes, p * load(places.value_scales[g]));
+        } else {
+            store(scores + g * kLanes, p);
+        }
     }
     for (int64_t g = to; g < groups.end; ++g) store(scores + g * kLanes, zero());
     row_max = m;
     row_total = reduce_add(total);
 }
 
-// A block of keys or values of one head.
-template <class T>
-KVIK_INLINE const T* block_of(const Args<T>& a, const T* cache, const Tile& t, int64_t position) {
-    const int64_t block = a.block_tables[t.request * a.max_blocks + position / a.block_size];
-    return cache + (block * a.num_kv_heads + t.head) * a.head_dim * a.block_size;
-}
-
-// Where the 16 keys of each group lie.
-template <class T>
-static void find_keys(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range groups) {
+// fn(group, block, offset in the block) for groups of 16 keys of a partition. Blocks hold whole groups.
+template <class T, class Fn>
+KVIK_INLINE void each_group(const Args<T>& a, const Tile& t, int64_t partition, Range groups, const Fn& fn) {
+    const int64_t position = partition * kPartition + groups.begin * kLanes, block_size = a.layout.block_size;
+    const int32_t* block = a.block_tables + t.request * a.max_blocks + position / block_size;
+    int64_t offset = position % block_size;
     for (int64_t g = groups.begin; g < groups.end; ++g) {
-        const int64_t position = partition * kPartition + g * kLanes;
-        w.keys[g] = block_of(a, a.k_cache, t, position) + position % a.block_size;
+        fn(g, int64_t{*block}, offset);
+        offset += kLanes;
+        if (offset == block_size) {
+            offset = 0;
+            ++block;
+        }
     }
 }
 
-// Where the values of `keys` lie. No other is read: a slot without a token may hold anything, and even weight 0 would
-// let NaN through.
 template <class T>
-static void find_values(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, Range keys) {
-    w.num_runs = 0;
-    for (int64_t key = keys.begin; key < keys.end;) {
-        const int64_t position = partition * kPartition + key, offset = position % a.block_size;
-        const int64_t in_block = a.block_size - offset, left = keys.end - key, count = in_block < left ? in_block : left;
-        w.runs[w.num_runs++] = {block_of(a, a.v_cache, t, position) + offset * a.head_dim, key, count};
-        key += count;
-    }
+static void find_places(const Args<T>& a, Places<T>& places, const Tile& t, int64_t partition, Range groups) {
+    each_group(a, t, partition, groups, [&](int64_t g, int64_t block, int64_t offset) {
+        const T* keys = a.k_cache + a.layout.keys(block, t.head);
+        places.keys[g] = keys + offset;
+        places.values[g] = a.v_cache + a.layout.values(block, t.head) + offset * a.head_dim;
+        if constexpr (kIsScaled<T>) {
+            places.key_scales[g] = key_scales(keys, a.layout) + offset;
+            places.value_scales[g] = value_scales(keys, a.layout) + offset;
+        }
+    });
 }
 
 // The keys of a partition that the query at `position` sees; empty where begin >= end.
@@ -247,6 +298,25 @@ template <class T>
 KVIK_INLINE Range seen_by(const Args<T>& a, int64_t position, int64_t partition) {
     const int64_t start = partition * kPartition, first = a.first_key(position) - start, end = position + 1 - start;
     return {first > 0 ? first : 0, end < kPartition ? end : kPartition};
+}
+
+// What all rows of a tile see of a partition: the keys from the first row's first to the last row's last.
+template <class T>
+KVIK_INLINE Range seen_by_any(const Args<T>& a, const Tile& t, int64_t partition) {
+    const Range first = seen_by(a, t.first_position, partition);
+    const Range last = seen_by(a, t.first_position + t.num_queries - 1, partition);
+    return {first.begin, last.end};
+}
+KVIK_INLINE Range groups_of(Range keys) { return {keys.begin / kLanes, (keys.end + kLanes - 1) / kLanes}; }
+
+// A stretch of each block of the next partition: together they are its keys, whatever their order in a block.
+template <class T>
+static void look_ahead(const Args<T>& a, Ahead<T>& ahead, const Tile& t, int64_t partition) {
+    const Range groups = groups_of(seen_by_any(a, t, partition));
+    ahead.count = 0;
+    each_group(a, t, partition, groups, [&](int64_t, int64_t block, int64_t offset) {
+        ahead.keys[ahead.count++] = a.k_cache + a.layout.keys(block, t.head) + offset * a.layout.key_rows();
+    });
 }
 
 // Folds one partition's results into those of the partitions before it.
@@ -274,11 +344,8 @@ static void clear(const Partial& whole, int64_t rows, int64_t head_dim) {
 template <class T>
 static void one_partition(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition) {
     const int64_t num_rows = t.num_queries * a.group;
-    const Range first = seen_by(a, t.first_position, partition);
-    const Range last = seen_by(a, t.first_position + t.num_queries - 1, partition);
-    const Range keys = {first.begin, last.end}, groups = {keys.begin / kLanes, (keys.end + kLanes - 1) / kLanes};
-    find_keys(a, w, t, partition, groups);
-    find_values(a, w, t, partition, keys);
+    const Range keys = seen_by_any(a, t, partition), groups = groups_of(keys);
+    find_places(a, w.places, t, partition, groups);
     each_rows(num_rows, [&](int64_t from, int64_t count) { score_rows<T>(a, w, from, count, groups); });
     for (int64_t r = 0; r < num_rows; ++r) {
         const Range seen = seen_by(a, t.first_position + r / a.group, partition);
@@ -288,9 +355,9 @@ static void one_partition(const Args<T>& a, Work<T>& w, const Tile& t, int64_t p
             w.part.max[r] = -kInfinity;
             continue;
         }
-        soften(scores, seen, groups, w.part.max[r], w.part.total[r]);
+        soften(w.places, scores, seen, groups, w.part.max[r], w.part.total[r]);
     }
-    each_rows(num_rows, [&](int64_t from, int64_t count) { value_rows<T>(a, w, from, count); });
+    each_rows(num_rows, [&](int64_t from, int64_t count) { value_rows<T>(a, w, from, count, keys); });
 }
 
 template <class T>
@@ -307,9 +374,18 @@ static void write_out(const Args<T>& a, const Tile& t, const Partial& whole, int
     for (int64_t d = 0; d < a.head_dim; d += kLanes) store(out + d, load(whole.acc + row * a.head_dim + d) / total);
 }
 
+// `next` comes after it in this thread's share; null behind the last.
 template <class T>
-static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Partial& kept) {
+static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Item* next, const Partial& kept) {
     const Tile& t = item.tile;
+    const auto ask_ahead = [&](int64_t partition) {
+        w.ahead.count = 0;
+        if (partition + 1 < item.end) {
+            look_ahead(a, w.ahead, t, partition + 1);
+        } else if (next) {
+            look_ahead(a, w.ahead, next->tile, next->begin);
+        }
+    };
     const int64_t num_rows = t.num_queries * a.group;
     for (int64_t r = 0; r < num_rows; ++r) {
         const int64_t query = t.first_row + r / a.group, head = t.head * a.group + r % a.group;
@@ -317,11 +393,13 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Parti
         std::memcpy(w.queries + r * a.head_dim, q, a.head_dim * sizeof(float));
     }
     if (item.kept >= 0) {
+        ask_ahead(item.begin);
         w.part = {kept.acc + item.kept * a.head_dim, kept.max + item.kept, kept.total + item.kept};
         return one_partition(a, w, t, item.begin);
     }
     clear(w.whole, num_rows, a.head_dim);
     for (int64_t partition = item.begin; partition < item.end; ++partition) {
+        ask_ahead(partition);
         one_partition(a, w, t, partition);
         for (int64_t r = 0; r < num_rows; ++r)
             if (row_sees(a, t, r, partition)) merge_row(w.whole, w.part, r, r, a.head_dim);
@@ -449,9 +527,10 @@ static void all(const Args<T>& a) {
     parallel_for(shares, 1, [&](int64_t begin, int64_t end, int thread) {
         Work<T> w = my_work(thread);
         const Partial own = w.part;
-        for (int64_t i = plan.first_item[begin]; i < plan.first_item[end]; ++i) {
+        const int64_t last = plan.first_item[end];
+        for (int64_t i = plan.first_item[begin]; i < last; ++i) {
             w.part = own;
-            one_item(a, w, plan.items[i], plan.kept);
+            one_item(a, w, plan.items[i], i + 1 < last ? plan.items + i + 1 : nullptr, plan.kept);
         }
     });
     parallel_for(size.num_split, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -471,8 +550,9 @@ static void paged_attention(float* out, const float* q, const void* k_cache, con
                             int64_t head_dim, int64_t block_size, float scale, int64_t window, int cache_dtype) {
     with_cache_type(cache_dtype, [&]<class T>() {
         attention::all(attention::Args<T>{
-            out, q, static_cast<const T*>(k_cache), static_cast<const T*>(v_cache), block_tables, query_start_loc,
-            seq_lens, num_requests, max_blocks, num_kv_heads, group, head_dim, block_size, scale, window});
+            out, q, static_cast<const T*>(k_cache), static_cast<const T*>(v_cache),
+            KvLayout<T>{num_kv_heads, head_dim, block_size}, block_tables, query_start_loc, seq_lens, num_requests,
+            max_blocks, num_kv_heads, group, head_dim, scale, window});
     });
 }
 

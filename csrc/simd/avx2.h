@@ -102,6 +102,12 @@ KVIK_INLINE void store(f16* p, F32 a) {
     _mm_storeu_si128(q, _mm256_cvtps_ph(a.lo, kNearest));
     _mm_storeu_si128(q + 1, _mm256_cvtps_ph(a.hi, kNearest));
 }
+KVIK_INLINE void store(int8_t* p, F32 a) {
+    // packs works within halves: the four dwords are the bytes of lanes 0-3, 8-11, 4-7, 12-15.
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_shuffle_epi32(bytes, 0xd8));
+}
 
 // Tails go through a full buffer: AVX2 masks no 16-bit lanes.
 template <class T>

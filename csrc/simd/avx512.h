@@ -66,6 +66,9 @@ KVIK_INLINE F32 load_u8(const uint8_t* p) {
 KVIK_INLINE void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
 KVIK_INLINE void store(bf16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a)); }
 KVIK_INLINE void store(f16* p, F32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_half(a)); }
+KVIK_INLINE __m128i narrow_i8(F32 a) { return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a.v)); }
+KVIK_INLINE void store(int8_t* p, F32 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_i8(a)); }
+KVIK_INLINE void store_n(int8_t* p, F32 a, int64_t n) { _mm_mask_storeu_epi8(p, first_lanes(n), narrow_i8(a)); }
 KVIK_INLINE void store_n(float* p, F32 a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
 KVIK_INLINE void store_n(bf16* p, F32 a, int64_t n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow(a)); }
 KVIK_INLINE void store_n(f16* p, F32 a, int64_t n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_half(a)); }

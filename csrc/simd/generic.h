@@ -155,6 +155,9 @@ KVIK_INLINE f16 narrow1(float a) {
 KVIK_INLINE void store(f16* p, F32 a) {
     for (int i = 0; i < 16; ++i) p[i] = narrow1(a.q[i / 4][i % 4]);
 }
+KVIK_INLINE void store(int8_t* p, F32 a) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.q[i / 4][i % 4]);
+}
 template <class T>
 KVIK_INLINE F32 load_n(const T* p, int64_t n) {
     T full[16] = {};

@@ -34,8 +34,9 @@ class ConfigError(KvikError):
 class NotSupportedYetError(ConfigError):
     """A flag of the interface whose feature kvik does not have yet."""
 
-    def __init__(self, flag: str) -> None:
-        super().__init__(f"not supported yet: {flag}")
+    def __init__(self, flag: str, instead: str = "") -> None:
+        """`instead`: what is possible, in words that end the sentence."""
+        super().__init__(f"not supported yet: {flag}" + (f"; {instead}" if instead else ""))
         self.flag = flag
 
 

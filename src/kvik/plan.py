@@ -46,11 +46,21 @@ class MemoryBudget:
 
 
 @dataclass(frozen=True)
+class KVElements:
+    """How the KV cache stores numbers."""
+
+    dtype_bytes: int
+    """Of one element of a key or value."""
+    scale_bytes: int = 0
+    """Beside each key and each value of a head, where the elements are scaled."""
+
+
+@dataclass(frozen=True)
 class KVCachePlan:
     """The outcome. The pool's tensors have `num_blocks` + 1 rows: the null block is not among `num_blocks`."""
 
     block_bytes: int
-    """Keys and values of one block in all layers."""
+    """Keys, values and scales of one block in all layers."""
     num_blocks: int
     """Usable blocks."""
     block_size: int
@@ -73,20 +83,20 @@ class KVCachePlan:
         return (self.num_blocks + NUM_NULL_BLOCKS) * self.block_bytes
 
 
-def kv_block_bytes(spec: ModelSpec, block_size: int, dtype_bytes: int) -> int:
-    """Bytes of keys and values of `block_size` tokens in all layers."""
-    return block_size * spec.kv_bytes_per_token(dtype_bytes)
+def kv_block_bytes(spec: ModelSpec, block_size: int, elements: KVElements) -> int:
+    """Bytes of keys, values and scales of `block_size` tokens in all layers."""
+    return block_size * spec.kv_bytes_per_token(elements.dtype_bytes, elements.scale_bytes)
 
 
 def plan_kv_cache(
-    spec: ModelSpec, cache: CacheConfig, budget: MemoryBudget, dtype_bytes: int, max_model_len: int | None
+    spec: ModelSpec, cache: CacheConfig, budget: MemoryBudget, elements: KVElements, max_model_len: int | None
 ) -> KVCachePlan:
     """Size the KV cache, and settle the context length: `max_model_len`, or the largest that fits if it is None.
 
     `kv_cache_memory_bytes` replaces the budget, `num_blocks_override` (null block included) replaces both.
     Raises `InsufficientMemoryError` when not even one request of `max_model_len` tokens fits.
     """
-    block_bytes = kv_block_bytes(spec, cache.block_size, dtype_bytes)
+    block_bytes = kv_block_bytes(spec, cache.block_size, elements)
     num_blocks = _usable_blocks(cache, budget, block_bytes)
     if num_blocks < 1:
         raise InsufficientMemoryError(_no_room_at_all(cache, budget, block_bytes))

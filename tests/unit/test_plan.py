@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvik.config import CacheConfig
 from kvik.errors import InsufficientMemoryError
 from kvik.modelfile.spec import ModelSpec, RopeSpec
-from kvik.plan import GIB, MemoryBudget, kv_block_bytes, plan_kv_cache
+from kvik.plan import GIB, KVElements, MemoryBudget, kv_block_bytes, plan_kv_cache
 
 LLAMA_8B = ModelSpec(
     architecture="LlamaForCausalLM",
@@ -28,6 +28,8 @@ LLAMA_8B = ModelSpec(
     rope=RopeSpec(theta=500000.0),
 )
 BF16 = 2
+IN_BF16 = KVElements(BF16)
+IN_INT8 = KVElements(dtype_bytes=1, scale_bytes=4)
 L4 = MemoryBudget(
     total_bytes=24 * GIB,
     utilization=0.90,
@@ -38,7 +40,7 @@ L4 = MemoryBudget(
 
 
 def test_llama_8b_on_24_gib():
-    plan = plan_kv_cache(LLAMA_8B, CacheConfig(gpu_memory_utilization=0.90), L4, BF16, 10_000)
+    plan = plan_kv_cache(LLAMA_8B, CacheConfig(gpu_memory_utilization=0.90), L4, IN_BF16, 10_000)
     assert LLAMA_8B.kv_bytes_per_token(BF16) == 131_072
     assert plan.block_bytes == 2 * 1024**2
     assert f"{L4.available_bytes / GIB:.2f}" == "4.95"
@@ -51,9 +53,17 @@ def test_leaving_out_the_activations_would_give_a_gib_more():
     assert f"{dataclasses.replace(L4, activations_bytes=0).available_bytes / GIB:.2f}" == "5.92"
 
 
+def test_scales_take_their_place():
+    """2 x 32 layers x 8 heads x (128 + 4) bytes a token: 1.94 times the tokens of bf16."""
+    plan = plan_kv_cache(LLAMA_8B, CacheConfig(gpu_memory_utilization=0.90), L4, IN_INT8, 10_000)
+    assert plan.block_bytes == 16 * 67_584
+    assert plan.num_blocks == 4_914
+    assert plan.pool_bytes <= L4.available_bytes < plan.pool_bytes + plan.block_bytes
+
+
 def test_explicit_cache_size_replaces_the_budget():
     spec = dataclasses.replace(LLAMA_8B, num_layers=16, head_dim=64)
-    plan = plan_kv_cache(spec, CacheConfig(kv_cache_memory_bytes=4 * GIB), L4, BF16, 4096)
+    plan = plan_kv_cache(spec, CacheConfig(kv_cache_memory_bytes=4 * GIB), L4, IN_BF16, 4096)
     assert spec.kv_bytes_per_token(BF16) == 32 * 1024
     assert plan.num_tokens == 131_072 - 16  # all but the null block
     assert f"{plan.max_concurrency:.2f}x" == "32.00x"
@@ -61,14 +71,14 @@ def test_explicit_cache_size_replaces_the_budget():
 
 
 def test_override_counts_the_null_block():
-    plan = plan_kv_cache(LLAMA_8B, CacheConfig(num_blocks_override=9), L4, BF16, 128)
+    plan = plan_kv_cache(LLAMA_8B, CacheConfig(num_blocks_override=9), L4, IN_BF16, 128)
     assert (plan.num_blocks, plan.num_tokens) == (8, 128)
 
 
 def test_auto_context_is_what_fits_up_to_the_models_own():
-    assert plan_kv_cache(LLAMA_8B, CacheConfig(), L4, BF16, None).max_model_len == 40_528
+    assert plan_kv_cache(LLAMA_8B, CacheConfig(), L4, IN_BF16, None).max_model_len == 40_528
     roomy = CacheConfig(kv_cache_memory_bytes=64 * GIB)
-    assert plan_kv_cache(LLAMA_8B, roomy, L4, BF16, None).max_model_len == 131_072
+    assert plan_kv_cache(LLAMA_8B, roomy, L4, IN_BF16, None).max_model_len == 131_072
 
 
 @pytest.mark.parametrize(
@@ -82,12 +92,12 @@ def test_auto_context_is_what_fits_up_to_the_models_own():
 )
 def test_too_little_memory_names_a_flag(cache, budget, max_model_len, named):
     with pytest.raises(InsufficientMemoryError, match=re.escape(named)):
-        plan_kv_cache(LLAMA_8B, cache, budget, BF16, max_model_len)
+        plan_kv_cache(LLAMA_8B, cache, budget, IN_BF16, max_model_len)
 
 
 def test_too_long_says_needed_available_and_what_fits():
     with pytest.raises(InsufficientMemoryError) as caught:
-        plan_kv_cache(LLAMA_8B, CacheConfig(), L4, BF16, 100_000)
+        plan_kv_cache(LLAMA_8B, CacheConfig(), L4, IN_BF16, 100_000)
     text = str(caught.value)
     assert "needs 12.21 GiB" in text
     assert "4.95 GiB are available (24.00 GiB x 0.90, less 14.99 GiB of weights" in text
@@ -98,28 +108,28 @@ def test_too_long_says_needed_available_and_what_fits():
 def test_what_an_error_proposes_would_fit(num_kib, max_model_len, block_size):
     cache = CacheConfig(block_size=block_size, kv_cache_memory_bytes=num_kib * 1024)
     try:
-        plan = plan_kv_cache(LLAMA_8B, cache, L4, BF16, max_model_len)
+        plan = plan_kv_cache(LLAMA_8B, cache, L4, IN_BF16, max_model_len)
     except InsufficientMemoryError as error:
         proposed = re.search(r"--kv-cache-memory-bytes to at least (\d+)", str(error))
         assert proposed is not None
         larger = dataclasses.replace(cache, kv_cache_memory_bytes=int(proposed[1]))
         fitting_len = max_model_len if "one request" in str(error) else 1
-        plan_kv_cache(LLAMA_8B, larger, L4, BF16, fitting_len)
+        plan_kv_cache(LLAMA_8B, larger, L4, IN_BF16, fitting_len)
         shorter = re.search(r"--max-model-len to at most (\d+)", str(error))
         if shorter is not None:
-            plan_kv_cache(LLAMA_8B, cache, L4, BF16, int(shorter[1]))
+            plan_kv_cache(LLAMA_8B, cache, L4, IN_BF16, int(shorter[1]))
     else:
         assert plan.pool_bytes <= num_kib * 1024 < plan.pool_bytes + plan.block_bytes
-        assert plan.block_bytes == kv_block_bytes(LLAMA_8B, block_size, BF16)
+        assert plan.block_bytes == kv_block_bytes(LLAMA_8B, block_size, IN_BF16)
 
 
 @given(max_model_len=st.integers(41_000, 100_000))
 def test_the_proposed_utilization_fits(max_model_len):
     with pytest.raises(InsufficientMemoryError) as caught:
-        plan_kv_cache(LLAMA_8B, CacheConfig(), L4, BF16, max_model_len)
+        plan_kv_cache(LLAMA_8B, CacheConfig(), L4, IN_BF16, max_model_len)
     proposed = re.search(r"utilization to at least (\d\.\d\d)", str(caught.value))
     if proposed is None:
         assert "a smaller model" in str(caught.value)
         return
     budget = dataclasses.replace(L4, utilization=float(proposed[1]))
-    assert plan_kv_cache(LLAMA_8B, CacheConfig(), budget, BF16, max_model_len).max_model_len == max_model_len
+    assert plan_kv_cache(LLAMA_8B, CacheConfig(), budget, IN_BF16, max_model_len).max_model_len == max_model_len

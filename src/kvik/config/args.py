@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KV_CACHE_DTYPES = (
     "auto", "bfloat16", "float16", "fp8", "fp8_ds_mla", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "fp8_per_token_head",
-    "int4_per_token_head", "int8_per_token_head", "nvfp4", "nvfp4_4over6", "nvfp4_ds_mla", "turboquant_3bit_nc",
+    "int4_per_token_head", "int8", "int8_per_token_head", "nvfp4", "nvfp4_4over6", "nvfp4_ds_mla", "turboquant_3bit_nc",
     "turboquant_4bit_nc", "turboquant_k3v4_nc", "turboquant_k8v4", "ultraquant_4bit",
 )  # fmt: skip
 MODEL, LOAD, CACHE, SCHEDULER = "ModelConfig", "LoadConfig", "CacheConfig", "SchedulerConfig"
@@ -81,7 +81,8 @@ class EngineArgs:
         kind="size", common=True,
     )  # fmt: skip
     kv_cache_dtype: str = flag(
-        "auto", "type of keys and values; auto: float16 beside bfloat16 weights, or float32", group=CACHE, common=True,
+        "auto", "type of keys and values: float16, bfloat16, int8 (with a scale per token and head, nearly twice the "
+        "tokens in the same memory); auto: float16 beside bfloat16 weights, or float32", group=CACHE, common=True,
         choices=KV_CACHE_DTYPES,
     )  # fmt: skip
     num_gpu_blocks_override: int | None = flag(None, "number of KV blocks, for tests", group=CACHE)

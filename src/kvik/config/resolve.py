@@ -21,6 +21,7 @@ from kvik.config.engine import (
 from kvik.config.values import AUTO
 from kvik.errors import ConfigError, NotSupportedYetError
 from kvik.modelfile import ModelFile, embedded_model_path, open_model
+from kvik.modelfile.spec import ModelSpec
 from kvik.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ EMBEDDED_MODEL_NAME = "SmolLM2-135M-Instruct"
 DEFAULT_BLOCK_SIZE = 16
 BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
 """Those that divide the 512 keys of an attention partition evenly."""
+KV_CACHE_DTYPES = {
+    "auto": "auto", "float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "int8_per_token_head": "int8",
+}  # fmt: skip
+"""What --kv-cache-dtype takes here, and what it is called within."""
 LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
 
 
@@ -49,7 +54,7 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
     model = _model_config(args, model_file)
     config = EngineConfig(
         model=model,
-        cache=_cache_config(args),
+        cache=_cache_config(args, model.spec),
         scheduler=_scheduler_config(args, model.max_model_len or model.spec.max_position_embeddings),
         load=_load_config(args, model_file),
         device=_device_config(args),
@@ -108,15 +113,13 @@ def _max_model_len(asked: int | None, limit: int) -> int | None:
     return asked
 
 
-def _cache_config(args: EngineArgs) -> CacheConfig:
+def _cache_config(args: EngineArgs, spec: ModelSpec) -> CacheConfig:
     block_size = DEFAULT_BLOCK_SIZE if args.block_size is None else args.block_size
     _require(
         block_size in BLOCK_SIZES, f"--block-size takes one of {', '.join(map(str, BLOCK_SIZES))}, got {block_size}"
     )
     share = args.gpu_memory_utilization
     _require(0 < share <= 1, f"--gpu-memory-utilization takes a share above 0 and at most 1, got {share}")
-    if args.kv_cache_dtype not in ("auto", "float16"):
-        raise NotSupportedYetError(f"--kv-cache-dtype {args.kv_cache_dtype}")
     num_bytes = env.cpu_kvcache_bytes() if args.kv_cache_memory_bytes is None else args.kv_cache_memory_bytes
     _require(num_bytes is None or num_bytes > 0, f"--kv-cache-memory-bytes takes 1 or more, got {num_bytes}")
     blocks = args.num_gpu_blocks_override
@@ -125,10 +128,23 @@ def _cache_config(args: EngineArgs) -> CacheConfig:
         block_size=block_size,
         gpu_memory_utilization=share,
         kv_cache_memory_bytes=num_bytes,
-        kv_cache_dtype=args.kv_cache_dtype,
+        kv_cache_dtype=_kv_cache_dtype(args.kv_cache_dtype, spec),
         num_blocks_override=blocks,
         enable_prefix_caching=args.enable_prefix_caching is not False,
     )
+
+
+def _kv_cache_dtype(asked: str, spec: ModelSpec) -> str:
+    if asked not in KV_CACHE_DTYPES:
+        possible = ", ".join(KV_CACHE_DTYPES)
+        raise NotSupportedYetError(f"--kv-cache-dtype {asked}", f"keys and values can be one of {possible}")
+    dtype = KV_CACHE_DTYPES[asked]
+    _require(
+        dtype != "int8" or spec.head_dim % 4 == 0,
+        f"--kv-cache-dtype {asked} needs heads of a multiple of 4 dimensions, this model's have {spec.head_dim}: use "
+        "auto, float16 or bfloat16",
+    )
+    return dtype
 
 
 def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 # The codes of csrc/dtype.h.
-DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 
 
 def _load() -> Any:

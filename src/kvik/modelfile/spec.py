@@ -63,6 +63,6 @@ class ModelSpec:
     def sliding_window(self, layer: int) -> int:
         return self.sliding_windows[layer] if self.sliding_windows else 0
 
-    def kv_bytes_per_token(self, dtype_bytes: int) -> int:
-        """Bytes of keys and values that one token takes in all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * dtype_bytes
+    def kv_bytes_per_token(self, dtype_bytes: int, scale_bytes: int = 0) -> int:
+        """Bytes of keys and values that one token takes in all layers; each of a head may have a scale beside it."""
+        return 2 * self.num_layers * self.num_kv_heads * (self.head_dim * dtype_bytes + scale_bytes)

@@ -6,10 +6,10 @@ import torch
 
 from kvik.config import EngineConfig
 from kvik.kernels import runtime
-from kvik.kernels.paged_attention import allocate_kv_cache
+from kvik.kernels.paged_attention import allocate_kv_cache, scale_bytes
 from kvik.layers.batch import LayerKV
 from kvik.messages import EngineFacts
-from kvik.plan import GIB, NUM_NULL_BLOCKS, KVCachePlan, MemoryBudget, available_kv_bytes, plan_kv_cache
+from kvik.plan import GIB, NUM_NULL_BLOCKS, KVCachePlan, KVElements, MemoryBudget, available_kv_bytes, plan_kv_cache
 from kvik.platforms import cpu
 from kvik.telemetry.log import get_logger
 
@@ -25,7 +25,7 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
     """
     budget = cpu_budget(config, weights_bytes)
     plan = plan_kv_cache(
-        config.model.spec, config.cache, budget, kv_cache_dtype(config).itemsize, config.model.max_model_len
+        config.model.spec, config.cache, budget, kv_elements(kv_cache_dtype(config)), config.model.max_model_len
     )
     facts = EngineFacts(
         device="cpu",
@@ -47,6 +47,10 @@ def kv_cache_dtype(config: EngineConfig) -> torch.dtype:
         return torch.float32 if config.model.dtype == "float32" else torch.float16
     dtype: torch.dtype = getattr(torch, config.cache.kv_cache_dtype)
     return dtype
+
+
+def kv_elements(dtype: torch.dtype) -> KVElements:
+    return KVElements(dtype.itemsize, scale_bytes(dtype))
 
 
 def cpu_budget(config: EngineConfig, weights_bytes: int) -> MemoryBudget:

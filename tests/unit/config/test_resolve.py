@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused(model_file: ModelFile, given: dict[str, Any],
 @pytest.mark.parametrize(
     "given",
     [{"device": "cuda"}, {"quantization": "awq"}, {"quantization": "gguf"}, {"load_format": "tensorizer"},
-     {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "bfloat16"}, {"performance_mode": "interactivity"}],
+     {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "nvfp4"}, {"performance_mode": "interactivity"}],
 )  # fmt: skip
 def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any]) -> None:
     ((name, value),) = given.items()
@@ -142,9 +142,24 @@ def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any
         resolve(model_file, **given)
 
 
-@pytest.mark.parametrize("dtype", ["auto", "float16"])
-def test_keys_and_values_may_be_fp16(model_file: ModelFile, dtype: str) -> None:
-    assert resolve(model_file, kv_cache_dtype=dtype).cache.kv_cache_dtype == dtype
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [("auto", "auto"), ("float16", "float16"), ("bfloat16", "bfloat16"), ("int8", "int8"),
+     ("int8_per_token_head", "int8")],
+)  # fmt: skip
+def test_types_of_keys_and_values(model_file: ModelFile, asked: str, wanted: str) -> None:
+    assert resolve(model_file, kv_cache_dtype=asked).cache.kv_cache_dtype == wanted
+
+
+def test_a_type_of_keys_and_values_that_is_not_there_names_those_that_are(model_file: ModelFile) -> None:
+    with pytest.raises(NotSupportedYetError, match=r"--kv-cache-dtype fp8; .* one of auto, float16, bfloat16, int8"):
+        resolve(model_file, kv_cache_dtype="fp8")
+
+
+def test_int8_keys_need_whole_scales(model_file: ModelFile) -> None:
+    odd = replace(model_file, spec=replace(model_file.spec, head_dim=6))
+    with pytest.raises(ConfigError, match="int8 needs heads of a multiple of 4 dimensions, this model's have 6"):
+        resolve(odd, kv_cache_dtype="int8")
 
 
 def test_a_gguf_file_may_be_called_one(model_file: ModelFile) -> None:

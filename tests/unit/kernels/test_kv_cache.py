@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kvik.kernels.paged_attention import allocate_kv_cache
+from kvik.kernels.paged_attention.cache import scales_of
 
 
 def resident_bytes() -> int:
@@ -15,12 +16,20 @@ def resident_bytes() -> int:
 
 
 def test_layouts():
-    for dtype in (torch.float16, torch.float32):
+    for dtype, rows in ((torch.float16, 64), (torch.bfloat16, 64), (torch.float32, 64), (torch.int8, 72)):
         k, v = allocate_kv_cache(3, 2, 64, 16, dtype)
-        assert (list(k.shape), list(v.shape)) == ([3, 2, 64, 16], [3, 2, 16, 64])
+        assert (list(k.shape), list(v.shape)) == ([3, 2, rows, 16], [3, 2, 16, 64])
         assert k.dtype is v.dtype is dtype
         assert not k.any()
         assert not v.any()
+
+
+def test_scales_are_the_bytes_behind_the_keys_of_a_block():
+    k, _ = allocate_kv_cache(3, 2, 8, 16, torch.int8)
+    of_keys, of_values = scales_of(k, 8)
+    of_keys[1, 1, 5], of_values[1, 1, 7] = 1.0, 2.0
+    assert k.nonzero()[:, :2].unique(dim=0).tolist() == [[1, 1]]
+    assert k[1, 1, 8:].reshape(-1).view(torch.float32).nonzero().flatten().tolist() == [5, 16 + 7]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
@@ -36,7 +45,8 @@ def test_memory_is_taken_as_it_is_written():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((1, 1, 16, 16, torch.bfloat16), "float16 or float32, got torch.bfloat16"),
+        ((1, 1, 16, 16, torch.float64), "one of float16, bfloat16, float32, int8, got torch.float64"),
+        ((1, 1, 18, 16, torch.int8), "head_dim a multiple of 4, got .*head_dim=18"),
         ((0, 1, 16, 16, torch.float32), "num_blocks=0"),
         ((1, 1, 15, 16, torch.float32), "head_dim=15"),
     ],

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from kvik.config import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.modelfile.spec import ModelSpec, RopeSpec
-from kvik.runner.kv_memory import activation_bytes, kv_cache_dtype
+from kvik.plan import kv_block_bytes
+from kvik.runner.kv_memory import activation_bytes, kv_cache_dtype, kv_elements
 
 SPEC = ModelSpec(
     architecture="LlamaForCausalLM",
@@ -36,11 +38,18 @@ def config(dtype: str, **scheduler: int) -> EngineConfig:
     [
         ("bfloat16", "auto", torch.float16), ("float32", "auto", torch.float32),
         ("bfloat16", "float16", torch.float16), ("float32", "float16", torch.float16),
+        ("bfloat16", "bfloat16", torch.bfloat16), ("bfloat16", "int8", torch.int8), ("float32", "int8", torch.int8),
     ],
 )  # fmt: skip
-def test_keys_and_values_of_a_bf16_model_are_fp16(model: str, asked: str, wanted: torch.dtype) -> None:
+def test_how_keys_and_values_are_stored(model: str, asked: str, wanted: torch.dtype) -> None:
     engine = replace(config(model), cache=CacheConfig(kv_cache_dtype=asked))
     assert kv_cache_dtype(engine) is wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
+def test_the_plan_counts_what_the_tensors_take(dtype: torch.dtype) -> None:
+    k, v = allocate_kv_cache(5, SPEC.num_kv_heads, SPEC.head_dim, 32, dtype)
+    assert SPEC.num_layers * (k.nbytes + v.nbytes) == 5 * kv_block_bytes(SPEC, 32, kv_elements(dtype))
 
 
 def test_activations_are_float32_whatever_the_weights_are() -> None:

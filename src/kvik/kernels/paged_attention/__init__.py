@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kvik.kernels.paged_attention import cpu, reference
-from kvik.kernels.paged_attention.cache import CACHE_DTYPES, allocate_kv_cache
+from kvik.kernels.paged_attention.cache import CACHE_DTYPES, SCALE_ROWS, allocate_kv_cache, scale_bytes
 from kvik.kernels.runtime import runs_native
 
 
@@ -29,8 +29,8 @@ def paged_attention(
     of its seq_lens[b]. block_tables [B, max_blocks] int32: the block of each stretch of block-size positions; entries
     past the last token, and blocks wholly before the window, are not read. query_start_loc [B + 1] and seq_lens [B]
     int32. A query at position p sees the keys 0..p, or with a window w the keys p - w + 1..p. The caches are those of
-    `allocate_kv_cache`, fp16 or fp32; slots that hold no token of the request may hold anything. Nothing is rounded to
-    the caches' dtype here.
+    `allocate_kv_cache`; slots that hold no token of the request may hold anything, as may their
+    scales. Nothing is rounded to the caches' dtype here.
 
     A query's result depends on its own request alone, bit for bit. Raises ValueError when shapes disagree.
     """
@@ -62,7 +62,8 @@ def _fits(
         and seq_lens.is_contiguous()
         and q.dtype is torch.float32
         and k_cache.dtype is v_cache.dtype
-        and k_cache.dtype in CACHE_DTYPES
+        and k_cache.dtype in SCALE_ROWS
+        and k_cache.shape[2] == head_dim + SCALE_ROWS[k_cache.dtype]
         and k_cache.shape[1] == num_kv_heads == v_cache.shape[1]
         and v_cache.shape[3] == head_dim
         and k_cache.is_contiguous()
@@ -86,13 +87,13 @@ def _misfit(
     if not all(index.dtype is torch.int32 and index.is_contiguous() for index in indices):
         found = ", ".join(f"{index.dtype} with stride {index.stride()}" for index in indices)
         return f"block_tables, query_start_loc and seq_lens must be contiguous int32, got {found}"
-    if q.dtype is not torch.float32 or k_cache.dtype is not v_cache.dtype or k_cache.dtype not in CACHE_DTYPES:
+    if q.dtype is not torch.float32 or k_cache.dtype is not v_cache.dtype or k_cache.dtype not in SCALE_ROWS:
         dtypes = f"{q.dtype}, {k_cache.dtype} and {v_cache.dtype}"
-        return f"q must be torch.float32 and the caches both torch.float16 or torch.float32, got {dtypes}"
+        return f"q must be torch.float32 and the caches both one of {CACHE_DTYPES}, got {dtypes}"
     return (
         f"the caches must be contiguous with {num_kv_heads} heads of {head_dim}, got K {list(k_cache.shape)} and V "
         f"{list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"
     )
 
 
-__all__ = ["allocate_kv_cache", "paged_attention"]
+__all__ = ["allocate_kv_cache", "paged_attention", "scale_bytes"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kvik.kernels.paged_attention.cache import scales_of
+
 PARTITION = 512
 """Keys per partition: partition i holds the absolute positions [512 i, 512 i + 512)."""
 
@@ -47,8 +49,12 @@ def _gather(k_cache: Tensor, v_cache: Tensor, block_table: Tensor, first: int, e
     positions = torch.arange(first, end, device=k_cache.device)
     blocks = block_table[positions // block_size].long()
     offset = positions % block_size
-    keys, values = k_cache[blocks, :, :, offset], v_cache[blocks, :, offset]  # [n, Hkv, D]
-    return keys.transpose(0, 1).float(), values.transpose(0, 1).float()
+    head_dim = v_cache.shape[3]
+    keys, values = k_cache[blocks, :, :head_dim, offset].float(), v_cache[blocks, :, offset].float()  # [n, Hkv, D]
+    if k_cache.dtype is torch.int8:
+        k_scales, v_scales = scales_of(k_cache, head_dim)
+        keys, values = keys * k_scales[blocks, :, offset, None], values * v_scales[blocks, :, offset, None]
+    return keys.transpose(0, 1), values.transpose(0, 1)
 
 
 def _attend(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kvik.kernels.paged_attention.cache import CACHE_DTYPES
+from kvik.kernels.paged_attention.cache import CACHE_DTYPES, SCALE_ROWS
 from kvik.kernels.rope import cpu, reference
 from kvik.kernels.runtime import runs_native
 
@@ -29,12 +29,13 @@ def rope_and_cache(
 
     qkv [T, (Hq + 2 Hkv) * D] fp32: the heads of q, then of k, then of v; not written to. cos_sin [max_pos, D] fp32:
     per position D / 2 cosines, then D / 2 sines. positions [T] int32 within the table. slots [T] int32: block id x
-    block size + offset; a negative slot is not written. k_cache and v_cache, fp16 or fp32: layouts of
-    `paged_attention`. With q_norm and k_norm [D] fp32 each head goes through an RMS norm (see `rms_norm`) before the
+    block size + offset; a negative slot is not written. k_cache and v_cache: of
+    `allocate_kv_cache`. With q_norm and k_norm [D] fp32 each head goes through an RMS norm (see `rms_norm`) before the
     rotation.
 
     All is computed in fp32; k and v are rounded to the caches' dtype once, as they are written. What fp16 cannot hold
-    is stored as its largest number, 65504, with its sign. Raises ValueError when shapes or dtypes disagree.
+    is stored as its largest number, 65504, with its sign. To int8 each token's key and value of a head is scaled by its
+    largest size / 127 and rounded to even. Raises ValueError when shapes or dtypes disagree.
     """
     if not _fits(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads):
         raise ValueError(_misfit(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads))
@@ -66,7 +67,8 @@ def _fits(
         and slots.is_contiguous()
         and qkv.dtype is cos_sin.dtype is torch.float32
         and k_cache.dtype is v_cache.dtype
-        and k_cache.dtype in CACHE_DTYPES
+        and k_cache.dtype in SCALE_ROWS
+        and k_cache.shape[2] == head_dim + SCALE_ROWS[k_cache.dtype]
         and k_cache.shape[1] == num_kv_heads == v_cache.shape[1]
         and v_cache.shape[3] == head_dim
         and cos_sin.is_contiguous()
@@ -95,8 +97,8 @@ def _misfit(
         )
     if not qkv.dtype is cos_sin.dtype is torch.float32:
         return f"qkv and cos_sin must be torch.float32, got {qkv.dtype} and {cos_sin.dtype}"
-    if k_cache.dtype is not v_cache.dtype or k_cache.dtype not in CACHE_DTYPES:
-        return f"the caches must both be torch.float16 or torch.float32, got {k_cache.dtype} and {v_cache.dtype}"
+    if k_cache.dtype is not v_cache.dtype or k_cache.dtype not in SCALE_ROWS:
+        return f"the caches must both be one of {CACHE_DTYPES}, got {k_cache.dtype} and {v_cache.dtype}"
     return (
         f"cos_sin and the caches must be contiguous, the caches with {num_kv_heads} heads of {head_dim}; got K "
         f"{list(k_cache.shape)} and V {list(v_cache.shape)} with strides {k_cache.stride()} and {v_cache.stride()}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kvik.kernels.paged_attention.cache import scales_of
+
 
 def rope_and_cache(
     qkv: Tensor,
@@ -38,8 +40,13 @@ def rope_and_cache(
     kept = slots >= 0
     slots = slots[kept].long()
     blocks, offset = slots // k_cache.shape[3], slots % k_cache.shape[3]
-    k_cache[blocks, :, :, offset] = _in_range(_rotate(k, rows)[kept], k_cache.dtype)
-    v_cache[blocks, :, offset] = _in_range(v[kept], v_cache.dtype)
+    k, v = _rotate(k, rows)[kept], v[kept]
+    if k_cache.dtype is torch.int8:
+        k_scales, v_scales = scales_of(k_cache, head_dim)
+        k, k_scales[blocks, :, offset] = _to_int8(k)
+        v, v_scales[blocks, :, offset] = _to_int8(v)
+    k_cache[blocks, :, :head_dim, offset] = _in_range(k, k_cache.dtype)
+    v_cache[blocks, :, offset] = _in_range(v, v_cache.dtype)
     return _rotate(q, rows).reshape(num_tokens, num_heads * head_dim)
 
 
@@ -54,6 +61,18 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tenso
     """Over the last dimension."""
     normed = x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps)
     return normed * (1.0 + weight) if unit_offset else normed * weight
+
+
+def _to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [T, H, D] as whole numbers of -127..127, still fp32, and their scales [T, H]: the largest size / 127.
+
+    A row that holds NaN has the scale NaN.
+    """
+    ends = torch.finfo(torch.float32)
+    x = x.clamp(ends.min, ends.max)
+    scales = x.abs().amax(dim=-1) / 127
+    steps = torch.where(scales == 0, 1.0, scales)
+    return (x / steps[..., None]).round().clamp(-127, 127).nan_to_num(-127), scales
 
 
 def _in_range(x: Tensor, dtype: torch.dtype) -> Tensor:
