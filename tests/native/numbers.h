@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dtype.h"
+#include "formats.h"
 #include "harness.h"
 
 namespace kvik::test {
@@ -51,6 +52,11 @@ inline double value_of(f16 a) {
     return sign * (exponent ? std::ldexp(1 + mantissa, exponent - 15) : std::ldexp(mantissa, -14));
 }
 
+inline double value_of(int8_t a) { return a; }
+
+template <class T>
+constexpr bool kIsInt8 = std::is_same_v<T, int8_t>;
+
 // What a value in T may be off by, relative to it, after one rounding; and the least distance of two values near 0.
 template <class T>
 constexpr double kHalfUlp = std::is_same_v<T, float> ? 0x1p-24 : std::is_same_v<T, bf16> ? 0x1p-8 : 0x1p-11;
@@ -58,13 +64,18 @@ template <class T>
 constexpr double kTiny = std::is_same_v<T, float> ? 0x1p-149 : std::is_same_v<T, bf16> ? 0x1p-133 : 0x1p-24;
 
 template <class T>
-constexpr int kCode = std::is_same_v<T, float> ? kF32 : std::is_same_v<T, bf16> ? kBf16 : kF16;
+constexpr int kCode = std::is_same_v<T, float> ? kF32 : std::is_same_v<T, bf16> ? kBf16 : kIsInt8<T> ? kI8 : kF16;
+
+template <class T>
+constexpr int kFormat = std::is_same_v<T, float> ? kFormatF32 : std::is_same_v<T, bf16> ? kFormatBf16 : kFormatF16;
 
 // Of ordinary test values only: halves of numbers within its range, cut off, which is as good as any value of T.
 template <class T>
 T element(float a) {
     if constexpr (std::is_same_v<T, float>) {
         return a;
+    } else if constexpr (kIsInt8<T>) {
+        return static_cast<int8_t>(std::nearbyint(a * 127));
     } else if constexpr (std::is_same_v<T, bf16>) {
         uint32_t bits;
         std::memcpy(&bits, &a, sizeof bits);

@@ -85,25 +85,40 @@ struct Problem {
     void fill_cache(Random& random) {
         T nan;
         std::memset(static_cast<void*>(&nan), 0xff, sizeof nan);
-        k.assign(num_blocks * s.kv_heads * s.dim * s.block, nan);
-        v = k;
+        k.assign(num_blocks * s.kv_heads * key_rows() * s.block, nan);
+        v.assign(num_blocks * s.kv_heads * s.dim * s.block, nan);
         for (size_t r = 0; r < s.requests.size(); ++r)
             for (int64_t key = 0; key < s.requests[r].length; ++key)
-                for (int64_t head = 0; head < s.kv_heads; ++head)
+                for (int64_t head = 0; head < s.kv_heads; ++head) {
+                    for (int which = 0; which < 2 && kIsInt8<T>; ++which) {
+                        const float size = random.between(0.5f, 1) / 127;
+                        std::memcpy(static_cast<void*>(&k[scale_place(r, key, head, which)]), &size, sizeof size);
+                    }
                     for (int64_t d = 0; d < s.dim; ++d) {
                         k[k_place(r, key, head, d)] = element<T>(random.between(-1, 1));
                         v[v_place(r, key, head, d)] = element<T>(random.between(-1, 1));
                     }
+                }
     }
 
-    int64_t head_place(size_t r, int64_t key, int64_t head) const {
-        return (tables[r * max_blocks + key / s.block] * s.kv_heads + head) * s.dim * s.block;
+    int64_t block_of(size_t r, int64_t key, int64_t head) const {
+        return tables[r * max_blocks + key / s.block] * s.kv_heads + head;
     }
     int64_t k_place(size_t r, int64_t key, int64_t head, int64_t d) const {
-        return head_place(r, key, head) + d * s.block + key % s.block;
+        return (block_of(r, key, head) * key_rows() + d) * s.block + key % s.block;
     }
     int64_t v_place(size_t r, int64_t key, int64_t head, int64_t d) const {
-        return head_place(r, key, head) + key % s.block * s.dim + d;
+        return (block_of(r, key, head) * s.block + key % s.block) * s.dim + d;
+    }
+    // An int8 cache: 8 rows of bytes behind a block's keys hold the scales of its keys, then those of its values.
+    int64_t key_rows() const { return s.dim + (kIsInt8<T> ? 8 : 0); }
+    int64_t scale_place(size_t r, int64_t key, int64_t head, int which) const {
+        return (block_of(r, key, head) * key_rows() + s.dim) * s.block + (which * s.block + key % s.block) * 4;
+    }
+    double scale_at(size_t r, int64_t key, int64_t head, int which) const {
+        float size = 1;
+        if constexpr (kIsInt8<T>) std::memcpy(&size, &k[scale_place(r, key, head, which)], sizeof size);
+        return size;
     }
 
     float scale() const { return 1.0f / std::sqrt(static_cast<float>(s.dim)); }
@@ -130,13 +145,13 @@ std::vector<double> attend(const Problem<T>& p, size_t r, const float* q, int64_
     for (int64_t key = first; key < end; ++key) {
         double score = 0;
         for (int64_t d = 0; d < p.s.dim; ++d) score += q[d] * value_of(p.k[p.k_place(r, key, head, d)]);
-        scores.push_back(score * p.scale());
+        scores.push_back(score * p.scale() * p.scale_at(r, key, head, 0));
         best = std::max(best, scores.back());
     }
     for (int64_t key = first; key < end; ++key) {
-        const double weight = std::exp(scores[key - first] - best);
+        const double weight = std::exp(scores[key - first] - best), scaled = weight * p.scale_at(r, key, head, 1);
         total += weight;
-        for (int64_t d = 0; d < p.s.dim; ++d) out[d] += weight * value_of(p.v[p.v_place(r, key, head, d)]);
+        for (int64_t d = 0; d < p.s.dim; ++d) out[d] += scaled * value_of(p.v[p.v_place(r, key, head, d)]);
     }
     for (double& a : out) a /= total;
     return out;
@@ -168,6 +183,8 @@ TEST(attention_is_that_of_the_keys_seen) {
     for (const Shape& s : shapes()) {
         attention_case<float>(setup, s, random);
         attention_case<f16>(setup, s, random);
+        attention_case<bf16>(setup, s, random);
+        attention_case<int8_t>(setup, s, random);
     }
 }
 

@@ -49,10 +49,10 @@ std::vector<T> packed(const Setup& setup, const std::vector<T>& weight, int64_t 
 }
 
 std::vector<float> product(const Setup& setup, const std::vector<float>& x, const void* weight, const float* bias,
-                           const Shape& s, int dtype) {
+                           const Shape& s, int format) {
     const Guarded<float> input = setup.input(x);
     Guarded<float> out = setup.room<float>(s.m * s.n);
-    setup.table.linear(out.data(), input.data(), weight, bias, s.m, s.n, s.k, dtype);
+    setup.table.linear(out.data(), s.n, input.data(), weight, bias, s.m, s.n, s.k, format);
     return out.copy();
 }
 
@@ -80,9 +80,9 @@ void linear_case(const Setup& setup, const Shape& s, Random& random) {
     const auto x = random_elements(s.m * s.k, random), bias = random_elements(s.n, random);
     const Guarded<T> panels = setup.input(packed(setup, weight, s.n, s.k));
     const Guarded<float> guarded_bias = setup.input(bias);
-    check_product(product(setup, x, panels.data(), guarded_bias.data(), s, kCode<T>), x, weight, bias, s);
+    check_product(product(setup, x, panels.data(), guarded_bias.data(), s, kFormat<T>), x, weight, bias, s);
     const std::vector<float> none(s.n, 0.0f);
-    check_product(product(setup, x, panels.data(), nullptr, s, kCode<T>), x, weight, none, s);
+    check_product(product(setup, x, panels.data(), nullptr, s, kFormat<T>), x, weight, none, s);
 }
 
 TEST(linear_is_the_sum_of_products) {
@@ -118,6 +118,22 @@ TEST(pack_rows_converts) {
     conversion_case<f16, float>(setup, random);
 }
 
+// The product goes into some columns of a wider output and leaves the others alone.
+TEST(linear_writes_its_columns_only) {
+    Random random(5);
+    const Shape s = {7, 21, 35};
+    const auto x = random_elements(s.m * s.k, random);
+    const Guarded<float> panels = setup.input(packed(setup, random_elements(s.n * s.k, random), s.n, s.k));
+    const auto narrow = product(setup, x, panels.data(), nullptr, s, kFormatF32);
+    const Guarded<float> input = setup.input(x);
+    Guarded<float> wide = setup.room<float>((s.m - 1) * 40 + s.n);
+    setup.table.linear(wide.data(), 40, input.data(), panels.data(), nullptr, s.m, s.n, s.k, kFormatF32);
+    for (int64_t i = 0; i < wide.size(); ++i) {
+        const bool is_ours = i % 40 < s.n;
+        CHECK(is_ours ? wide[i] == narrow[i / 40 * s.n + i % 40] : std::isnan(wide[i]), words("element", i));
+    }
+}
+
 // Not a number in one row stays in that row, and infinity in one row of the weight in that column.
 TEST(linear_keeps_flaws_where_they_are) {
     Random random(3);
@@ -130,7 +146,7 @@ TEST(linear_keeps_flaws_where_they_are) {
         weight[20 * s.k + 50] = kInf;
         x[(m - 1) * s.k + 50] = m > 1 ? kNan : 1.0f;
         const Guarded<float> panels = setup.input(packed(setup, weight, s.n, s.k));
-        const auto out = product(setup, x, panels.data(), nullptr, s, kF32);
+        const auto out = product(setup, x, panels.data(), nullptr, s, kFormatF32);
         for (int64_t i = 0; i < m * s.n; ++i) {
             const bool nan_row = m > 1 && i / s.n == m - 1, inf_column = i % s.n == 20;
             CHECK(std::isnan(out[i]) == nan_row, "NaN " + words("at", i));
@@ -145,13 +161,13 @@ void invariance_case(const Setup& setup) {
     const Shape s = {70, 100, 1050};
     const auto x = random_elements(s.m * s.k, random);
     const Guarded<T> panels = setup.input(packed(setup, random_elements<T>(s.n * s.k, random), s.n, s.k));
-    const auto all = product(setup, x, panels.data(), nullptr, s, kCode<T>);
+    const auto all = product(setup, x, panels.data(), nullptr, s, kFormat<T>);
     for (const int threads : {1, 2, 3, 5}) {
         set_num_threads(threads);
         for (const int64_t m : {1, 2, 3, 6, 7, 16, 33, 70}) {
             at(words("threads", threads, "m", m, "bf16", sizeof(T) == 2));
             const std::vector<float> rows(x.begin(), x.begin() + m * s.k);
-            const auto out = product(setup, rows, panels.data(), nullptr, {m, s.n, s.k}, kCode<T>);
+            const auto out = product(setup, rows, panels.data(), nullptr, {m, s.n, s.k}, kFormat<T>);
             CHECK(same_bits(out, std::vector<float>(all.begin(), all.begin() + m * s.n)), "bits depend on the batch");
         }
     }

@@ -84,11 +84,12 @@ template <class T>
 Result<T> run(const Setup& setup, const Problem<T>& p) {
     const Shape& s = p.s;
     const int64_t cache = p.num_blocks * s.kv_heads * s.dim * s.block;
+    const int64_t scales = kIsInt8<T> ? p.num_blocks * s.kv_heads * 8 * s.block : 0;
     const auto qkv = setup.input(p.qkv), cos_sin = setup.input(p.cos_sin), q_norm = setup.input(p.q_norm);
     const auto k_norm = setup.input(p.k_norm);
     const auto positions = setup.input(p.positions), slots = setup.input(p.slots);
     auto q = setup.room<float>(s.tokens * s.heads * s.dim);
-    auto k = setup.room<T>(cache), v = setup.room<T>(cache);
+    auto k = setup.room<T>(cache + scales), v = setup.room<T>(cache);
     setup.table.rope_and_cache(q.data(), qkv.data(), cos_sin.data(), positions.data(), slots.data(), k.data(), v.data(),
                                s.has_norm ? q_norm.data() : nullptr, s.has_norm ? k_norm.data() : nullptr, s.tokens,
                                s.heads, s.kv_heads, s.dim, s.block, 1e-6f, s.unit_offset, kCode<T>);
@@ -99,9 +100,19 @@ template <class T>
 void check_cache(const Problem<T>& p, const Result<T>& result, int64_t t, int64_t head) {
     const Shape& s = p.s;
     const auto key = p.expected(t, s.heads + head), value = p.expected(t, s.heads + s.kv_heads + head);
-    const int64_t place = (p.slots[t] / s.block * s.kv_heads + head) * s.dim * s.block, offset = p.slots[t] % s.block;
+    const int64_t block = p.slots[t] / s.block * s.kv_heads + head, offset = p.slots[t] % s.block;
+    const int64_t k_start = block * (s.dim + (kIsInt8<T> ? 8 : 0)) * s.block, v_start = block * s.dim * s.block;
+    float scales[2] = {1, 1};  // of an int8 cache: behind the keys of the block, one per token; then those of the values
+    if constexpr (kIsInt8<T>)
+        for (int which = 0; which < 2; ++which)
+            std::memcpy(&scales[which], &result.k[k_start + s.dim * s.block + (which * s.block + offset) * 4], 4);
     for (int64_t i = 0; i < s.dim; ++i) {
-        const int64_t in_k = place + i * s.block + offset, in_v = place + offset * s.dim + i;
+        const int64_t in_k = k_start + i * s.block + offset, in_v = v_start + offset * s.dim + i;
+        if constexpr (kIsInt8<T>) {
+            CHECK_NEAR(result.k[in_k] * scales[0], key[i], scales[0] * 0.501 + 1e-5, in_k);
+            CHECK_NEAR(result.v[in_v] * scales[1], value[i], scales[1] * 0.501 + 1e-5, in_v);
+            continue;
+        }
         CHECK_NEAR(value_of(result.k[in_k]), key[i], std::fabs(key[i]) * kHalfUlp<T> + 1e-5, in_k);
         CHECK_NEAR(value_of(result.v[in_v]), value[i], std::fabs(value[i]) * kHalfUlp<T> + kTiny<T>, in_v);
     }
@@ -124,6 +135,7 @@ void rope_case(const Setup& setup, const Shape& s, Random& random) {
         for (int64_t head = 0; p.slots[t] >= 0 && head < s.kv_heads; ++head) check_cache(p, result, t, head);
         written += p.slots[t] >= 0;
     }
+    if (kIsInt8<T>) return;  // whose bytes do not tell whether they were written
     int64_t untouched = 0;
     for (const T a : result.k) untouched += std::isnan(value_of(a));
     const int64_t expected = static_cast<int64_t>(result.k.size()) - written * s.kv_heads * s.dim;
@@ -135,6 +147,8 @@ TEST(rope_turns_heads_and_fills_slots) {
     for (const Shape& s : shapes()) {
         rope_case<float>(setup, s, random);
         rope_case<f16>(setup, s, random);
+        rope_case<bf16>(setup, s, random);
+        rope_case<int8_t>(setup, s, random);
     }
 }
 

@@ -152,7 +152,7 @@ void embedding_case(const Setup& setup, int64_t size, int64_t count, bool is_pac
     const Guarded<int32_t> guarded_ids = setup.input(ids);
     Guarded<T> out = setup.room<T>(count * size);
     const int64_t wrong = setup.table.embedding(out.data(), is_packed ? panels.data() : plain.data(), is_packed, num_rows,
-                                                size, guarded_ids.data(), count, scale, kCode<T>, kCode<S>);
+                                                size, guarded_ids.data(), count, scale, kCode<T>, kFormat<S>);
     CHECK(wrong == -1, words("id refused", wrong));
     for (int64_t i = 0; i < count * size; ++i) {
         const double expected = value_of(table[ids[i / size] * size + i % size]) * static_cast<double>(scale);
@@ -178,7 +178,7 @@ TEST(embedding_refuses_ids_outside_the_table) {
     for (const int32_t bad : {-1, 3, INT32_MAX, INT32_MIN}) {
         const Guarded<int32_t> ids = setup.input(std::vector<int32_t>{0, 2, bad});
         Guarded<float> out = setup.room<float>(6);
-        const int64_t wrong = setup.table.embedding(out.data(), table.data(), false, 3, 2, ids.data(), 3, 1.0f, kF32, kF32);
+        const int64_t wrong = setup.table.embedding(out.data(), table.data(), false, 3, 2, ids.data(), 3, 1.0f, kF32, kFormatF32);
         CHECK(wrong == 2, words("the wrong id is said to be at", wrong));
         CHECK(std::isnan(out[0]), "something was written");
     }
