@@ -1,6 +1,7 @@
 #include "thread_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,9 +16,10 @@
 namespace kvik {
 namespace {
 
-// A decode step is a few hundred short regions; sleeping between them would cost more than computing them. Longer
-// waits must not burn a core that the HTTP process needs.
-constexpr std::chrono::microseconds kSpin{50};
+// A decode step is a few hundred short regions with 5 to 60 us between them; to sleep and be woken takes 20. Whoever
+// waits offers its core to others all the while: the HTTP process, or a thread that has a share of this region but lost
+// its core. docs/architecture.md has the measurements.
+constexpr std::chrono::microseconds kSpin{100};
 
 void cpu_pause() {
 #if defined(__x86_64__)
@@ -36,6 +38,7 @@ bool spin_until(Ready ready) {
             if (ready()) return true;
             cpu_pause();
         }
+        sched_yield();
     } while (std::chrono::steady_clock::now() < deadline);
     return ready();
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from kvik.config import EngineConfig
 from kvik.messages import EngineFacts
 from kvik.platforms import cpu
 from kvik.runner.model_runner import ModelRunner
 from kvik.step import StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
+
+logger = logging.getLogger(__name__)
 
 
 class UniProcExecutor:
@@ -18,8 +22,7 @@ class UniProcExecutor:
         self._runner: ModelRunner | None = None
 
     def start(self, phases: PhaseTimer) -> EngineFacts:
-        num_threads = self._config.device.cpu_threads or cpu.num_cores()
-        self._runner = ModelRunner(self._config, num_threads)
+        self._runner = ModelRunner(self._config, _num_threads(self._config.device.cpu_threads))
         return self._runner.start(phases)
 
     def execute(self, plan: StepPlan) -> StepResult:
@@ -28,3 +31,14 @@ class UniProcExecutor:
 
     def shutdown(self) -> None:
         self._runner = None
+
+
+def _num_threads(asked: int | None) -> int:
+    """Threads that compute: as asked, else a thread per core."""
+    num_cores = cpu.num_cores()
+    if asked is not None and asked > num_cores:
+        logger.warning(
+            "--cpu-threads %d is more than the %d core(s) that this process may use: threads will wait for each other. "
+            "Leave it out to use all cores.", asked, num_cores,
+        )  # fmt: skip
+    return asked or num_cores

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from kvik.config import CacheConfig, DeviceConfig, EngineConfig, LoadConfig, ModelConfig
-from kvik.executor.uniproc import UniProcExecutor
+from kvik.executor.uniproc import UniProcExecutor, _num_threads
 from kvik.modelfile.spec import ModelSpec, RopeSpec
+from kvik.platforms import cpu
 from kvik.runner.warm_up import warm_up_plan
 from kvik.step import StepPlan
 from kvik.telemetry.phases import PhaseTimer
@@ -29,3 +30,12 @@ def test_a_step_from_start_to_shutdown() -> None:
     executor.shutdown()
     with pytest.raises(AssertionError):
         executor.execute(StepPlan([], [], []))
+
+
+def test_more_threads_than_cores_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    cores = cpu.num_cores()
+    assert _num_threads(None) == cores
+    assert _num_threads(1) == 1
+    assert not caplog.records
+    assert _num_threads(cores + 1) == cores + 1
+    assert f"--cpu-threads {cores + 1} is more than the {cores} core(s)" in caplog.text
