@@ -52,7 +52,7 @@ def test_drafts_are_computed_behind_the_newest_token_and_their_logits_are_wanted
         ],
         [],
     )
-    batch, rows = BatchBuilder(table, BLOCK_SIZE, []).build(plan)
+    batch, rows = builder(table).build(plan)
     assert batch.token_ids.tolist() == [22, 7, 8, 12, 13, 14, 31, 40, 5]
     assert batch.positions.tolist() == [2, 3, 4, 2, 3, 4, 1, 0, 1]
     assert batch.slot_mapping.tolist()[:3] == [9 * 4 + 2, 9 * 4 + 3, 3 * 4]
@@ -60,7 +60,7 @@ def test_drafts_are_computed_behind_the_newest_token_and_their_logits_are_wanted
     assert batch.logits_rows.tolist() == [0, 1, 2, 6, 7, 8]
     table.append_token(rows[0], 7)
     table.append_token(rows[0], 50)
-    batch, _ = BatchBuilder(table, BLOCK_SIZE, []).build(StepPlan([], [ScheduledRequest("drafts", 4, 1, [])], []))
+    batch, _ = builder(table).build(StepPlan([], [ScheduledRequest("drafts", 4, 1, [])], []))
     assert batch.token_ids.tolist() == [50]
     assert batch.logits_rows.tolist() == [0]
 
