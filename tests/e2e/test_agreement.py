@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvik.modelfile import embedded_model_path
 from support.judge import load_judge
 from support.server import MODEL, KvikServer
 
@@ -33,11 +36,22 @@ def judge() -> Any:
     return load_judge()
 
 
+@pytest.fixture(scope="module")
+def bf16_server(judge: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KvikServer]:
+    """The judge's weights in bf16. The default model's own file is computed in its 4 bits, with rounded inputs."""
+    folder: Path = tmp_path_factory.mktemp("smollm2")
+    stored = {name: t.bfloat16() if t.ndim == 2 else t for name, t in judge.state_dict().items()}
+    judge.save_pretrained(folder, state_dict=stored)
+    flags = ("--dtype", "bfloat16", "--tokenizer", str(embedded_model_path()), "--served-model-name", MODEL)
+    with KvikServer(str(folder), *flags) as running:
+        yield running
+
+
 @pytest.mark.slow
-def test_forty_greedy_answers_agree(server: KvikServer, judge: Any) -> None:
+def test_forty_greedy_answers_agree(bf16_server: KvikServer, judge: Any) -> None:
     disagreements = []
     for question in QUESTIONS:
-        prompt, tokens = answer_of_kvik(server, question)
+        prompt, tokens = answer_of_kvik(bf16_server, question)
         logits = logits_of_judge(judge, prompt, tokens)
         best, chosen = logits.max(-1).values, logits.argmax(-1).tolist()
         if tokens != chosen:

@@ -33,10 +33,11 @@ class PastAnswers:
 
     def add(self, token_ids: Sequence[int]) -> None:
         """Keep an answer; one that is too long for a generation is not kept."""
-        if 2 * len(token_ids) >= self._max_tokens or self._max_answers < 2:
+        num_tokens = len(token_ids) + 1  # its end is one, too
+        if 2 * num_tokens > self._max_tokens or self._max_answers < 2:
             return
         is_full = 2 * (self._num_young + 1) > self._max_answers
-        if is_full or 2 * (len(self._young.token_ids) + len(token_ids)) >= self._max_tokens:
+        if is_full or 2 * (len(self._young.token_ids) + num_tokens) > self._max_tokens:
             self._old, self._young, self._num_young = self._young, TokenHistory([], self._gram), 0
         self._young.token_ids += [*token_ids, END_OF_ANSWER]
         self._young.catch_up()

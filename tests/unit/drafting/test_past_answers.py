@@ -14,5 +14,5 @@ def test_bounded_and_the_newest_is_there(answers: list[list[int]], max_answers: 
         kept = [token for history in past.histories for token in history.token_ids]
         assert len(kept) <= max_tokens
         assert kept.count(END_OF_ANSWER) <= max_answers
-        if 2 * len(answer) < max_tokens:
+        if 2 * (len(answer) + 1) <= max_tokens:
             assert past.histories[0].token_ids[-len(answer) - 1 :] == [*answer, END_OF_ANSWER]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvik.config import CacheConfig, EngineConfig, LoadConfig, ModelConfig, SchedulerConfig
+from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import TokenLogprobs
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.runner.model_runner import ModelRunner
@@ -41,7 +42,8 @@ def runner() -> ModelRunner:
     config = EngineConfig(
         model=ModelConfig(model=str(Path("dummy")), spec=SPEC, tokenizer="", served_model_names=("dummy",)),
         cache=CacheConfig(kv_cache_memory_bytes=1 << 20),
-        scheduler=SchedulerConfig(max_num_batched_tokens=64, max_num_seqs=8),
+        scheduler=SchedulerConfig(max_num_batched_tokens=128, max_num_seqs=8),
+        speculative=SpeculativeConfig("ngram", 5),
         load=LoadConfig(load_format="dummy"),
     )
     runner = ModelRunner(config, num_threads=2)
