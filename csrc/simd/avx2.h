@@ -30,6 +30,18 @@ KVIK_INLINE bool any_nan(F32 a) {
     const __m256 lo = _mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), hi = _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q);
     return _mm256_movemask_ps(_mm256_or_ps(lo, hi)) != 0;
 }
+KVIK_INLINE uint32_t equal_lanes(F32 a, F32 b) {
+    const int lo = _mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ));
+    const int hi = _mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ));
+    return static_cast<uint32_t>(lo | hi << 8);
+}
+KVIK_INLINE F32 clear_lanes(F32 a, uint32_t lanes) {
+    const __m256i bits = _mm256_set1_epi32(static_cast<int>(lanes));
+    const __m256i lo = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), hi = _mm256_slli_epi32(lo, 8);
+    const __m256 clear_lo = _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, lo), lo));
+    const __m256 clear_hi = _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, hi), hi));
+    return {_mm256_andnot_ps(clear_lo, a.lo), _mm256_andnot_ps(clear_hi, a.hi)};
+}
 KVIK_INLINE F32 sqrt(F32 a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
 KVIK_INLINE F32 round(F32 a) {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -202,6 +214,20 @@ KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
 template <int kMaxCode>
 KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
     return dot4<kMaxCode>(sums, codes, repeat4(p));
+}
+KVIK_INLINE Bytes shift_lanes(Bytes a, const int32_t* bits) {
+    const __m256i n = _mm256_set1_epi32(*bits);
+    return {_mm256_srlv_epi32(a.lo, n), _mm256_srlv_epi32(a.hi, n)};
+}
+KVIK_INLINE I32 low_bits(Bytes a, int32_t mask) {
+    const __m256i b = _mm256_set1_epi32(mask);
+    return {_mm256_and_si256(a.lo, b), _mm256_and_si256(a.hi, b)};
+}
+KVIK_INLINE I32 top_bytes(Bytes a) { return {_mm256_srli_epi32(a.lo, 24), _mm256_srli_epi32(a.hi, 24)}; }
+KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
+    const __m256i b = _mm256_set1_epi32(*factor);
+    return {_mm256_add_epi32(sums.lo, _mm256_madd_epi16(codes.lo, b)),
+            _mm256_add_epi32(sums.hi, _mm256_madd_epi16(codes.hi, b))};
 }
 
 }  // namespace kvik::KVIK_ISA
