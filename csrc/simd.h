@@ -18,6 +18,7 @@
 //   scale2(a, n)                  a * 2^n for lanes n of whole numbers in [-160, 160]
 //   select_lt(a, b, x, y)         x where a < b, else y
 //   reduce_add(a) reduce_max(a)   over the lanes, in a fixed tree
+//   reduce_max2(a, b)             the two largest of the lanes of both, a Top2; none NaN
 //   load_i8(const int8_t*) load_u8(const uint8_t*)    16 integers as fp32
 //   round_bf16(a)                 the fp32 value of a rounded to bf16
 //
@@ -71,6 +72,10 @@ KVIK_INLINE float widen1(f16 a) {
     const uint32_t wide = exponent == 31u ? 255u : exponent + 112u;
     return float_of(sign | (wide << 23) | (mantissa << 13));
 }
+
+struct Top2 {
+    float first, second;
+};
 
 }  // namespace kvik::KVIK_ISA
 

@@ -71,7 +71,7 @@ KVIK_INLINE void quantize_group(InputGroup<Q>& out, const float* x) {
     const F32 a = load(x), b = load(x + kLanes);
     const bool finite = !any_nan((a - a) + (b - b));
     const F32 size_a = abs(a), size_b = abs(b);
-    const float largest = reduce_max(max(size_a, size_b));
+    const auto [largest, second] = reduce_max2(size_a, size_b);
     if (!finite || largest <= 1e-30f) {
         std::memset(&out, 0, sizeof out);
         out.place = Q::place(0);
@@ -81,8 +81,7 @@ KVIK_INLINE void quantize_group(InputGroup<Q>& out, const float* x) {
     const F32 bound = set1(largest);
     const uint32_t found = equal_lanes(size_a, bound) | equal_lanes(size_b, bound) << kLanes;
     const int outlier = __builtin_ctz(found);
-    const uint32_t in_a = found & (0u - found) & 0xffffu, in_b = (found & (0u - found)) >> kLanes;
-    const float second = reduce_max(max(clear_lanes(size_a, in_a), clear_lanes(size_b, in_b)));
+    const uint32_t first = found & (0u - found), in_a = first & 0xffffu, in_b = first >> kLanes;
     const float of_others = second * (1.0f / 127), of_outlier = largest * (1.0f / kMaxOutlier);
     out.scale = of_others > of_outlier ? of_others : of_outlier;
     const float inverse = 1.0f / out.scale;

@@ -75,6 +75,23 @@ KVIK_INLINE float reduce_max(F32 a) {
     return _mm_cvtss_f32(_mm_max_ss(t, _mm_shuffle_ps(t, t, 1)));
 }
 
+KVIK_INLINE Top2 reduce_max2(F32 a, F32 b) {
+    const __m256 one_lo = _mm256_max_ps(a.lo, b.lo), one_hi = _mm256_max_ps(a.hi, b.hi);
+    const __m256 two_lo = _mm256_min_ps(a.lo, b.lo), two_hi = _mm256_min_ps(a.hi, b.hi);
+    const __m256 first = _mm256_max_ps(one_lo, one_hi);
+    const __m256 second = _mm256_max_ps(_mm256_min_ps(one_lo, one_hi), _mm256_max_ps(two_lo, two_hi));
+    const __m128 f_lo = _mm256_castps256_ps128(first), f_hi = _mm256_extractf128_ps(first, 1);
+    const __m128 s_lo = _mm256_castps256_ps128(second), s_hi = _mm256_extractf128_ps(second, 1);
+    __m128 f = _mm_max_ps(f_lo, f_hi), s = _mm_max_ps(_mm_min_ps(f_lo, f_hi), _mm_max_ps(s_lo, s_hi));
+    __m128 f_other = _mm_movehl_ps(f, f), s_other = _mm_movehl_ps(s, s);
+    s = _mm_max_ps(_mm_min_ps(f, f_other), _mm_max_ps(s, s_other));
+    f = _mm_max_ps(f, f_other);
+    f_other = _mm_movehdup_ps(f);
+    s_other = _mm_movehdup_ps(s);
+    s = _mm_max_ps(_mm_min_ps(f, f_other), _mm_max_ps(s, s_other));
+    return {_mm_cvtss_f32(_mm_max_ps(f, f_other)), _mm_cvtss_f32(s)};
+}
+
 KVIK_INLINE __m256 widen(__m128i a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(a), 16)); }
 
 // The bits of the rounded value stay in the upper half of each lane.

@@ -110,6 +110,26 @@ KVIK_INLINE float reduce_max(F32 a) {
     return best;
 }
 
+KVIK_INLINE Top2 reduce_max2(F32 a, F32 b) {
+    F32 first = max(a, b), second = min(a, b);
+    for (int apart = 2; apart; apart /= 2) {
+        for (int i = 0; i < apart; ++i) {
+            const Float4 x = first.q[i], y = first.q[i + apart], s = second.q[i], t = second.q[i + apart];
+            const Float4 smaller = select(x < y, x, y), other = select(s < t, t, s);
+            first.q[i] = select(x < y, y, x);
+            second.q[i] = select(smaller < other, other, smaller);
+        }
+    }
+    Top2 top = {first.q[0][0], second.q[0][0]};
+    for (int i = 1; i < 4; ++i) {
+        const float x = first.q[0][i], y = second.q[0][i], smaller = x < top.first ? x : top.first;
+        top.first = x < top.first ? top.first : x;
+        top.second = smaller > top.second ? smaller : top.second;
+        top.second = y > top.second ? y : top.second;
+    }
+    return top;
+}
+
 KVIK_INLINE Float4 widen(Ushort4 a) { return bit_cast<Float4>(__builtin_convertvector(a, Uint4) << 16); }
 
 // The bits of the rounded value stay in the upper half of each lane.

@@ -166,7 +166,7 @@ def exactly(x: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("fmt", QUANTIZED)
 @pytest.mark.parametrize("rows", [1, 32])
 def test_an_outlier_may_lie_anywhere(isa: str, fmt: str, rows: int) -> None:
-    """Each element of a group is once the largest, far beyond the others, in both groups of a pair and with each sign."""
+    """Each element of a group is once the largest, far beyond the others, in every group and with each sign."""
     weight, plain = filled(fmt, 40, 256)
     for sign in (1, -1):
         x = inputs(32, 256)
