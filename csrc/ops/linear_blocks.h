@@ -1,8 +1,8 @@
 // x [M, K] fp32 times a packed weight of a quantised format. Knows the formats only through packed_blocks.h.
 //
-// Each row of x is cut into groups of 32 and rounded first, by itself. The largest element of a group, its outlier, goes
-// by itself: the scale is max |x| / 127 of the others, which become int8, while the outlier is rounded in the same steps
-// to 16 bits. Products and sums within a group (q6_k: half a group) are whole numbers below 2^24, so exact on every
+// Each row of x is cut into groups of 32 and rounded first, by itself. The largest element of a group, its outlier,
+// stands apart: the scale is max |x| / 127 of the others, which become int8, while the outlier is rounded in the same
+// steps to 16 bits. Products and sums within a group (q6_k: half a group) are whole numbers below 2^24, so exact on every
 // machine. An output element is one chain of fp32 multiply-adds over the groups in ascending order, started from zero:
 // whatever the number of rows, the tile or the thread, its bits are the same. Blocking over K keeps the chain's
 // unfinished value in the output itself.
@@ -23,7 +23,7 @@ constexpr int64_t kCachedGroups = 64;              // groups of them at a time, 
 constexpr int64_t kCachedInputBytes = 384 * 1024;  // more than this, a part of the second-level cache
 constexpr int64_t kWeightGroups = 16;              // groups of two panels that stay while all tiles pass
 constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // of several
-constexpr float kMaxOutlier = 16000;               // steps; far below it 255 times as many and the rest stay within 2^24
+constexpr float kMaxOutlier = 16000;               // steps; 255 times as many, and the rest, stay below 2^24
 
 // A group of one row of x.
 template <class Q>
