@@ -13,7 +13,8 @@
 //               each group 4 pairs of steps with the low 4 bits, then 2 vectors with the high 2 bits of 4 steps
 //
 // Each format is a struct of: kFormat, the sizes of its blocks; where a group lies; codes<kPair>, steps 2 kPair and
-// 2 kPair + 1 of a group; scale and minimum, those of the 16 rows; put and get, one block of one row.
+// 2 kPair + 1 of a group; place and code_at, one element of each row, chosen at run time; scale and minimum, those of
+// the 16 rows; put and get, one block of one row.
 #pragma once
 
 #include "ops/dequantize.h"
@@ -58,6 +59,15 @@ KVIK_INLINE BytePair nibbles_at(const uint8_t* p) {
     return {and_bytes(both, 15), and_bytes(shift_right<4>(both), 15)};
 }
 
+// Where an element of a group lies: how many bytes from the group's codes on, and how many bits up in each lane.
+struct Place {
+    int32_t offset, shift;
+};
+KVIK_INLINE Place nibble_place(int element) { return {element / 8 * 64, element % 4 * 8 + element / 4 % 2 * 4}; }
+KVIK_INLINE I32 nibble_at(const uint8_t* p, const Place& place) {
+    return low_bits(shift_lanes(load_bytes(p + place.offset), &place.shift), 15);
+}
+
 struct PackedQ8_0 {
     using Gguf = Q8_0;
     static constexpr int kZeroPoint = 128, kMaxCode = 255, kScalesPerGroup = 1;
@@ -74,6 +84,12 @@ struct PackedQ8_0 {
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         const uint8_t* at = panel + body(group) + 128 * kPair;
         return {load_bytes(at), load_bytes(at + 64)};
+    }
+    // Up to three bytes early (before the codes lie the scales), so that the element is the last of its lane.
+    using Place = KVIK_ISA::Place;
+    KVIK_INLINE Place place(int element) { return {element / 4 * 64 + element % 4 - 3, 0}; }
+    KVIK_INLINE I32 code_at(const uint8_t* panel, int64_t group, const Place& place) {
+        return top_bytes(load_bytes(panel + body(group) + place.offset));
     }
     template <int kPart>
     KVIK_INLINE F32 scale(const uint8_t* panel, int64_t group) {
@@ -113,6 +129,11 @@ struct PackedQ4_0 {
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         return nibbles_at(panel + body(group) + 64 * kPair);
     }
+    using Place = KVIK_ISA::Place;
+    KVIK_INLINE Place place(int element) { return nibble_place(element); }
+    KVIK_INLINE I32 code_at(const uint8_t* panel, int64_t group, const Place& place) {
+        return nibble_at(panel + body(group), place);
+    }
     template <int kPart>
     KVIK_INLINE F32 scale(const uint8_t* panel, int64_t group) {
         return load(halves(panel + header(group)));
@@ -141,6 +162,11 @@ struct PackedQ4_1 {
     template <int kPair>
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         return nibbles_at(panel + group * kBytes + 64 + 64 * kPair);
+    }
+    using Place = KVIK_ISA::Place;
+    KVIK_INLINE Place place(int element) { return nibble_place(element); }
+    KVIK_INLINE I32 code_at(const uint8_t* panel, int64_t group, const Place& place) {
+        return nibble_at(panel + group * kBytes + 64, place);
     }
     template <int kPart>
     KVIK_INLINE F32 scale(const uint8_t* panel, int64_t group) {
@@ -175,6 +201,11 @@ struct PackedQ4_K {
     template <int kPair>
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         return nibbles_at(panel + group / 8 * kBytes + kBody + group % 8 * kNibbleBytes + 64 * kPair);
+    }
+    using Place = KVIK_ISA::Place;
+    KVIK_INLINE Place place(int element) { return nibble_place(element); }
+    KVIK_INLINE I32 code_at(const uint8_t* panel, int64_t group, const Place& place) {
+        return nibble_at(panel + group / 8 * kBytes + kBody + group % 8 * kNibbleBytes, place);
     }
     template <int kPart>
     KVIK_INLINE F32 scale(const uint8_t* panel, int64_t group) {
@@ -239,6 +270,18 @@ struct PackedQ6_K {
             return {or_bytes(low.first, and_bytes(high, 48)),
                     or_bytes(low.second, and_bytes(shift_right<2>(high), 48))};
         }
+    }
+    struct Place {
+        KVIK_ISA::Place low, high;
+    };
+    KVIK_INLINE Place place(int element) {
+        return {nibble_place(element), {element / 16 * 64, element % 4 * 8 + element / 4 % 4 * 2}};
+    }
+    KVIK_INLINE I32 code_at(const uint8_t* panel, int64_t group, const Place& place) {
+        const uint8_t* at = panel + group / 8 * kBytes + kBody + group % 8 * kGroupBytes;
+        const Bytes low = shift_lanes(load_bytes(at + place.low.offset), &place.low.shift);
+        const Bytes high = shift_lanes(load_bytes(at + kHigh + place.high.offset), &place.high.shift);
+        return low_bits(or_bytes(and_bytes(low, 15), and_bytes(shift_left<4>(high), 48)), 63);
     }
     template <int kPart>
     KVIK_INLINE F32 scale(const uint8_t* panel, int64_t group) {

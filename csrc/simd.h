@@ -13,9 +13,12 @@
 //   max(a, b) min(a, b)           b where either is NaN
 //   abs(a) sqrt(a) round(a)       round: to nearest even
 //   any_nan(a)                    whether a lane is NaN
+//   equal_lanes(a, b)             a bit for each lane where they are equal, the first in the lowest
+//   clear_lanes(a, uint32_t)      zero where the lane's bit of 16 is set
 //   scale2(a, n)                  a * 2^n for lanes n of whole numbers in [-160, 160]
 //   select_lt(a, b, x, y)         x where a < b, else y
 //   reduce_add(a) reduce_max(a)   over the lanes, in a fixed tree
+//   reduce_max2(a, b)             the two largest of the lanes of both, a Top2; none NaN
 //   load_i8(const int8_t*) load_u8(const uint8_t*)    16 integers as fp32
 //   round_bf16(a)                 the fp32 value of a rounded to bf16
 //
@@ -32,6 +35,9 @@
 //   dot4<kMaxCode>(sums, a, b)    each lane += its 4 unsigned bytes of a, up to kMaxCode, times its 4 signed ones of b,
 //                                 which reach from -127 to 127; exact
 //   dot4_repeated<kMaxCode>(sums, a, p)   the same with b = repeat4(p)
+//   shift_lanes(a, const int32_t* bits)   each lane of Bytes as 32 bits, to the right by *bits, below 32
+//   low_bits(a, int32_t mask) top_bytes(a)  of each lane of Bytes the bits of mask, or its last byte, as I32
+//   add_product(sums, codes, const int32_t* factor)   sums + codes * *factor, codes in [0, 2^15), the factor of 16 bits
 //   kMaxDotRows, kWideRows        the rows of a tile of ops/linear_blocks.h of one panel, and of two (0: none such)
 #pragma once
 
@@ -66,6 +72,10 @@ KVIK_INLINE float widen1(f16 a) {
     const uint32_t wide = exponent == 31u ? 255u : exponent + 112u;
     return float_of(sign | (wide << 23) | (mantissa << 13));
 }
+
+struct Top2 {
+    float first, second;
+};
 
 }  // namespace kvik::KVIK_ISA
 

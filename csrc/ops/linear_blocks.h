@@ -1,9 +1,11 @@
 // x [M, K] fp32 times a packed weight of a quantised format. Knows the formats only through packed_blocks.h.
 //
-// Each row of x is cut into groups of 32 and rounded to int8 first, by itself: scale = max |x| / 127. Products and sums
-// within a group (q6_k: half a group) are whole numbers, so exact on every machine. An output element is one chain of
-// fp32 multiply-adds over the groups in ascending order, started from zero: whatever the number of rows, the tile or
-// the thread, its bits are the same. Blocking over K keeps the chain's unfinished value in the output itself.
+// Each row of x is cut into groups of 32 and rounded first, by itself. The largest element of a group, its outlier,
+// stands apart: the scale is max |x| / 127 of the others, which become int8, while the outlier is rounded in the same
+// steps to 16 bits. Products and sums within a group (q6_k: half a group) are whole numbers below 2^24, so exact on every
+// machine. An output element is one chain of fp32 multiply-adds over the groups in ascending order, started from zero:
+// whatever the number of rows, the tile or the thread, its bits are the same. Blocking over K keeps the chain's
+// unfinished value in the output itself.
 //
 // A tile is as many rows and panels as registers hold sums for. Up to kMaxDotRows rows are one tile of one panel, and
 // the weight streams by once. More are cut into tiles of up to kWideRows rows by two panels, where the machine has the
@@ -21,12 +23,15 @@ constexpr int64_t kCachedGroups = 64;              // groups of them at a time, 
 constexpr int64_t kCachedInputBytes = 384 * 1024;  // more than this, a part of the second-level cache
 constexpr int64_t kWeightGroups = 16;              // groups of two panels that stay while all tiles pass
 constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // of several
+constexpr float kMaxOutlier = 16000;               // steps; 255 times as many, and the rest, stay below 2^24
 
 // A group of one row of x.
 template <class Q>
 struct InputGroup {
-    int8_t codes[kGroup];
+    int8_t codes[kGroup];  // the outlier's is 0
     float scale;
+    int32_t outlier[Q::kScalesPerGroup];  // its code where it has that weight scale, else 0
+    typename Q::Place place;              // of the outlier
     // Of a format with minima: scale times the sum of the codes. Else -kZeroPoint times the sum, for each weight scale.
     std::conditional_t<Q::kHasMinimum, float, int32_t> rest[Q::kScalesPerGroup];
 };
@@ -57,21 +62,36 @@ KVIK_INLINE void set_rest(InputGroup<Q>& out, F32 codes_a, F32 codes_b) {
     }
 }
 
+// The nearest whole number, the even one of two, of |a| below 2^22.
+KVIK_INLINE int32_t round_to_int(float a) { return static_cast<int32_t>((a + 12582912.0f) - 12582912.0f); }
+
 // A NaN or an infinity makes the scale NaN, hence the whole row. Below 1e-30 a quotient could overflow: all zeros.
 template <class Q>
 KVIK_INLINE void quantize_group(InputGroup<Q>& out, const float* x) {
     const F32 a = load(x), b = load(x + kLanes);
     const bool finite = !any_nan((a - a) + (b - b));
-    const float largest = reduce_max(max(abs(a), abs(b)));
+    const F32 size_a = abs(a), size_b = abs(b);
+    const auto [largest, second] = reduce_max2(size_a, size_b);
     if (!finite || largest <= 1e-30f) {
-        std::memset(out.codes, 0, sizeof out.codes);
+        std::memset(&out, 0, sizeof out);
+        out.place = Q::place(0);
         out.scale = finite ? 0.0f : float_of(0x7fc00000u);
         return set_rest<Q>(out, zero(), zero());
     }
-    const F32 inverse = set1(127.0f / largest), codes_a = round(a * inverse), codes_b = round(b * inverse);
-    store_i8(out.codes, codes_a);
-    store_i8(out.codes + kLanes, codes_b);
-    out.scale = largest / 127.0f;
+    const F32 bound = set1(largest);
+    const uint32_t found = equal_lanes(size_a, bound) | equal_lanes(size_b, bound) << kLanes;
+    const int outlier = __builtin_ctz(found);
+    const uint32_t first = found & (0u - found), in_a = first & 0xffffu, in_b = first >> kLanes;
+    const float of_others = second * (1.0f / 127), of_outlier = largest * (1.0f / kMaxOutlier);
+    out.scale = of_others > of_outlier ? of_others : of_outlier;
+    const float inverse = 1.0f / out.scale;
+    const F32 codes_a = round(a * set1(inverse)), codes_b = round(b * set1(inverse));
+    store_i8(out.codes, clear_lanes(codes_a, in_a));
+    store_i8(out.codes + kLanes, clear_lanes(codes_b, in_b));
+    const int32_t code = round_to_int(x[outlier] * inverse);
+    for (int part = 0; part < Q::kScalesPerGroup; ++part)
+        out.outlier[part] = outlier * Q::kScalesPerGroup / kGroup == part ? code : 0;
+    out.place = Q::place(outlier);
     set_rest<Q>(out, codes_a, codes_b);
 }
 
@@ -134,6 +154,11 @@ KVIK_INLINE void add_part(F32 (&acc)[kRows][kPanels], const uint8_t* const (&pan
         add_pair<Q, 2 * kPart>(sums, panels, group, inputs);
         add_pair<Q, 2 * kPart + 1>(sums, panels, group, inputs);
     }
+    for (int r = 0; r < kRows; ++r)
+        for (int p = 0; p < kPanels; ++p) {
+            const I32 codes = Q::code_at(panels[p], group, inputs[r].place);
+            sums[r][p] = add_product(sums[r][p], codes, &inputs[r].outlier[kPart]);
+        }
     for (int p = 0; p < kPanels; ++p) {
         const F32 scale = Q::template scale<kPart>(panels[p], group);
         for (int r = 0; r < kRows; ++r)

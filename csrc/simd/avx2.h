@@ -30,6 +30,18 @@ KVIK_INLINE bool any_nan(F32 a) {
     const __m256 lo = _mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), hi = _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q);
     return _mm256_movemask_ps(_mm256_or_ps(lo, hi)) != 0;
 }
+KVIK_INLINE uint32_t equal_lanes(F32 a, F32 b) {
+    const int lo = _mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ));
+    const int hi = _mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ));
+    return static_cast<uint32_t>(lo | hi << 8);
+}
+KVIK_INLINE F32 clear_lanes(F32 a, uint32_t lanes) {
+    const __m256i bits = _mm256_set1_epi32(static_cast<int>(lanes));
+    const __m256i lo = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), hi = _mm256_slli_epi32(lo, 8);
+    const __m256 clear_lo = _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, lo), lo));
+    const __m256 clear_hi = _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, hi), hi));
+    return {_mm256_andnot_ps(clear_lo, a.lo), _mm256_andnot_ps(clear_hi, a.hi)};
+}
 KVIK_INLINE F32 sqrt(F32 a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
 KVIK_INLINE F32 round(F32 a) {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -61,6 +73,23 @@ KVIK_INLINE float reduce_max(F32 a) {
     __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
     t = _mm_max_ps(t, _mm_movehl_ps(t, t));
     return _mm_cvtss_f32(_mm_max_ss(t, _mm_shuffle_ps(t, t, 1)));
+}
+
+KVIK_INLINE Top2 reduce_max2(F32 a, F32 b) {
+    const __m256 one_lo = _mm256_max_ps(a.lo, b.lo), one_hi = _mm256_max_ps(a.hi, b.hi);
+    const __m256 two_lo = _mm256_min_ps(a.lo, b.lo), two_hi = _mm256_min_ps(a.hi, b.hi);
+    const __m256 first = _mm256_max_ps(one_lo, one_hi);
+    const __m256 second = _mm256_max_ps(_mm256_min_ps(one_lo, one_hi), _mm256_max_ps(two_lo, two_hi));
+    const __m128 f_lo = _mm256_castps256_ps128(first), f_hi = _mm256_extractf128_ps(first, 1);
+    const __m128 s_lo = _mm256_castps256_ps128(second), s_hi = _mm256_extractf128_ps(second, 1);
+    __m128 f = _mm_max_ps(f_lo, f_hi), s = _mm_max_ps(_mm_min_ps(f_lo, f_hi), _mm_max_ps(s_lo, s_hi));
+    __m128 f_other = _mm_movehl_ps(f, f), s_other = _mm_movehl_ps(s, s);
+    s = _mm_max_ps(_mm_min_ps(f, f_other), _mm_max_ps(s, s_other));
+    f = _mm_max_ps(f, f_other);
+    f_other = _mm_movehdup_ps(f);
+    s_other = _mm_movehdup_ps(s);
+    s = _mm_max_ps(_mm_min_ps(f, f_other), _mm_max_ps(s, s_other));
+    return {_mm_cvtss_f32(_mm_max_ps(f, f_other)), _mm_cvtss_f32(s)};
 }
 
 KVIK_INLINE __m256 widen(__m128i a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(a), 16)); }
@@ -202,6 +231,20 @@ KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
 template <int kMaxCode>
 KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
     return dot4<kMaxCode>(sums, codes, repeat4(p));
+}
+KVIK_INLINE Bytes shift_lanes(Bytes a, const int32_t* bits) {
+    const __m256i n = _mm256_set1_epi32(*bits);
+    return {_mm256_srlv_epi32(a.lo, n), _mm256_srlv_epi32(a.hi, n)};
+}
+KVIK_INLINE I32 low_bits(Bytes a, int32_t mask) {
+    const __m256i b = _mm256_set1_epi32(mask);
+    return {_mm256_and_si256(a.lo, b), _mm256_and_si256(a.hi, b)};
+}
+KVIK_INLINE I32 top_bytes(Bytes a) { return {_mm256_srli_epi32(a.lo, 24), _mm256_srli_epi32(a.hi, 24)}; }
+KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
+    const __m256i b = _mm256_set1_epi32(*factor);
+    return {_mm256_add_epi32(sums.lo, _mm256_madd_epi16(codes.lo, b)),
+            _mm256_add_epi32(sums.hi, _mm256_madd_epi16(codes.hi, b))};
 }
 
 }  // namespace kvik::KVIK_ISA

@@ -24,6 +24,10 @@ KVIK_INLINE F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
 KVIK_INLINE F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
 KVIK_INLINE F32 abs(F32 a) { return {_mm512_abs_ps(a.v)}; }
 KVIK_INLINE bool any_nan(F32 a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q) != 0; }
+KVIK_INLINE uint32_t equal_lanes(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+KVIK_INLINE F32 clear_lanes(F32 a, uint32_t lanes) {
+    return {_mm512_maskz_mov_ps(static_cast<__mmask16>(~lanes), a.v)};
+}
 KVIK_INLINE F32 sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
 KVIK_INLINE F32 round(F32 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 KVIK_INLINE F32 scale2(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
@@ -32,6 +36,25 @@ KVIK_INLINE F32 select_lt(F32 a, F32 b, F32 x, F32 y) {
 }
 KVIK_INLINE float reduce_add(F32 a) { return _mm512_reduce_add_ps(a.v); }
 KVIK_INLINE float reduce_max(F32 a) { return _mm512_reduce_max_ps(a.v); }
+
+// Vectors of the larger and of the smaller, halved until one lane is left.
+KVIK_INLINE Top2 reduce_max2(F32 a, F32 b) {
+    const __m512 one = _mm512_max_ps(a.v, b.v), two = _mm512_min_ps(a.v, b.v);
+    const __m256 one_lo = _mm512_castps512_ps256(one), one_hi = _mm512_extractf32x8_ps(one, 1);
+    const __m256 two_lo = _mm512_castps512_ps256(two), two_hi = _mm512_extractf32x8_ps(two, 1);
+    const __m256 first = _mm256_max_ps(one_lo, one_hi);
+    const __m256 second = _mm256_max_ps(_mm256_min_ps(one_lo, one_hi), _mm256_max_ps(two_lo, two_hi));
+    const __m128 f_lo = _mm256_castps256_ps128(first), f_hi = _mm256_extractf128_ps(first, 1);
+    const __m128 s_lo = _mm256_castps256_ps128(second), s_hi = _mm256_extractf128_ps(second, 1);
+    __m128 f = _mm_max_ps(f_lo, f_hi), s = _mm_max_ps(_mm_min_ps(f_lo, f_hi), _mm_max_ps(s_lo, s_hi));
+    __m128 f_other = _mm_movehl_ps(f, f), s_other = _mm_movehl_ps(s, s);
+    s = _mm_max_ps(_mm_min_ps(f, f_other), _mm_max_ps(s, s_other));
+    f = _mm_max_ps(f, f_other);
+    f_other = _mm_movehdup_ps(f);
+    s_other = _mm_movehdup_ps(s);
+    s = _mm_max_ps(_mm_min_ps(f, f_other), _mm_max_ps(s, s_other));
+    return {_mm_cvtss_f32(_mm_max_ps(f, f_other)), _mm_cvtss_f32(s)};
+}
 
 KVIK_INLINE F32 widen(__m256i a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16))}; }
 
@@ -112,6 +135,11 @@ template <int kBits>
 KVIK_INLINE Bytes shift_left(Bytes a) {
     return {_mm512_slli_epi16(a.v, kBits)};
 }
+KVIK_INLINE Bytes shift_lanes(Bytes a, const int32_t* bits) {
+    return {_mm512_srlv_epi32(a.v, _mm512_set1_epi32(*bits))};
+}
+KVIK_INLINE I32 low_bits(Bytes a, int32_t mask) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))}; }
+KVIK_INLINE I32 top_bytes(Bytes a) { return {_mm512_srli_epi32(a.v, 24)}; }
 
 #if defined(__AVX512VNNI__)
 template <int kMaxCode>
@@ -125,6 +153,10 @@ KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
         int8_t bytes[4];
     };
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums.v) : "v"(codes.v), "m"(*reinterpret_cast<const Word*>(p)));
+    return sums;
+}
+KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
+    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sums.v) : "v"(codes.v), "m"(*factor));
     return sums;
 }
 #else
@@ -144,6 +176,9 @@ KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
 template <int kMaxCode>
 KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
     return dot4<kMaxCode>(sums, codes, repeat4(p));
+}
+KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
+    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(codes.v, _mm512_set1_epi32(*factor)))};
 }
 #endif
 

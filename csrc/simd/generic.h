@@ -60,6 +60,18 @@ KVIK_INLINE bool any_nan(F32 a) {
     const Int4 found = (a.q[0] != a.q[0]) | (a.q[1] != a.q[1]) | (a.q[2] != a.q[2]) | (a.q[3] != a.q[3]);
     return (found[0] | found[1] | found[2] | found[3]) != 0;
 }
+KVIK_INLINE uint32_t equal_lanes(F32 a, F32 b) {
+    uint32_t lanes = 0;
+    for (int i = 0; i < 16; ++i) lanes |= static_cast<uint32_t>(a.q[i / 4][i % 4] == b.q[i / 4][i % 4]) << i;
+    return lanes;
+}
+KVIK_INLINE F32 clear_lanes(F32 a, uint32_t lanes) {
+    const Uint4 bits = {1, 2, 4, 8};
+    return each([&](int i) {
+        const Int4 keep = (bits & (lanes >> 4 * i)) == 0u;
+        return bit_cast<Float4>(bit_cast<Int4>(a.q[i]) & keep);
+    });
+}
 KVIK_INLINE F32 select_lt(F32 a, F32 b, F32 x, F32 y) {
     return each([&](int i) { return select(a.q[i] < b.q[i], x.q[i], y.q[i]); });
 }
@@ -96,6 +108,26 @@ KVIK_INLINE float reduce_max(F32 a) {
     float best = half.q[0][0];
     for (int i = 0; i < 8; ++i) best = half.q[i / 4][i % 4] > best ? half.q[i / 4][i % 4] : best;
     return best;
+}
+
+KVIK_INLINE Top2 reduce_max2(F32 a, F32 b) {
+    F32 first = max(a, b), second = min(a, b);
+    for (int apart = 2; apart; apart /= 2) {
+        for (int i = 0; i < apart; ++i) {
+            const Float4 x = first.q[i], y = first.q[i + apart], s = second.q[i], t = second.q[i + apart];
+            const Float4 smaller = select(x < y, x, y), other = select(s < t, t, s);
+            first.q[i] = select(x < y, y, x);
+            second.q[i] = select(smaller < other, other, smaller);
+        }
+    }
+    Top2 top = {first.q[0][0], second.q[0][0]};
+    for (int i = 1; i < 4; ++i) {
+        const float x = first.q[0][i], y = second.q[0][i], smaller = x < top.first ? x : top.first;
+        top.first = x < top.first ? top.first : x;
+        top.second = smaller > top.second ? smaller : top.second;
+        top.second = y > top.second ? y : top.second;
+    }
+    return top;
 }
 
 KVIK_INLINE Float4 widen(Ushort4 a) { return bit_cast<Float4>(__builtin_convertvector(a, Uint4) << 16); }
@@ -256,6 +288,24 @@ KVIK_INLINE I32 dot4(I32 sums, Bytes codes, Bytes inputs) {
 template <int kMaxCode>
 KVIK_INLINE I32 dot4_repeated(I32 sums, Bytes codes, const int8_t* p) {
     return dot4<kMaxCode>(sums, codes, repeat4(p));
+}
+KVIK_INLINE Bytes shift_lanes(Bytes a, const int32_t* bits) {
+    const uint32_t n = static_cast<uint32_t>(*bits);
+    return each_bytes([&](int i) { return bit_cast<Ushort8>(bit_cast<Uint4>(a.q[i]) >> n); });
+}
+KVIK_INLINE I32 low_bits(Bytes a, int32_t mask) {
+    I32 out;
+    for (int i = 0; i < 4; ++i) out.q[i] = bit_cast<Int4>(a.q[i]) & mask;
+    return out;
+}
+KVIK_INLINE I32 top_bytes(Bytes a) {
+    I32 out;
+    for (int i = 0; i < 4; ++i) out.q[i] = bit_cast<Int4>(bit_cast<Uint4>(a.q[i]) >> 24);
+    return out;
+}
+KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
+    for (int i = 0; i < 4; ++i) sums.q[i] += codes.q[i] * *factor;
+    return sums;
 }
 
 }  // namespace kvik::KVIK_ISA

@@ -87,14 +87,15 @@ std::vector<float> product(const Setup& setup, const std::vector<float>& x, cons
     return out.copy();
 }
 
-// x as the kernel sees it: groups of 32 rounded to int8.
+// x as the kernel sees it: groups of 32 rounded to steps of 1/127 of the second largest of them.
 std::vector<double> rounded(const std::vector<float>& x) {
     std::vector<double> out(x.size());
     for (size_t group = 0; group < x.size(); group += 32) {
-        float largest = 0;
-        for (size_t i = group; i < group + 32; ++i) largest = std::max(largest, std::fabs(x[i]));
-        const float inverse = 127.0f / largest;
-        for (size_t i = group; i < group + 32; ++i) out[i] = std::nearbyint(x[i] * inverse) * (largest / 127.0f);
+        std::vector<float> sizes;
+        for (size_t i = group; i < group + 32; ++i) sizes.push_back(std::fabs(x[i]));
+        std::sort(sizes.begin(), sizes.end());
+        const float step = std::max(sizes[30] * (1.0f / 127), sizes[31] * (1.0f / 16000)), inverse = 1.0f / step;
+        for (size_t i = group; i < group + 32; ++i) out[i] = std::nearbyint(x[i] * inverse) * step;
     }
     return out;
 }

@@ -157,6 +157,85 @@ def test_zeros_tiny_and_huge_inputs(isa: str, fmt: str) -> None:
         assert_near(linear(x, weight), x, plain)
 
 
+def exactly(x: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+    """The product with the inputs in whole steps, by float64; and how far an fp32 sum of it may be off."""
+    rounded = reference.round_inputs(x).double()
+    return torch.stack([rounded @ plain.double().T, 2e-6 * (rounded.abs() @ plain.double().abs().T)])
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+@pytest.mark.parametrize("rows", [1, 32])
+def test_an_outlier_may_lie_anywhere(isa: str, fmt: str, rows: int) -> None:
+    """Each element of a group is once the largest, far beyond the others, in every group and with each sign."""
+    weight, plain = filled(fmt, 40, 256)
+    for sign in (1, -1):
+        x = inputs(32, 256)
+        places = torch.arange(32)
+        x.view(32, 8, 32)[places, :, places] = sign * 80.0
+        for first in range(0, 32, rows):
+            some = x[first : first + rows]
+            expected, error = exactly(some, plain)
+            assert ((linear(some, weight) - expected).abs() <= error).all()
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+def test_others_keep_their_precision_beside_an_outlier(isa: str, fmt: str) -> None:
+    """The product with an outlier, less the outlier's own share, is near the product without it."""
+    weight, plain = filled(fmt, 40, 256)
+    x = inputs(6, 256)
+    outliers = torch.zeros_like(x)
+    outliers[:, 5::32] = 20 * x.abs().amax()
+    share = reference.round_inputs(outliers + x * (outliers == 0))[:, 5::32].double() @ plain[:, 5::32].double().T
+    others = x.double() * (outliers == 0)
+    result = linear((others + outliers).float(), weight).double() - share
+    magnitude = others.abs() @ plain.double().abs().T
+    assert ((result - others @ plain.double().T).abs() <= 0.01 * magnitude).all()
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+def test_elements_of_one_size(isa: str, fmt: str) -> None:
+    """Several are the largest: one of them is the outlier, and both are 127 steps."""
+    weight, plain = filled(fmt, 40, 256)
+    x = inputs(32, 256).clamp(-2, 2)
+    for row in range(32):
+        x[row].view(8, 32)[:, row] = 2.0
+        x[row].view(8, 32)[:, (7 * row + 3) % 32] = -2.0
+    expected, error = exactly(x, plain)
+    assert ((linear(x, weight) - expected).abs() <= error).all()
+    assert ((reference.round_inputs(x) - x).abs() <= 1.0001 / 127).all()
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+@pytest.mark.parametrize("ratio", [15_999.0 / 127, 16_001.0 / 127, 16_000.0, 1e6, 1e30])
+def test_an_outlier_has_at_most_16000_steps(isa: str, fmt: str, ratio: float) -> None:
+    """Beyond 126 times the next, steps become larger; at last they leave the outlier alone."""
+    weight, plain = filled(fmt, 40, 256)
+    x = inputs(4, 256).clamp(-1, 1)
+    x[:, 20::32] = ratio
+    rounded = reference.round_inputs(x)
+    assert ((rounded - x).abs() <= max(1 / 127, ratio / 16_000) * 0.501).all()
+    expected, error = exactly(x, plain)
+    assert ((linear(x, weight) - expected).abs() <= error).all()
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+def test_sums_are_exact_beside_the_largest_outlier(isa: str, fmt: str) -> None:
+    """31 inputs of 127 and one of 16,000, on codes at their ends: the integers that come nearest to 2^24."""
+    for byte in (0x00, 0xFF, 0x80, 0x7F):
+        blocks = torch.full((16, 256 // QUANTIZED[fmt] * FORMATS[fmt].block_bytes), byte, dtype=torch.uint8)
+        each = blocks.view(-1, FORMATS[fmt].block_bytes)
+        for at in HALVES[fmt]:
+            each[:, at : at + 2] = torch.tensor([1.0]).half().view(torch.uint8)
+        weight = PackedWeight.allocate(16, 256, fmt)
+        weight.fill_blocks(0, blocks)
+        for sign in (1.0, -1.0):
+            x = torch.zeros(1, 256)
+            x[0, :32] = 127.0 * sign
+            x[0, 9] = 16_000.0 * sign
+            expected = (x.double() @ by_gguf(blocks, fmt).double().T).float()
+            assert torch.allclose(linear(x, weight), expected, rtol=5e-7, atol=0)
+
+
 @pytest.mark.parametrize("fmt", QUANTIZED)
 def test_blocks_at_any_row_come_back(isa: str, fmt: str) -> None:
     for n, k in [(1, 256), (17, 256), (50, SMALL[QUANTIZED[fmt]])]:

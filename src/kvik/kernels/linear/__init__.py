@@ -4,8 +4,9 @@ Inputs, sums and outputs are fp32; the weight is fp32, bf16 or quantised. A row'
 neighbours: each output element is one chain of fp32 multiply-adds over K in ascending order, whatever the number of
 rows or threads. (The reference leaves the order to torch.)
 
-Where the weight is quantised, so are the inputs: each row in groups of 32 to int8, scale = max |x| / 127. Products and
-their sums in a group (q6_k: 16) are whole numbers, hence exact; the chain runs over the groups.
+Where the weight is quantised, so are the inputs: each row in groups of 32, the largest element of a group to 16 bits
+and the others to int8, with the scale max |x| / 127 of these for all. Products and their sums in a group (q6_k: 16) are
+whole numbers, hence exact; the chain runs over the groups.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 GROUP = 32  # inputs with one scale
+MAX_OUTLIER = 16000  # steps of the largest of them
 TINY = 1e-30
 
 
@@ -20,14 +21,17 @@ def quantized_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor |
 
 
 def round_inputs(x: torch.Tensor) -> torch.Tensor:
-    """x [T, K] to int8 in groups of 32 and back: scale = max |x| / 127. A group with a NaN or infinity is all NaN.
+    """x [T, K] to whole steps in groups of 32 and back. A group with a NaN or infinity is all NaN.
 
-    Groups that reach nowhere beyond 1e-30 become zeros: a quotient by them could overflow.
+    Steps are 1/127 of the group's second largest size: its largest element has up to 16,000 of them, and they are
+    larger where that is not enough. Groups that reach nowhere beyond 1e-30 become zeros: a quotient could overflow.
     """
     groups = x.view(x.shape[0], -1, GROUP)
-    largest = groups.abs().amax(dim=2, keepdim=True)
-    codes = torch.where(largest > TINY, (groups * (127.0 / largest)).round(), 0.0)
-    return (codes * torch.where(largest.isfinite(), largest / 127.0, torch.nan)).view(x.shape)
+    largest, second = groups.abs().topk(2, dim=2).values.split(1, dim=2)
+    step = torch.maximum(second * (1.0 / 127), largest * (1.0 / MAX_OUTLIER))
+    codes = torch.where(largest > TINY, (groups * (1.0 / step)).round(), 0.0)
+    finite = groups.isfinite().all(dim=2, keepdim=True)
+    return (codes * torch.where(finite, step, torch.nan)).view(x.shape)
 
 
 def gather_rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
