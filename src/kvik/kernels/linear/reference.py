@@ -27,7 +27,7 @@ def round_inputs(x: torch.Tensor) -> torch.Tensor:
     larger where that is not enough. Groups that reach nowhere beyond 1e-30 become zeros: a quotient could overflow.
     """
     groups = x.view(x.shape[0], -1, GROUP)
-    largest, second = groups.abs().topk(2, dim=2).values.split(1, dim=2)
+    largest, second = groups.abs().topk(2, dim=2).values.chunk(2, dim=2)
     step = torch.maximum(second * (1.0 / 127), largest * (1.0 / MAX_OUTLIER))
     codes = torch.where(largest > TINY, (groups * (1.0 / step)).round(), 0.0)
     finite = groups.isfinite().all(dim=2, keepdim=True)
