@@ -107,12 +107,14 @@ def test_callers_in_several_threads_get_their_own_results(isa: str) -> None:
 
 @needs_native
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_child_computes_alone(isa: str) -> None:
+def test_a_forked_child_computes_alone_until_it_asks_for_threads(isa: str) -> None:
     x, weight = random_linear()
     expected = linear(x, weight)
     child = os.fork()
     if child == 0:
-        os._exit(0 if runtime.num_threads() == 1 and torch.equal(linear(x, weight), expected) else 1)
+        is_right = runtime.num_threads() == 1 and torch.equal(linear(x, weight), expected)
+        runtime.set_num_threads(2)
+        os._exit(0 if is_right and torch.equal(linear(x, weight), expected) else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert torch.equal(linear(x, weight), expected)
