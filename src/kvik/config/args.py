@@ -47,8 +47,9 @@ class EngineArgs:
         group=MODEL, kind="size_or_auto", common=True,
     )  # fmt: skip
     quantization: str | None = flag(
-        None, "int8 or int4: quantise float weights as they are read; gptq, awq, compressed-tensors or gguf: what the "
-        "checkpoint must be; unset: what it says",
+        None, "int8 or int4: quantise float weights as they are read; none: compute a quantised checkpoint in --dtype, "
+        "as the embedded model is; gptq, awq, compressed-tensors or gguf: what the checkpoint must be; unset: what it "
+        "says",
         group=MODEL, aliases=("-q",), common=True,
     )  # fmt: skip
     enforce_eager: bool = flag(

@@ -24,7 +24,7 @@ class ModelConfig:
     dtype: str = "bfloat16"
     """Of what is not quantised. Resolved: "bfloat16" or "float32" on a CPU."""
     quantization: str | None = None
-    """"int8" or "int4", made as the weights are read; None leaves them as the checkpoint has them."""
+    """"int8" or "int4", made as the weights are read; "none": floats again; None: as the checkpoint has them."""
     max_model_len: int | None = None
     """Tokens, prompt and answer together. None: the largest that fits the KV cache, up to the model's own."""
     seed: int = 0

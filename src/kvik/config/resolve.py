@@ -36,8 +36,9 @@ DEFAULT_BLOCK_SIZE = 16
 BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
 """Those that divide the 512 keys of an attention partition evenly."""
 AT_LOAD = ("int8", "int4")
+UNPACKED = "none"
 STORED = ("gptq", "awq", "compressed-tensors", "gguf")
-"""Values of --quantization: what can be made of float weights, and what a checkpoint may be."""
+"""Values of --quantization: what can be made of float weights, their floats again, and what a checkpoint may be."""
 KV_CACHE_DTYPES = {
     "auto": "auto", "float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "int8_per_token_head": "int8",
 }  # fmt: skip
@@ -82,7 +83,7 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
         tokenizer=str(tokenizer),
         served_model_names=args.served_model_name or (args.model or EMBEDDED_MODEL_NAME,),
         dtype=_dtype(args.dtype, model_file.spec.dtype),
-        quantization=_quantization(args.quantization, model_file),
+        quantization=_quantization(args.quantization or (None if args.model else UNPACKED), model_file),
         max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
         seed=args.seed,
         max_logprobs=args.max_logprobs,
@@ -104,13 +105,19 @@ def _dtype(asked: str, of_checkpoint: str) -> str:
 
 
 def _quantization(asked: str | None, model_file: ModelFile) -> str | None:
-    """What is to be made at load. The name of what the checkpoint has already asks for nothing more."""
+    """What is to be made at load. The name of what the checkpoint has already asks for nothing more.
+
+    The embedded model is so small that rounded inputs change its answers: without a word from the user it is unpacked.
+    """
     stored = model_file.quantization_method
     _require(
-        asked is None or asked in AT_LOAD or asked in STORED,
+        asked in (None, UNPACKED, *AT_LOAD, *STORED),
         f"--quantization {asked} is not something that kvik can do: it takes {', '.join(AT_LOAD)} to quantise a float "
-        f"checkpoint as it is read; {', '.join(STORED)} for a checkpoint that is so already; or leave it out",
+        f"checkpoint as it is read; {UNPACKED} to compute a quantised one in --dtype; {', '.join(STORED)} for a "
+        "checkpoint that is so already; or leave it out",
     )
+    if asked == UNPACKED:
+        return UNPACKED if stored or model_file.format == "gguf" else None
     if asked in AT_LOAD:
         _require(
             stored is None,

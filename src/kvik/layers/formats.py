@@ -29,13 +29,13 @@ _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
 def formats_in_memory(
     quantization: str | None, checkpoint: Checkpoint | None, dtype: torch.dtype, *, quantize_embedding: bool = False
 ) -> FormatOf:
-    """`quantization`: "int8", "int4", or None for what the checkpoint has; without either, floats of `dtype`.
+    """`quantization`: "int8", "int4", "none" for floats of `dtype`, or None for what the checkpoint has.
 
     `quantize_embedding`: embedding and head to 8 bits, whatever the checkpoint has.
     """
-    if quantization is not None:
+    if quantization not in (None, "none"):
         return asked_formats(quantization, dtype)
-    if checkpoint is None:
+    if checkpoint is None or quantization == "none":
         return float_formats(dtype)
     stored = stored_formats(checkpoint.format_of, dtype)
     embedding = asked_formats("int8", dtype)

@@ -204,6 +204,13 @@ def test_the_method_of_the_checkpoint_may_be_named_and_must_be_right(model_file:
         resolve(model_file, quantization="fp8")
 
 
+def test_a_quantised_checkpoint_may_be_unpacked(model_file: ModelFile) -> None:
+    gguf = replace(model_file, format="gguf")
+    assert resolve(gguf, quantization="none").model.quantization == "none"
+    assert resolve(replace(model_file, quantization=QUANTISED), quantization="none").model.quantization == "none"
+    assert resolve(model_file, quantization="none").model.quantization is None
+
+
 def test_a_gguf_file_may_be_called_one(model_file: ModelFile) -> None:
     gguf = replace(model_file, format="gguf")
     assert resolve(gguf, quantization="gguf", load_format="gguf").load.load_format == "gguf"
