@@ -13,9 +13,9 @@
 
 namespace kvik::KVIK_ISA {
 
-constexpr int64_t kQ16RowBlock = 192;    // rows that pass over a panel's block one after another
-constexpr int64_t kQ16GroupBlock = 32;   // groups of it, where they are several tiles
-constexpr int64_t kQ16Ahead = 4096;      // bytes of a panel, where a single tile streams through it
+constexpr int64_t kQ16RowBlock = 192;   // rows that pass over a panel's block one after another
+constexpr int64_t kQ16GroupBlock = 32;  // groups of it, where they are several tiles
+constexpr int64_t kQ16Ahead = 3072;     // bytes of a panel, where a single tile streams through it
 
 struct Q16Args {
     float* out;
@@ -74,17 +74,18 @@ static void round_tiles(const Q16Inputs& inputs, const Q16Args& args, int64_t be
 }
 
 // Groups [begin, end) of a tile: of some panels from `panel` on times those of some rows, added to what the output
-// holds of the groups before. Meanwhile its share of the weights that come next is fetched into the cache.
+// holds of the groups before. Meanwhile the weights that come next are fetched into the cache: code that is unrolled so
+// far hides their order from the hardware.
 struct Q16Span {
     const Q16Args& args;
     Q16Inputs inputs;  // of the tile
     int64_t row, panel, begin, end;
-    int64_t next;                // bytes from a group to the one to fetch
-    int begin_fetch, end_fetch;  // steps of each group
+    int64_t ahead;                // bytes from a group to the one to fetch
+    int64_t fetch, num_fetchers;  // of so many tiles that each fetch some of the groups, this is the fetch-th
 };
 
 template <int kRows, int kPanels>
-KVIK_INLINE void add_q16_group(F32 (&acc)[kRows][kPanels], const uint8_t* weight, int64_t panel_bytes,
+KVIK_INLINE void add_q16_group(F32 (&acc)[kRows][kPanels], const uint8_t* weight, int64_t panel_bytes, int64_t ahead,
                                const int16_t* codes, const float* scales) {
     I32 sums[kRows][kPanels];
     for (int r = 0; r < kRows; ++r)
@@ -92,7 +93,10 @@ KVIK_INLINE void add_q16_group(F32 (&acc)[kRows][kPanels], const uint8_t* weight
     _Pragma("GCC unroll 16")  // straight on: sums that go around a loop are kept in memory
     for (int s = 0; s < kGroupSteps; ++s) {
         Bytes weights[kPanels];
-        for (int p = 0; p < kPanels; ++p) weights[p] = load_bytes(weight + p * panel_bytes + s * 64);
+        for (int p = 0; p < kPanels; ++p) {
+            weights[p] = load_bytes(weight + p * panel_bytes + s * 64);
+            __builtin_prefetch(weight + ahead + p * panel_bytes + s * 64, 0, 3);
+        }
         for (int r = 0; r < kRows; ++r) {
             const Bytes pair = repeat4(reinterpret_cast<const int8_t*>(codes + r * kGroup + 2 * s));
             for (int p = 0; p < kPanels; ++p) sums[r][p] = dot2(sums[r][p], weights[p], pair);
@@ -120,11 +124,9 @@ static void q16_tile(const Q16Span& span) {
     }
     for (int64_t group = span.begin; group < span.end; ++group) {
         const uint8_t* weight = panels + kQ16Header + group * kQ16GroupBytes;
-        for (int p = 0; p < kPanels; ++p)
-            for (int s = span.begin_fetch; s < span.end_fetch; ++s)
-                __builtin_prefetch(weight + p * panel_bytes + span.next + s * 64, 0, 2);
+        const int64_t ahead = group % span.num_fetchers == span.fetch ? span.ahead : 0;
         const int64_t at = group * kRows;
-        add_q16_group(acc, weight, panel_bytes, span.inputs.codes + at * kGroup, span.inputs.scales + at);
+        add_q16_group(acc, weight, panel_bytes, ahead, span.inputs.codes + at * kGroup, span.inputs.scales + at);
     }
     const bool done = span.end == args.groups();
     for (int p = 0; p < kPanels; ++p) {
@@ -163,9 +165,7 @@ static void run_q16_panels(const Q16Args& args, const Q16Inputs& inputs, int64_t
             for (int64_t t = 0; t < tiles; ++t) {
                 const int64_t row = args.first_row(begin_tile + t), rows = args.first_row(begin_tile + t + 1) - row;
                 const Q16Inputs own = {inputs.codes + row * groups * kGroup, inputs.scales + row * groups};
-                const int first = static_cast<int>(kGroupSteps * t / tiles);
-                const int last = static_cast<int>(kGroupSteps * (t + 1) / tiles);
-                run_q16_tile({args, own, row, panel, from, to, next, first, last}, rows, panels);
+                run_q16_tile({args, own, row, panel, from, to, next, t, tiles}, rows, panels);
             }
         }
     }
