@@ -396,12 +396,46 @@ KVIK_INLINE bool row_sees(const Args<T>& a, const Tile& t, int64_t row, int64_t 
     return seen.begin < seen.end;
 }
 
+// Where the rows of a tile's query lie in q and out, side by side: heads of one key head.
 template <class T>
-static void write_out(const Args<T>& a, const Tile& t, const Partial& whole, int64_t row) {
-    const int64_t query = t.first_row + row / a.group, head = t.head * a.group + row % a.group;
-    float* out = a.out + (query * a.num_kv_heads * a.group + head) * a.head_dim;
-    const F32 total = set1(whole.total[row]);
-    for (int64_t d = 0; d < a.head_dim; d += kLanes) store(out + d, load(whole.acc + row * a.head_dim + d) / total);
+KVIK_INLINE int64_t rows_of_query(const Args<T>& a, const Tile& t, int64_t query) {
+    return ((t.first_row + query) * a.num_kv_heads + t.head) * a.group * a.head_dim;
+}
+
+template <class T>
+static void write_out(const Args<T>& a, const Tile& t, const Partial& whole) {
+    const float* acc = whole.acc;
+    const float* totals = whole.total;
+    for (int64_t query = 0; query < t.num_queries; ++query) {
+        float* out = a.out + rows_of_query(a, t, query);
+        for (int64_t h = 0; h < a.group; ++h, ++totals) {
+            const F32 total = set1(*totals);
+            // + 0: as merging with nothing does, whose sums have no negative zero.
+            for (int64_t d = 0; d < a.head_dim; d += kLanes, acc += kLanes, out += kLanes)
+                store(out, (load(acc) + zero()) / total);
+        }
+    }
+}
+
+// Asks for what a tile will read of q and write of out: rows of queries lie far apart.
+template <class T>
+KVIK_INLINE void ask_for_rows(const Args<T>& a, const Tile& t) {
+    constexpr int64_t kLine = 64 / sizeof(float);
+    for (int64_t query = 0; query < t.num_queries; ++query) {
+        const int64_t start = rows_of_query(a, t, query);
+        for (int64_t d = 0; d < a.group * a.head_dim; d += kLine) {
+            ask_for(a.q + start + d);
+            ask_for(a.out + start + d);
+        }
+    }
+}
+
+template <class T>
+static void copy_queries(const Args<T>& a, float* queries, const Tile& t) {
+    for (int64_t query = 0; query < t.num_queries; ++query) {
+        const float* q = a.q + rows_of_query(a, t, query);
+        for (int64_t d = 0; d < a.group * a.head_dim; d += kLanes, queries += kLanes) store(queries, load(q + d));
+    }
 }
 
 // `next` comes after it in this thread's share; null behind the last.
@@ -414,19 +448,21 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Item*
             look_ahead(a, w.ahead, t, partition + 1);
         } else if (next) {
             look_ahead(a, w.ahead, next->tile, next->begin);
+            ask_for_rows(a, next->tile);
         }
     };
-    const int64_t num_rows = t.num_queries * a.group;
-    for (int64_t r = 0; r < num_rows; ++r) {
-        const int64_t query = t.first_row + r / a.group, head = t.head * a.group + r % a.group;
-        const float* q = a.q + (query * a.num_kv_heads * a.group + head) * a.head_dim;
-        std::memcpy(w.queries + r * a.head_dim, q, a.head_dim * sizeof(float));
-    }
+    copy_queries(a, w.queries, t);
     if (item.kept >= 0) {
         ask_ahead(item.begin);
         w.part = {kept.acc + item.kept * a.head_dim, kept.max + item.kept, kept.total + item.kept};
         return one_partition(a, w, t, item.begin);
     }
+    if (item.begin + 1 == item.end) {
+        ask_ahead(item.begin);
+        one_partition(a, w, t, item.begin);
+        return write_out(a, t, w.part);
+    }
+    const int64_t num_rows = t.num_queries * a.group;
     clear(w.whole, num_rows, a.head_dim);
     for (int64_t partition = item.begin; partition < item.end; ++partition) {
         ask_ahead(partition);
@@ -434,7 +470,7 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Item*
         for (int64_t r = 0; r < num_rows; ++r)
             if (row_sees(a, t, r, partition)) merge_row(w.whole, w.part, r, r, a.head_dim);
     }
-    for (int64_t r = 0; r < num_rows; ++r) write_out(a, t, w.whole, r);
+    write_out(a, t, w.whole);
 }
 
 // The items of one split tile lie side by side; merges their rows in ascending order.
@@ -446,7 +482,7 @@ static void merge_split(const Args<T>& a, const Item* items, int64_t count, cons
     for (int64_t i = 0; i < count; ++i)
         for (int64_t r = 0; r < num_rows; ++r)
             if (row_sees(a, t, r, items[i].begin)) merge_row(whole, kept, r, items[i].kept + r, a.head_dim);
-    for (int64_t r = 0; r < num_rows; ++r) write_out(a, t, whole, r);
+    write_out(a, t, whole);
 }
 
 // --- the plan of a call -------------------------------------------------------------------------------
