@@ -99,7 +99,7 @@ struct Ahead {
 template <class T>
 struct Work {
     float* queries;   // [rows, D]
-    float* scores;    // [rows, 512]; then the weights
+    float* scores;    // [kMaxRows, 512] of the rows at hand; then the weights
     Partial part, whole;
     Places<T> places;
     Ahead<T> ahead;
@@ -125,7 +125,7 @@ template <class T>
 static void cut_work(Work<T>& w, Cutter& cutter, const Args<T>& a) {
     const int64_t rows = a.max_rows();
     w.queries = cutter.take<float>(rows * a.head_dim);
-    w.scores = cutter.take<float>(rows * kPartition);
+    w.scores = cutter.take<float>(kMaxRows * kPartition);
     w.part = cutter.take_partial(rows, a.head_dim);
     w.whole = cutter.take_partial(rows, a.head_dim);
 }
@@ -180,7 +180,7 @@ template <class T, int kRows, int kN = kMaxPanels>
 static void score_groups(const Args<T>& a, const Work<T>& w, int64_t row, Range groups) {
     int64_t g = groups.begin;
     for (; g + kN <= groups.end; g += kN)
-        score_tile<T, kRows, kN>(a, w.places, w.scores + row * kPartition, w.queries + row * a.head_dim, g, row == 0);
+        score_tile<T, kRows, kN>(a, w.places, w.scores, w.queries + row * a.head_dim, g, row == 0);
     if constexpr (kN > 1) {
         if (g < groups.end) score_groups<T, kRows, kN - 1>(a, w, row, {g, groups.end});
     }
@@ -225,8 +225,7 @@ static void value_columns(const Args<T>& a, const Work<T>& w, int64_t row, Range
     if constexpr (kN > 1) {
         if (left < kN) return value_columns<T, kRows, kN - 1>(a, w, row, keys, column);
     }
-    value_tile<T, kRows, kN>(a, w, w.part.acc + row * a.head_dim, w.scores + row * kPartition, keys, column,
-                             row == 0 && column == 0);
+    value_tile<T, kRows, kN>(a, w, w.part.acc + row * a.head_dim, w.scores, keys, column, row == 0 && column == 0);
     if (left > kN) value_columns<T, kRows, kN>(a, w, row, keys, column + kN * kLanes);
 }
 
@@ -248,13 +247,26 @@ KVIK_INLINE void each_rows(int64_t num_rows, const Fn& fn) {
     }
 }
 
-// Scores -> weights, in place, for one row that sees the keys `seen`; 0 for the others in the groups of the tile. The
+// Takes out of its first and last group the keys that a row does not see.
+KVIK_INLINE void hide_unseen(float* scores, Range seen) {
+    static const float lanes[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const F32 lane = load(lanes), nothing = set1(-kInfinity);
+    if (const int64_t before = seen.begin % kLanes) {
+        float* first = scores + seen.begin - before;
+        store(first, select_lt(lane, set1(static_cast<float>(before)), nothing, load(first)));
+    }
+    if (const int64_t count = seen.end % kLanes) {
+        float* last = scores + seen.end - count;
+        store(last, select_lt(lane, set1(static_cast<float>(count)), load(last), nothing));
+    }
+}
+
+// Scores -> weights, in place, for one row that sees the keys `seen`; 0 for the others in the groups of its tile. The
 // scale of a value goes into its weight, but not into their sum.
 template <class T>
 static void soften(const Places<T>& places, float* scores, Range seen, Range groups, float& row_max, float& row_total) {
     const int64_t from = seen.begin / kLanes, to = (seen.end + kLanes - 1) / kLanes;
-    for (int64_t i = from * kLanes; i < seen.begin; ++i) scores[i] = -kInfinity;
-    for (int64_t i = seen.end; i < to * kLanes; ++i) scores[i] = -kInfinity;
+    hide_unseen(scores, seen);
     F32 best = set1(-kInfinity);
     for (int64_t g = from; g < to; ++g) best = max(load(scores + g * kLanes), best);
     const float m = reduce_max(best);
@@ -310,12 +322,14 @@ KVIK_INLINE Range seen_by(const Args<T>& a, int64_t position, int64_t partition)
     return {first > 0 ? first : 0, end < kPartition ? end : kPartition};
 }
 
-// What all rows of a tile see of a partition: the keys from the first row's first to the last row's last.
+// What queries side by side see of a partition: the keys from the first one's first to the last one's last.
+template <class T>
+KVIK_INLINE Range seen_by_any(const Args<T>& a, int64_t first_position, int64_t last_position, int64_t partition) {
+    return {seen_by(a, first_position, partition).begin, seen_by(a, last_position, partition).end};
+}
 template <class T>
 KVIK_INLINE Range seen_by_any(const Args<T>& a, const Tile& t, int64_t partition) {
-    const Range first = seen_by(a, t.first_position, partition);
-    const Range last = seen_by(a, t.first_position + t.num_queries - 1, partition);
-    return {first.begin, last.end};
+    return seen_by_any(a, t.first_position, t.first_position + t.num_queries - 1, partition);
 }
 KVIK_INLINE Range groups_of(Range keys) { return {keys.begin / kLanes, (keys.end + kLanes - 1) / kLanes}; }
 
@@ -350,24 +364,30 @@ static void clear(const Partial& whole, int64_t rows, int64_t head_dim) {
     for (int64_t r = 0; r < rows; ++r) whole.max[r] = -kInfinity;
 }
 
-// Fills w.part for all rows of the tile; a row that sees nothing of the partition is left with a maximum of -inf.
+// Fills w.part for `count` rows of the tile from `first`; a row that sees nothing is left with a maximum of -inf.
+template <class T>
+static void some_rows(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition, int64_t first, int64_t count) {
+    const auto position = [&](int64_t row) { return t.first_position + row / a.group; };
+    const Range keys = seen_by_any(a, position(first), position(first + count - 1), partition), groups = groups_of(keys);
+    for (int64_t r = first; r < first + count; ++r) w.part.max[r] = -kInfinity;
+    if (keys.begin >= keys.end) return;
+    score_rows<T>(a, w, first, count, groups);
+    for (int64_t r = 0; r < count; ++r) {
+        const Range seen = seen_by(a, position(first + r), partition);
+        float* scores = w.scores + r * kPartition;
+        if (seen.begin < seen.end) {
+            soften(w.places, scores, seen, groups, w.part.max[first + r], w.part.total[first + r]);
+        } else {
+            for (int64_t g = groups.begin; g < groups.end; ++g) store(scores + g * kLanes, zero());
+        }
+    }
+    value_rows<T>(a, w, first, count, keys);
+}
+
 template <class T>
 static void one_partition(const Args<T>& a, Work<T>& w, const Tile& t, int64_t partition) {
-    const int64_t num_rows = t.num_queries * a.group;
-    const Range keys = seen_by_any(a, t, partition), groups = groups_of(keys);
-    find_places(a, w.places, t, partition, groups);
-    each_rows(num_rows, [&](int64_t from, int64_t count) { score_rows<T>(a, w, from, count, groups); });
-    for (int64_t r = 0; r < num_rows; ++r) {
-        const Range seen = seen_by(a, t.first_position + r / a.group, partition);
-        float* scores = w.scores + r * kPartition;
-        if (seen.begin >= seen.end) {
-            std::memset(scores + groups.begin * kLanes, 0, (groups.end - groups.begin) * kLanes * sizeof(float));
-            w.part.max[r] = -kInfinity;
-            continue;
-        }
-        soften(w.places, scores, seen, groups, w.part.max[r], w.part.total[r]);
-    }
-    each_rows(num_rows, [&](int64_t from, int64_t count) { value_rows<T>(a, w, from, count, keys); });
+    find_places(a, w.places, t, partition, groups_of(seen_by_any(a, t, partition)));
+    each_rows(t.num_queries * a.group, [&](int64_t from, int64_t count) { some_rows(a, w, t, partition, from, count); });
 }
 
 template <class T>
@@ -376,12 +396,46 @@ KVIK_INLINE bool row_sees(const Args<T>& a, const Tile& t, int64_t row, int64_t 
     return seen.begin < seen.end;
 }
 
+// Where the rows of a tile's query lie in q and out, side by side: heads of one key head.
 template <class T>
-static void write_out(const Args<T>& a, const Tile& t, const Partial& whole, int64_t row) {
-    const int64_t query = t.first_row + row / a.group, head = t.head * a.group + row % a.group;
-    float* out = a.out + (query * a.num_kv_heads * a.group + head) * a.head_dim;
-    const F32 total = set1(whole.total[row]);
-    for (int64_t d = 0; d < a.head_dim; d += kLanes) store(out + d, load(whole.acc + row * a.head_dim + d) / total);
+KVIK_INLINE int64_t rows_of_query(const Args<T>& a, const Tile& t, int64_t query) {
+    return ((t.first_row + query) * a.num_kv_heads + t.head) * a.group * a.head_dim;
+}
+
+template <class T>
+static void write_out(const Args<T>& a, const Tile& t, const Partial& whole) {
+    const float* acc = whole.acc;
+    const float* totals = whole.total;
+    for (int64_t query = 0; query < t.num_queries; ++query) {
+        float* out = a.out + rows_of_query(a, t, query);
+        for (int64_t h = 0; h < a.group; ++h, ++totals) {
+            const F32 total = set1(*totals);
+            // + 0: as merging with nothing does, whose sums have no negative zero.
+            for (int64_t d = 0; d < a.head_dim; d += kLanes, acc += kLanes, out += kLanes)
+                store(out, (load(acc) + zero()) / total);
+        }
+    }
+}
+
+// Asks for what a tile will read of q and write of out: rows of queries lie far apart.
+template <class T>
+KVIK_INLINE void ask_for_rows(const Args<T>& a, const Tile& t) {
+    constexpr int64_t kLine = 64 / sizeof(float);
+    for (int64_t query = 0; query < t.num_queries; ++query) {
+        const int64_t start = rows_of_query(a, t, query);
+        for (int64_t d = 0; d < a.group * a.head_dim; d += kLine) {
+            ask_for(a.q + start + d);
+            ask_for(a.out + start + d);
+        }
+    }
+}
+
+template <class T>
+static void copy_queries(const Args<T>& a, float* queries, const Tile& t) {
+    for (int64_t query = 0; query < t.num_queries; ++query) {
+        const float* q = a.q + rows_of_query(a, t, query);
+        for (int64_t d = 0; d < a.group * a.head_dim; d += kLanes, queries += kLanes) store(queries, load(q + d));
+    }
 }
 
 // `next` comes after it in this thread's share; null behind the last.
@@ -394,19 +448,21 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Item*
             look_ahead(a, w.ahead, t, partition + 1);
         } else if (next) {
             look_ahead(a, w.ahead, next->tile, next->begin);
+            ask_for_rows(a, next->tile);
         }
     };
-    const int64_t num_rows = t.num_queries * a.group;
-    for (int64_t r = 0; r < num_rows; ++r) {
-        const int64_t query = t.first_row + r / a.group, head = t.head * a.group + r % a.group;
-        const float* q = a.q + (query * a.num_kv_heads * a.group + head) * a.head_dim;
-        std::memcpy(w.queries + r * a.head_dim, q, a.head_dim * sizeof(float));
-    }
+    copy_queries(a, w.queries, t);
     if (item.kept >= 0) {
         ask_ahead(item.begin);
         w.part = {kept.acc + item.kept * a.head_dim, kept.max + item.kept, kept.total + item.kept};
         return one_partition(a, w, t, item.begin);
     }
+    if (item.begin + 1 == item.end) {
+        ask_ahead(item.begin);
+        one_partition(a, w, t, item.begin);
+        return write_out(a, t, w.part);
+    }
+    const int64_t num_rows = t.num_queries * a.group;
     clear(w.whole, num_rows, a.head_dim);
     for (int64_t partition = item.begin; partition < item.end; ++partition) {
         ask_ahead(partition);
@@ -414,7 +470,7 @@ static void one_item(const Args<T>& a, Work<T>& w, const Item& item, const Item*
         for (int64_t r = 0; r < num_rows; ++r)
             if (row_sees(a, t, r, partition)) merge_row(w.whole, w.part, r, r, a.head_dim);
     }
-    for (int64_t r = 0; r < num_rows; ++r) write_out(a, t, w.whole, r);
+    write_out(a, t, w.whole);
 }
 
 // The items of one split tile lie side by side; merges their rows in ascending order.
@@ -426,7 +482,7 @@ static void merge_split(const Args<T>& a, const Item* items, int64_t count, cons
     for (int64_t i = 0; i < count; ++i)
         for (int64_t r = 0; r < num_rows; ++r)
             if (row_sees(a, t, r, items[i].begin)) merge_row(whole, kept, r, items[i].kept + r, a.head_dim);
-    for (int64_t r = 0; r < num_rows; ++r) write_out(a, t, whole, r);
+    write_out(a, t, whole);
 }
 
 // --- the plan of a call -------------------------------------------------------------------------------
