@@ -19,8 +19,8 @@ namespace kvik::KVIK_ISA {
 constexpr int64_t kCachedRows = 192;               // rows that pass over a share's panels together
 constexpr int64_t kCachedGroups = 64;              // groups of them at a time, where they are
 constexpr int64_t kCachedInputBytes = 384 * 1024;  // more than this, a part of the second-level cache
-constexpr int64_t kWeightGroups = 24;              // groups of two panels that stay while all tiles pass
-constexpr int64_t kAheadBytes = 4096;              // how far before its use a weight that streams by is fetched
+constexpr int64_t kWeightGroups = 32;              // groups of two panels that stay while all tiles pass
+constexpr int64_t kAheadBytes = 12288;             // how far before its use a weight that streams by is fetched
 
 // Bytes of a panel from a group to the next, where they lie evenly.
 template <class Q>
