@@ -40,9 +40,7 @@ static void quantize_tiles(InputGroup<W>* inputs, const BlockArgs& args, int64_t
     for (int64_t tile = begin_tile; tile < end_tile; ++tile) {
         const int64_t first = args.first_row(tile), rows = args.first_row(tile + 1) - first;
         InputGroup<W>* out = inputs + first * groups;
-        for (int64_t row = 0; row < rows; ++row)
-            for (int64_t group = 0; group < groups; ++group)
-                quantize_group<W>(out[group * rows + row], args.x + (first + row) * args.k + group * kGroup);
+        for (int64_t row = 0; row < rows; ++row) quantize_row<W>(out + row, rows, args.x + (first + row) * args.k, groups);
     }
 }
 
