@@ -122,7 +122,7 @@ static void all_panels(const LinearArgs<T>& args) {
 static void linear(float* out, int64_t out_stride, const float* x, const void* weight, const float* bias, int64_t m,
                    int64_t n, int64_t k, int format) {
     const uint8_t* blocks = static_cast<const uint8_t*>(weight);
-    if (with_packed_blocks(format, [&]<class Q>() { linear_blocks<Q>({out, out_stride, x, blocks, bias, m, n, k, Q::panel_bytes(k / kGroup)}); }))
+    if (with_packed_blocks(format, [&]<class Q>() { linear_blocks<Q>({out, out_stride, x, blocks, bias, m, n, k}); }))
         return;
     with_type(format == kFormatBf16 ? kBf16 : kF32, [&]<class T>() {
         all_panels<T>({out, out_stride, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)});

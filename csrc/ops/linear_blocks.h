@@ -1,17 +1,19 @@
 // x [M, K] fp32 times a packed weight of a quantised format. Knows the formats only through packed_blocks.h.
 //
-// Each row of x is cut into groups of 32 and rounded first, by itself. The largest element of a group, its outlier,
-// stands apart: the scale is max |x| / 127 of the others, which become int8, while the outlier is rounded in the same
-// steps to 16 bits. Products and sums within a group (q6_k: half a group) are whole numbers below 2^24, so exact on every
-// machine. An output element is one chain of fp32 multiply-adds over the groups in ascending order, started from zero:
-// whatever the number of rows, the tile or the thread, its bits are the same. Blocking over K keeps the chain's
-// unfinished value in the output itself.
+// Each row of x is rounded first, by itself (linear_blocks_input.h). Products and sums within a group of 32 (q6_k: half
+// of one) are whole numbers below 2^24, so exact on every machine. An output element is one chain of fp32 multiply-adds
+// over the groups in ascending order, started from zero: whatever the number of rows, the tile or the thread, its bits
+// are the same. Blocking over K keeps the chain's unfinished value in the output itself.
 //
-// A tile is as many rows and panels as registers hold sums for. Up to kMaxDotRows rows are one tile of one panel, and
-// the weight streams by once. More are cut into tiles of up to kWideRows rows by two panels, where the machine has the
-// registers: fewer loads. They pass one after another over a block of two panels that stays in the first-level cache.
+// Up to kMaxDotRows rows are one tile of one panel, and the weight streams by once. More are cut into tiles of up to
+// kWideRows rows by two panels, where the machine has the registers: fewer loads. They pass one after another over a
+// block of two panels that stays in the first-level cache.
+//
+// The hardware fetches ahead within a page only, and stops where a block ends. So the weight is asked for well before
+// its use: 12 KiB ahead where it streams by, else the next block while the tiles pass over this one.
 #pragma once
 
+#include "../expanded_blocks.h"
 #include "linear_blocks_tile.h"
 
 namespace kvik::KVIK_ISA {
@@ -40,7 +42,8 @@ static void quantize_tiles(InputGroup<W>* inputs, const BlockArgs& args, int64_t
     for (int64_t tile = begin_tile; tile < end_tile; ++tile) {
         const int64_t first = args.first_row(tile), rows = args.first_row(tile + 1) - first;
         InputGroup<W>* out = inputs + first * groups;
-        for (int64_t row = 0; row < rows; ++row) quantize_row<W>(out + row, rows, args.x + (first + row) * args.k, groups);
+        const float* x = args.x + first * args.k;
+        for (int64_t row = 0; row < rows; ++row) quantize_row<W>(out + row, rows, x + row * args.k, groups);
     }
 }
 
@@ -49,13 +52,13 @@ template <class W>
 static void run_stream(const BlockArgs& args, const InputGroup<W>* inputs, int64_t begin_panel, int64_t end_panel) {
     for (int64_t panel = begin_panel; panel < end_panel; ++panel) {
         const uint8_t* weight = args.weight + panel * args.panel_bytes;
-        run_block_tile<W>({args, 0, panel, inputs, weight, args.panel_bytes, 0, args.groups(), true, true,
-                           weight + kAheadBytes, kGroupBytes<W>}, args.m);
+        const BlockSpan<W> span = {args, 0, panel, inputs, weight, args.panel_bytes, 0, args.groups(), true, true,
+                                   weight + kAheadBytes, kGroupBytes<W>};
+        run_block_tile<W>(span, args.m);
     }
 }
 
-// Groups [from, to) of `panels` panels by all tiles of a share. Meanwhile a part of `next`, the block after this one, is
-// fetched by each.
+// Groups [from, to) of `panels` panels by all tiles of a share. Each fetches a part of `next`, the block after this.
 template <class Q, class W>
 static void run_tiles(const BlockArgs& args, const InputGroup<W>* inputs, const Share& share, int64_t panel,
                       int64_t panels, int64_t from, int64_t to, const uint8_t* next) {
@@ -63,8 +66,9 @@ static void run_tiles(const BlockArgs& args, const InputGroup<W>* inputs, const 
     const int64_t lines = (kGroupBytes<Q> + share.tiles() * kLineBytes - 1) / (share.tiles() * kLineBytes);
     const uint8_t* weight = args.weight + panel * args.panel_bytes;
     int64_t panel_bytes = args.panel_bytes, first_group = from, fetched = 0;
-    [[maybe_unused]] alignas(64) uint8_t expanded[std::is_same_v<Q, W> ? 1 : 2 * W::panel_bytes(kWeightGroups)];
-    if constexpr (!std::is_same_v<Q, W>) {
+    constexpr bool kExpands = !std::is_same_v<Q, W>;
+    [[maybe_unused]] alignas(64) uint8_t expanded[kExpands ? 2 * W::panel_bytes(kWeightGroups) : 1];
+    if constexpr (kExpands) {
         for (int64_t p = 0; p < panels; ++p)
             W::expand(expanded + p * W::panel_bytes(groups), weight + p * panel_bytes, from, to);
         weight = expanded;
@@ -142,15 +146,16 @@ static void linear_many_rows(const BlockArgs& args) {
         for (int64_t task = begin; task < end;) {
             const int64_t block = task / panels, panel = task % panels;
             const int64_t count = end - task < panels - panel ? end - task : panels - panel;
-            run_share<Q, W>(args, inputs, {tiles * block / row_blocks, tiles * (block + 1) / row_blocks, panel,
-                                           panel + count});
+            const int64_t begin_tile = tiles * block / row_blocks, end_tile = tiles * (block + 1) / row_blocks;
+            run_share<Q, W>(args, inputs, {begin_tile, end_tile, panel, panel + count});
             task += count;
         }
     });
 }
 
 template <class Q>
-static void linear_blocks(const BlockArgs& args) {
+static void linear_blocks(BlockArgs args) {
+    args.panel_bytes = Q::panel_bytes(args.groups());
     if (args.tiles() == 1) {
         linear_few_rows<Q>(args);
     } else {

@@ -6,9 +6,10 @@
 
 namespace kvik::KVIK_ISA {
 
-constexpr int64_t kLineBytes = 64;  // of a cache line
-constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // of several
+constexpr int64_t kLineBytes = 64;                                // of a cache line
+constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // rows, of several tiles
 
+// May lie behind the end of what is there.
 KVIK_INLINE void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
 
 struct BlockArgs {
@@ -18,7 +19,7 @@ struct BlockArgs {
     const uint8_t* weight;
     const float* bias;  // or null
     int64_t m, n, k;
-    int64_t panel_bytes;
+    int64_t panel_bytes = 0;  // of the weight, from one to the next
 
     int64_t groups() const { return k / kGroup; }
     int64_t tiles() const { return m <= kMaxDotRows ? 1 : (m + kTallestTile - 1) / kTallestTile; }
@@ -96,20 +97,18 @@ KVIK_INLINE void add_group(F32 (&acc)[kRows][kPanels], const uint8_t* const (&pa
     }
 }
 
-// Groups of a tile: of some panels from `panel` on times those of some rows, added to what the output holds of the
-// groups before.
+// Groups of a tile: some panels times some rows, added to what the output holds of the groups before.
 template <class W>
 struct BlockSpan {
     const BlockArgs& args;
-    int64_t row, panel;            // of the output
+    int64_t row, panel;            // the first of the output
     const InputGroup<W>* inputs;   // of the first group
-    const uint8_t* weight;         // of the first panel,
-    int64_t panel_bytes;           // and from one to the next
-    int64_t first_group;           // counted from there
-    int64_t groups;
-    bool is_first, is_last;        // whether the chains begin and end here
-    const uint8_t* ahead;          // memory to be fetched meanwhile: from here on, and the same of the next panel,
-    int64_t ahead_bytes;           // so much with each group
+    const uint8_t* weight;         // the first panel as it is read,
+    int64_t panel_bytes;           // bytes to the next,
+    int64_t first_group, groups;   // and which of its groups
+    bool is_first, is_last;        // whether the chains begin and end with these
+    const uint8_t* ahead;          // what to fetch of args.weight meanwhile, the same of each panel: from here on
+    int64_t ahead_bytes;           // so many bytes with each group
 };
 
 template <class W, int kRows, int kPanels>

@@ -110,7 +110,7 @@ struct I32 {
 struct Bytes {
     __m512i v;
 };
-constexpr int kMaxDotRows = 12, kWideRows = 6;
+constexpr int kMaxDotRows = 10, kWideRows = 6;
 
 KVIK_INLINE I32 set1_i32(int32_t a) { return {_mm512_set1_epi32(a)}; }
 KVIK_INLINE F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
