@@ -49,7 +49,7 @@ def load(path: Path, format_of: FormatOf | None) -> Model:
     """`format_of` None: matrices as they are stored where the kernels can, bf16 where not."""
     model_file = open_model(path)
     checkpoint = open_checkpoint(model_file)
-    stored = stored_formats(checkpoint.format_of, torch.bfloat16)
+    stored = stored_formats(checkpoint.format_of, "bf16")
     model = build_model(model_file.spec, torch.bfloat16, max_positions=PIECE_TOKENS, format_of=format_of or stored)
     model.load(checkpoint)
     return model
@@ -98,14 +98,15 @@ def choices() -> dict[str, FormatOf]:
     """What is compared: the two quantisations, and each with the other choice for embedding and head."""
 
     def with_embedding(quantization: str, embedding: str) -> FormatOf:
-        layers = asked_formats(quantization, torch.bfloat16)
+        layers = asked_formats(quantization, "bf16")
         names = formats.EMBEDDINGS
         return lambda name, k: embedding if name in names else layers(name, k)
 
     return {
-        "int8": asked_formats("int8", torch.bfloat16),
+        "bf16 as q16": lambda _name, _k: "q16",
+        "int8": asked_formats("int8", "bf16"),
         "int8, embedding and head bf16": with_embedding("int8", "bf16"),
-        "int4": asked_formats("int4", torch.bfloat16),
+        "int4": asked_formats("int4", "bf16"),
         "int4, embedding and head q4_1": with_embedding("int4", "q4_1"),
         "int4, embedding and head bf16": with_embedding("int4", "bf16"),
     }
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=5000)
     args = parser.parse_args()
     pieces = pieces_of_text(args.model, args.tokens)
-    bf16 = load(args.model, formats.float_formats(torch.bfloat16))
+    bf16 = load(args.model, lambda _name, _k: "bf16")
     reference = [piece.half() for piece in log_probabilities(bf16, pieces)]
     print(f"| weights | GiB | mean KL from bf16, nats | same best token |\n|---|---|---|---|\n"
           f"| bf16 | {bf16.weights_bytes / 2**30:.3f} | | |", flush=True)  # fmt: skip

@@ -15,6 +15,7 @@ enum FormatCode : int {
     kFormatQ4_K = 8,
     kFormatQ5_K = 9,
     kFormatQ6_K = 10,
+    kFormatQ16 = 11,  // 16-bit fixed point with a scale per row; of no file, see packed_q16.h
 };
 
 }  // namespace kvik

@@ -3,7 +3,8 @@
 //   table.h          this list: one line per op
 //   ops/<op>.h       the kernel, written once as a template over the vector wrapper of simd.h
 //   chain.h          the inner step of the matrix products
-//   packed.h, packed_blocks.h, expanded_blocks.h, kv_layout.h   how weights lie in memory, and the cache
+//   packed.h, packed_blocks.h, packed_q16.h, kv_layout.h   how weights lie in memory, and the cache
+//   expanded_blocks.h   and what many rows read of the quantised ones
 //   isa_unit.cpp     includes every ops/*.h; compiled once per instruction set, it fills one Table
 //   dispatch.cpp     asks the processor what it can do and picks a Table (kernels/runtime.py may lower it)
 //   thread_pool.*    persistent workers; parallel.h is the kernels' door to them
@@ -49,7 +50,7 @@ struct BlockTableWidth {  // columns of the step's block tables
     OP(linear, void(float* out, int64_t out_stride, const float* x, const void* weight, const float* bias, NumRows m,  \
                     int64_t n, int64_t k, int format))                                                                 \
     OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
-                       int packed_dtype, int rows_dtype))                                                              \
+                       int format, int rows_dtype))                                                                    \
     OP(pack_blocks, void(void* packed, int64_t k, int64_t first_row, const uint8_t* rows, int64_t num_rows,            \
                          int format))                                                                                  \
     OP(embedding, int64_t(void* out, const void* table, bool packed, int64_t num_rows, int64_t size,                   \

@@ -1,7 +1,7 @@
 // Rows of a table, plain or packed, by id.
 #pragma once
 
-#include "../packed_blocks.h"
+#include "../packed_q16.h"
 
 namespace kvik::KVIK_ISA {
 
@@ -51,6 +51,20 @@ static void embed_blocks(T* out, const uint8_t* table, int64_t size, const int32
 }
 
 template <class T>
+static void embed_q16(T* out, const uint8_t* table, int64_t size, const int32_t* ids, int64_t count, float scale) {
+    const F32 factor = round_to<T>(set1(scale));
+    parallel_for(count, min_tasks(size * 2), [=](int64_t begin, int64_t end, int) {
+        float* row = static_cast<float*>(thread_scratch(static_cast<size_t>(size) * sizeof(float)));
+        for (int64_t i = begin; i < end; ++i) {
+            gather_q16_row(row, table, size, ids[i]);
+            each_vector(size, [&](int64_t j, int64_t n) {
+                store_part(out + i * size + j, round_to<T>(load_part(row + j, n)) * factor, n);
+            });
+        }
+    });
+}
+
+template <class T>
 static void copy_rows(T* out, const T* table, bool packed, int64_t size, const int32_t* ids, int64_t count) {
     parallel_for(count, min_tasks(size * sizeof(T)), [=](int64_t begin, int64_t end, int) {
         for (int64_t i = begin; i < end; ++i) {
@@ -73,6 +87,7 @@ static int64_t embedding(void* out, const void* table, bool packed, int64_t num_
         const uint8_t* blocks = static_cast<const uint8_t*>(table);
         const auto from_blocks = [&]<class Q>() { embed_blocks<T, Q>(to, blocks, size, ids, count, scale); };
         if (with_packed_blocks(table_format, from_blocks)) return;
+        if (table_format == kFormatQ16) return embed_q16(to, blocks, size, ids, count, scale);
         const int table_dtype = table_format == kFormatF32 ? kF32 : table_format == kFormatBf16 ? kBf16 : kF16;
         if (scale == 1.0f && out_dtype == table_dtype)
             return copy_rows(to, static_cast<const T*>(table), packed, size, ids, count);

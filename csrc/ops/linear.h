@@ -10,6 +10,7 @@
 #pragma once
 
 #include "linear_blocks.h"
+#include "linear_q16.h"
 
 namespace kvik::KVIK_ISA {
 
@@ -124,6 +125,7 @@ static void linear(float* out, int64_t out_stride, const float* x, const void* w
     const uint8_t* blocks = static_cast<const uint8_t*>(weight);
     if (with_packed_blocks(format, [&]<class Q>() { linear_blocks<Q>({out, out_stride, x, blocks, bias, m, n, k}); }))
         return;
+    if (format == kFormatQ16) return linear_q16({out, out_stride, x, blocks, bias, m, n, k});
     with_type(format == kFormatBf16 ? kBf16 : kF32, [&]<class T>() {
         all_panels<T>({out, out_stride, x, static_cast<const T*>(weight), bias, m, n, k, num_steps<T>(k)});
     });
@@ -153,11 +155,14 @@ static void pack_rows_typed(T* packed, int64_t k, int64_t first_row, const char*
     });
 }
 
-// Rows [0, num_rows) of a plain [num_rows, K] source become rows first_row and on of a packed weight.
-static void pack_rows(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows, int packed_dtype,
+// Rows [0, num_rows) of a plain [num_rows, K] source become rows first_row and on of a packed weight of fp32, bf16 or
+// 16-bit fixed point.
+static void pack_rows(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows, int format,
                       int rows_dtype) {
+    if (format == kFormatQ16)
+        return pack_q16_rows(static_cast<uint8_t*>(packed), k, first_row, rows, num_rows, rows_dtype);
     const int64_t row_bytes = k * (rows_dtype == kF32 ? 4 : 2);
-    with_type(packed_dtype, [&]<class T>() {
+    with_type(format == kFormatBf16 ? kBf16 : kF32, [&]<class T>() {
         pack_rows_typed(static_cast<T*>(packed), k, first_row, static_cast<const char*>(rows), num_rows, rows_dtype,
                         row_bytes);
     });

@@ -183,4 +183,20 @@ KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
 }
 #endif
 
+constexpr int kDotRows = 12, kDotPanels = 4, kDotSums = 24;
+
+KVIK_INLINE void store_i16(int16_t* p, F32 a) {
+    const __m256i words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a.v));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
+}
+KVIK_INLINE I32 dot2(I32 sums, Bytes a, Bytes b) {
+#if defined(__AVX512VNNI__)
+    // By its name: of the compiler's function for it, sums are moved from register to register and to memory.
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sums.v) : "v"(a.v), "v"(b.v));
+    return sums;
+#else
+    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(a.v, b.v))};
+#endif
+}
+
 }  // namespace kvik::KVIK_ISA

@@ -309,4 +309,19 @@ KVIK_INLINE I32 add_product(I32 sums, I32 codes, const int32_t* factor) {
     return sums;
 }
 
+constexpr int kDotRows = 2, kDotPanels = 1, kDotSums = 2;
+
+KVIK_INLINE void store_i16(int16_t* p, F32 a) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(a.q[i / 4][i % 4]);
+}
+KVIK_INLINE I32 dot2(I32 sums, Bytes a, Bytes b) {
+    for (int i = 0; i < 4; ++i) {
+        const Int4 left = bit_cast<Int4>(a.q[i]), right = bit_cast<Int4>(b.q[i]);
+        const Int4 even_left = bit_cast<Int4>(bit_cast<Uint4>(left) << 16) >> 16;
+        const Int4 even_right = bit_cast<Int4>(bit_cast<Uint4>(right) << 16) >> 16;
+        sums.q[i] += even_left * even_right + (left >> 16) * (right >> 16);
+    }
+    return sums;
+}
+
 }  // namespace kvik::KVIK_ISA

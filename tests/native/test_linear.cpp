@@ -43,8 +43,8 @@ std::vector<T> packed(const Setup& setup, const std::vector<T>& weight, int64_t 
     const int64_t cut = n / 3;
     const Guarded<T> first = setup.input(std::vector<T>(weight.begin(), weight.begin() + cut * k));
     const Guarded<T> second = setup.input(std::vector<T>(weight.begin() + cut * k, weight.end()));
-    setup.table.pack_rows(out.data(), k, 0, first.data(), cut, kCode<T>, kCode<T>);
-    setup.table.pack_rows(out.data(), k, cut, second.data(), n - cut, kCode<T>, kCode<T>);
+    setup.table.pack_rows(out.data(), k, 0, first.data(), cut, kFormat<T>, kCode<T>);
+    setup.table.pack_rows(out.data(), k, cut, second.data(), n - cut, kFormat<T>, kCode<T>);
     return out.copy();
 }
 
@@ -100,7 +100,7 @@ void conversion_case(const Setup& setup, Random& random) {
     const auto rows = random_elements<S>(n * k, random);
     const Guarded<S> source = setup.input(rows);
     Guarded<T> out = setup.room<T>(packed_elements<T>(n, k));
-    setup.table.pack_rows(out.data(), k, 0, source.data(), n, kCode<T>, kCode<S>);
+    setup.table.pack_rows(out.data(), k, 0, source.data(), n, kFormat<T>, kCode<S>);
     const int64_t unit = sizeof(T) == 2 ? 2 : 1, steps = (k + unit - 1) / unit;
     for (int64_t row = 0; row < n; ++row)
         for (int64_t i = 0; i < k; ++i) {

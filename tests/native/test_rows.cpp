@@ -146,7 +146,7 @@ void embedding_case(const Setup& setup, int64_t size, int64_t count, bool is_pac
     const auto table = random_elements<S>(num_rows * size, random);
     const Guarded<S> plain = setup.input(table);
     Guarded<S> panels = setup.room<S>(is_packed ? 32 * ((size + pair - 1) / pair * pair) : 0);
-    if (is_packed) setup.table.pack_rows(panels.data(), size, 0, plain.data(), num_rows, kCode<S>, kCode<S>);
+    if (is_packed) setup.table.pack_rows(panels.data(), size, 0, plain.data(), num_rows, kFormat<S>, kCode<S>);
     std::vector<int32_t> ids;
     for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(i == 0 ? num_rows - 1 : random.below(num_rows)));
     const Guarded<int32_t> guarded_ids = setup.input(ids);

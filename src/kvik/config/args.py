@@ -40,6 +40,11 @@ class EngineArgs:
         "auto", "type in which weights are kept (sums are in fp32); auto: the checkpoint's", group=MODEL, common=True,
         choices=("auto", "bfloat16", "float", "float16", "float32", "half"),
     )  # fmt: skip
+    matmul_precision: str = flag(
+        "high", "how matrices of 16-bit floats are multiplied; high: in 16-bit fixed point, highest: in fp32, at half "
+        "the speed where arithmetic binds",
+        group=MODEL, choices=("high", "highest"), ours=True,
+    )  # fmt: skip
     seed: int = flag(0, "seed of requests that bring none", group=MODEL, common=True)
     max_model_len: int | None = flag(
         None, "most tokens of a request, prompt and answer together; unset: the model's limit; auto or -1: the "

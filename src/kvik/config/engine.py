@@ -23,6 +23,8 @@ class ModelConfig:
     """At least one; the first is used in answers and metrics."""
     dtype: str = "bfloat16"
     """Of what is not quantised. Resolved: "bfloat16" or "float32" on a CPU."""
+    matmul_precision: str = "high"
+    """Of bf16 matrices: "high" (16-bit fixed point) or "highest" (fp32 multiply-adds)."""
     quantization: str | None = None
     """"int8" or "int4", made as the weights are read; "none": floats again; None: as the checkpoint has them."""
     max_model_len: int | None = None

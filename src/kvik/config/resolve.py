@@ -83,6 +83,7 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
         tokenizer=str(tokenizer),
         served_model_names=args.served_model_name or (args.model or EMBEDDED_MODEL_NAME,),
         dtype=_dtype(args.dtype, model_file.spec.dtype),
+        matmul_precision=args.matmul_precision,
         quantization=_quantization(args.quantization or (None if args.model else UNPACKED), model_file),
         max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
         seed=args.seed,

@@ -1,6 +1,7 @@
 """How each matrix is kept in memory, settled before memory is taken: by what was asked, else by what the file holds.
 
-Formats are named as in GGUF. Knows names of tensors only as strings to compare, and nothing of files.
+Formats are named as in GGUF, but for q16: what bf16 is computed as. Knows names of tensors only as strings to compare,
+and nothing of files.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Final
 
 import torch
 
-from kvik.kernels.linear import QUANTIZED, takes
+from kvik.kernels.linear import FIXED_POINT, QUANTIZED, takes
 from kvik.weights import Checkpoint
 
 FormatOf = Callable[[str, int], str]
@@ -27,42 +28,48 @@ _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
 
 
 def formats_in_memory(
-    quantization: str | None, checkpoint: Checkpoint | None, dtype: torch.dtype, *, quantize_embedding: bool = False
+    quantization: str | None, checkpoint: Checkpoint | None, floats: str, *, quantize_embedding: bool = False
 ) -> FormatOf:
-    """`quantization`: "int8", "int4", "none" for floats of `dtype`, or None for what the checkpoint has.
+    """`quantization`: "int8", "int4", "none" for floats, or None for what the checkpoint has; `floats`: the format of
+    what is not quantised, see `float_format`.
 
     `quantize_embedding`: embedding and head to 8 bits, whatever the checkpoint has.
     """
     if quantization not in (None, "none"):
-        return asked_formats(quantization, dtype)
+        return asked_formats(quantization, floats)
     if checkpoint is None or quantization == "none":
-        return float_formats(dtype)
-    stored = stored_formats(checkpoint.format_of, dtype)
-    embedding = asked_formats("int8", dtype)
+        return lambda _name, _k: floats
+    stored = stored_formats(checkpoint.format_of, floats)
+    embedding = asked_formats("int8", floats)
     return lambda name, k: (embedding if quantize_embedding and name in EMBEDDINGS else stored)(name, k)
 
 
-def float_formats(dtype: torch.dtype) -> FormatOf:
-    """All matrices in `dtype`: torch.bfloat16 or torch.float32."""
-    return lambda _name, _k: _name_of(dtype)
+def float_format(dtype: torch.dtype, *, is_exact: bool = False) -> str:
+    """How matrices of floats are kept: fp32 as they are; bf16 as 16-bit fixed point where there are kernels for it.
+
+    `is_exact`: bf16 as it is, whose products are taken in fp32.
+    """
+    if dtype is torch.float32:
+        return "f32"
+    return FIXED_POINT if takes(FIXED_POINT, 1) and not is_exact else "bf16"
 
 
-def asked_formats(quantization: str, dtype: torch.dtype) -> FormatOf:
-    """What --quantization asks for; `dtype` where the number of inputs is no whole number of blocks."""
+def asked_formats(quantization: str, floats: str) -> FormatOf:
+    """What --quantization asks for; `floats` where the number of inputs is no whole number of blocks."""
 
     def format_of(name: str, k: int) -> str:
         table = EMBEDDING_FORMATS_OF_QUANTIZATION if name in EMBEDDINGS else FORMATS_OF_QUANTIZATION
-        return table[quantization] if takes(table[quantization], k) else _name_of(dtype)
+        return table[quantization] if takes(table[quantization], k) else floats
 
     return format_of
 
 
-def stored_formats(stored_format_of: Callable[[str], str | None], dtype: torch.dtype) -> FormatOf:
-    """Each matrix as the checkpoint has it where the kernels can compute with that; the rest in `dtype`."""
+def stored_formats(stored_format_of: Callable[[str], str | None], floats: str) -> FormatOf:
+    """Each matrix as the checkpoint has it where the kernels can compute with that; the rest in `floats`."""
 
     def format_of(name: str, k: int) -> str:
         in_memory = _LOSSLESS.get(stored_format_of(name) or "")
-        return in_memory if in_memory is not None and takes(in_memory, k) else _name_of(dtype)
+        return in_memory if in_memory is not None and takes(in_memory, k) else floats
 
     return format_of
 
@@ -75,7 +82,3 @@ def q8_0_of_q5_0(blocks: torch.Tensor) -> torch.Tensor:
     fifth = (high_bits[:, :, None] >> shifts & 1).flatten(1) << 4
     codes = (torch.cat([nibbles & 15, nibbles >> 4], dim=1) | fifth).view(torch.int8) - 16
     return torch.cat([scale, codes.view(torch.uint8)], dim=1).view(blocks.shape[0], -1)
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return "f32" if dtype is torch.float32 else "bf16"

@@ -45,7 +45,7 @@ def load_parameters(table: ParameterTable, checkpoint: Checkpoint, on_shard: OnS
             seen.add(raw.name)
             parameter = table.by_name.get(raw.name)
             if parameter is not None:
-                _copy(raw, parameter, table.dtype if len(parameter.shape) == 2 else torch.float32)
+                _copy(raw, parameter)
             elif not _is_harmless(raw.name, table):
                 unknown.append(raw.name)
         shard.release()
@@ -57,7 +57,7 @@ def load_parameters(table: ParameterTable, checkpoint: Checkpoint, on_shard: OnS
         log_once(_logger, logging.WARNING, text, table.architecture, len(unknown), _some(unknown))
 
 
-def _copy(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
+def _copy(raw: RawTensor, parameter: Parameter) -> None:
     if raw.shape != parameter.shape:
         raise ModelFileError(
             f"tensor {raw.name} has shape {list(raw.shape)}, but the model's configuration makes it "
@@ -69,7 +69,7 @@ def _copy(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
         for first, end in ranges:  # quantising takes memory of its own, so it is done a piece at a time
             parameter.write(first, values[first:end])
     elif raw.fmt in FORMATS:
-        _copy_blocks(raw, parameter, dtype)
+        _copy_blocks(raw, parameter)
     else:
         raise ModelFileError(
             f"tensor {raw.name} is stored as {raw.fmt}, and nothing says what its numbers mean; a quantised "
@@ -77,9 +77,10 @@ def _copy(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
         )
 
 
-def _copy_blocks(raw: RawTensor, parameter: Parameter, dtype: torch.dtype) -> None:
+def _copy_blocks(raw: RawTensor, parameter: Parameter) -> None:
     """As they are where memory has the same format, else a piece at a time: nothing is lost where formats allow it."""
     rows = raw.data.view(parameter.num_rows, -1)
+    dtype = torch.bfloat16 if parameter.format == "bf16" else torch.float32
     if parameter.write_blocks is not None and raw.fmt == parameter.format:
         parameter.write_blocks(0, rows)
         return

@@ -13,9 +13,10 @@ from itertools import groupby
 import torch
 
 from kvik.kernels.linear import QUANTIZED, PackedWeight
-from kvik.layers.formats import FormatOf, float_formats
+from kvik.layers.formats import FormatOf, float_format
 
 _DUMMY_STD = 0.02
+_FLOATS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _PIECE_ELEMENTS = 1 << 22  # of a tensor that is converted at a time, so that no whole matrix exists unpacked
 
 
@@ -68,7 +69,8 @@ class ParameterTable:
         self.unused: set[str] = set()
         """Names that a checkpoint may hold for nothing, such as the head of a model with tied embeddings."""
         self.num_bytes_by_format: dict[str, int] = {}
-        self._format_of = format_of or float_formats(dtype)
+        floats = float_format(dtype, is_exact=torch.device(device).type != "cpu")
+        self._format_of = format_of or (lambda _name, _k: floats)
 
     @property
     def num_bytes(self) -> int:
@@ -91,7 +93,7 @@ class ParameterTable:
         if fmt in QUANTIZED:
             return self._packed_run(fmt, {name: num_rows}, num_columns)
         tensor = self._empty(num_rows, num_columns, dtype=self.dtype)
-        self._declare(Parameter(name, (num_rows, num_columns), _row_writer(tensor), fmt))
+        self._declare(Parameter(name, (num_rows, num_columns), _row_writer(tensor), _FLOATS[self.dtype]))
         return tensor
 
     def _packed_run(self, fmt: str, rows_by_name: Mapping[str, int], num_columns: int) -> PackedWeight:
@@ -129,7 +131,7 @@ class ParameterTable:
 
     def _empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.empty(*shape, dtype=dtype, device=self.device)
-        self._count("bf16" if dtype is torch.bfloat16 else "f32", tensor.nbytes)
+        self._count(_FLOATS[dtype], tensor.nbytes)
         return tensor
 
     def _count(self, fmt: str, num_bytes: int) -> None:

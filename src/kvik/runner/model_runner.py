@@ -15,7 +15,7 @@ from kvik.errors import KvikError
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.tape import Counts
-from kvik.layers.formats import formats_in_memory
+from kvik.layers.formats import float_format, formats_in_memory
 from kvik.messages import EngineFacts
 from kvik.modelfile import open_model
 from kvik.models import Model, build_model
@@ -114,7 +114,8 @@ class ModelRunner:
         max_positions = asked.max_model_len or asked.spec.max_position_embeddings
         stored = model_file.quantization if model_file else None
         quantize_embedding = stored is not None and stored.embedding_bits == 8
-        formats = formats_in_memory(asked.quantization, checkpoint, dtype, quantize_embedding=quantize_embedding)
+        floats = float_format(dtype, is_exact=asked.matmul_precision == "highest")
+        formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
         model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
         if model_file is None or checkpoint is None:
             model.load_dummy(asked.seed)

@@ -11,13 +11,18 @@ from kvik.layers.embedding import Embedding, LMHead
 from kvik.layers.load import load_parameters
 from kvik.layers.parameters import ParameterTable
 
+
+def exact(_name: str, _k: int) -> str:
+    return "bf16"
+
+
 IDS = torch.tensor([3, 0, 52, 3], dtype=torch.int32)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_rows_of_a_bf16_matrix_are_scaled_in_float32(checkpoint: Any, packed: bool) -> None:
     """sqrt(3072) = 55.43 would be 55.5 in bf16."""
-    table = ParameterTable("TestForCausalLM", torch.bfloat16)
+    table = ParameterTable("TestForCausalLM", torch.bfloat16, format_of=exact)
     embedding = Embedding(table, "e", 53, 32, packed=packed, scale=3072**0.5)
     values = torch.randn(53, 32).bfloat16()
     load_parameters(table, checkpoint.add(e__weight=values))
@@ -35,7 +40,7 @@ def test_a_tied_head_multiplies_with_the_embedding(checkpoint: Any) -> None:
 
 
 def test_a_bf16_head_of_its_own_computes_in_float32(checkpoint: Any) -> None:
-    table = ParameterTable("TestForCausalLM", torch.bfloat16)
+    table = ParameterTable("TestForCausalLM", torch.bfloat16, format_of=exact)
     head = LMHead(table, 53, 32)
     values = torch.randn(53, 32).bfloat16()
     load_parameters(table, checkpoint.add(lm_head__weight=values))

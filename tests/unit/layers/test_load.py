@@ -13,14 +13,15 @@ import torch
 from kvik.errors import ModelFileError
 from kvik.kernels.dequantize import dequantize
 from kvik.kernels.quantize import quantize
-from kvik.layers.formats import asked_formats, stored_formats
+from kvik.layers.formats import asked_formats, float_format, stored_formats
 from kvik.layers.load import load_parameters
 from kvik.layers.parameters import ParameterTable
 from kvik.weights import RawTensor
 
 
 def table(dtype: torch.dtype = torch.float32) -> ParameterTable:
-    return ParameterTable("TestForCausalLM", dtype)
+    floats = float_format(dtype, is_exact=True)
+    return ParameterTable("TestForCausalLM", dtype, format_of=lambda _name, _k: floats)
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
@@ -63,7 +64,7 @@ def test_quantised_tensors_are_dequantised(checkpoint: Any, fmt: str, monkeypatc
 def test_blocks_lose_nothing_on_their_way(checkpoint: Any, fmt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stored formats that have a kernel keep their bytes, q5_0 becomes q8_0, the others bf16."""
     monkeypatch.setattr("kvik.layers.parameters._PIECE_ELEMENTS", 64)
-    wanted = ParameterTable("Test", torch.bfloat16, format_of=stored_formats(lambda _: fmt, torch.bfloat16))
+    wanted = ParameterTable("Test", torch.bfloat16, format_of=stored_formats(lambda _: fmt, "bf16"))
     (weight,) = wanted.packed({"a": 16, "b": 21}, 256)
     kind = gguf.GGMLQuantizationType[fmt.upper()]
     blocks = np.concatenate([random_blocks(kind, rows) for rows in (16, 21)])
@@ -92,7 +93,7 @@ def test_floats_are_quantised_as_they_come(
     checkpoint: Any, quantization: str, fmt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kvik.layers.parameters._PIECE_ELEMENTS", 64)
-    wanted = ParameterTable("Test", torch.bfloat16, format_of=asked_formats(quantization, torch.bfloat16))
+    wanted = ParameterTable("Test", torch.bfloat16, format_of=asked_formats(quantization, "bf16"))
     (weight,), (odd,) = wanted.packed({"a": 37}, 64), wanted.packed({"odd": 4}, 30)
     values = torch.randn(37, 64)
     load_parameters(wanted, checkpoint.add(a=values.half(), odd=torch.randn(4, 30)))

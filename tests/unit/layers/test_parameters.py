@@ -30,7 +30,7 @@ def test_num_bytes_counts_what_was_reserved() -> None:
     assert table.num_bytes == 4 * 8 + 2 * 24
     (weight,) = table.packed({"p": 32}, 16)
     assert table.num_bytes == 4 * 8 + 2 * 24 + weight.nbytes
-    assert table.num_bytes_by_format == {"f32": 4 * 8, "bf16": 2 * 24 + weight.nbytes}
+    assert table.num_bytes_by_format == {"f32": 4 * 8, "bf16": 2 * 24, "q16": weight.nbytes}
 
 
 def test_neighbours_of_one_format_are_one_weight() -> None:

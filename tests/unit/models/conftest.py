@@ -14,6 +14,7 @@ import torch
 
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.layers.batch import ForwardBatch, LayerKV
+from kvik.layers.formats import FormatOf
 from kvik.modelfile import open_model
 from kvik.models import Model, build_model
 from kvik.weights import open_checkpoint
@@ -206,18 +207,18 @@ def _int32(values: list[Any]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 
 
-def load(path: Path, dtype: torch.dtype) -> Model:
+def load(path: Path, dtype: torch.dtype, format_of: FormatOf | None = None) -> Model:
     """kvik's model of a Hugging Face folder, its weights loaded."""
     model_file = open_model(str(path))
-    model = build_model(model_file.spec, dtype)
+    model = build_model(model_file.spec, dtype, format_of=format_of)
     model.load(open_checkpoint(model_file))
     return model
 
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Any:
-    """`driver(dtype)`: a paged driver of the checkpoint in `tmp_path`."""
-    return lambda dtype: PagedDriver(load(tmp_path, dtype))
+    """`driver(dtype, format_of)`: a paged driver of the checkpoint in `tmp_path`."""
+    return lambda dtype, format_of=None: PagedDriver(load(tmp_path, dtype, format_of))
 
 
 @pytest.fixture

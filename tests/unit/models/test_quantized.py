@@ -37,7 +37,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def load(path: Path) -> Model:
     model_file = open_model(path)
     checkpoint = open_checkpoint(model_file)
-    formats = formats_in_memory(None, checkpoint, torch.bfloat16)
+    formats = formats_in_memory(None, checkpoint, "bf16")
     model = build_model(model_file.spec, torch.bfloat16, format_of=formats)
     model.load(checkpoint)
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kvik.kernels.arena import empty
-from kvik.kernels.dequantize import FORMATS
+from kvik.kernels.linear.formats import code_of
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 
@@ -32,7 +32,7 @@ def embedding(
         count,
         scale,
         DTYPE_CODES[dtype],
-        FORMATS[format].code,
+        code_of(format),
     )
     if bad >= 0:
         raise IndexError(f"ids[{bad}] is {int(ids[bad])}; it must lie in [0, {num_rows})")

@@ -1,8 +1,12 @@
 """The matrix product behind every linear layer, and the weight that it reads.
 
-Inputs, sums and outputs are fp32; the weight is fp32, bf16 or quantised. A row's result does not depend on its
-neighbours: each output element is one chain of fp32 multiply-adds over K in ascending order, whatever the number of
-rows or threads. (The reference leaves the order to torch.)
+Inputs, sums and outputs are fp32; the weight is fp32, bf16, 16-bit fixed point (q16) or quantised. A row's result does
+not depend on its neighbours: each output element is one chain of fp32 multiply-adds over K in ascending order, whatever
+the number of rows or threads. (The reference leaves the order to torch.)
+
+Where the weight is q16, each row of it was rounded to whole steps of max |w| / 16,383, and the inputs are, in groups of
+32, to steps of max |x| / 4,095. Products and their sums in a group are whole numbers below 2^31, hence exact; the chain
+runs over the groups.
 
 Where the weight is quantised, so are the inputs: each row in groups of 32, the largest element of a group to 16 bits
 and the others to int8, with the scale max |x| / 127 of these for all. Products and their sums in a group (q6_k: 16) are
@@ -15,10 +19,10 @@ import torch
 
 from kvik.kernels.arena import empty_beside
 from kvik.kernels.linear import cpu, reference
-from kvik.kernels.linear.formats import QUANTIZED, takes
+from kvik.kernels.linear.formats import FIXED_POINT, QUANTIZED, takes
 from kvik.kernels.linear.packed_weight import PackedWeight
 
-__all__ = ["QUANTIZED", "PackedWeight", "linear", "takes"]
+__all__ = ["FIXED_POINT", "QUANTIZED", "PackedWeight", "linear", "takes"]
 
 
 def linear(

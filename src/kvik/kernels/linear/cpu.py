@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kvik.kernels.dequantize import FORMATS
-from kvik.kernels.linear.formats import FLOAT_FORMATS, QUANTIZED
+from kvik.kernels.linear.formats import FIXED_POINT, FLOAT_FORMATS, QUANTIZED, code_of
 from kvik.kernels.runtime import DTYPE_CODES, native
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ PANEL_ROWS = 16
 def allocate(n: int, k: int, format: str) -> torch.Tensor:
     """Zeroed memory of a packed weight: [panels, steps of K, 16, elements of a step], or uint8 [panels, bytes]."""
     panels = -(-n // PANEL_ROWS)
-    if format in QUANTIZED:
+    if format in QUANTIZED or format == FIXED_POINT:
         panel_bytes = _panel_bytes(k, format)
         blocks: torch.Tensor = native.allocate(panels * panel_bytes)
         return blocks.view(panels, panel_bytes)
@@ -31,7 +30,9 @@ def allocate(n: int, k: int, format: str) -> torch.Tensor:
 
 
 def _panel_bytes(k: int, format: str) -> int:
-    """As csrc/packed_blocks.h lays a panel out."""
+    """As csrc/packed_blocks.h or csrc/packed_q16.h lays a panel out."""
+    if format == FIXED_POINT:
+        return 64 + -(-k // 32) * 1024
     pairs, odd = divmod(k // 32, 2)
     if format == "q8_0":
         return pairs * (64 + 1024) + odd * (64 + 512)
@@ -57,13 +58,13 @@ def linear(out: torch.Tensor, x: torch.Tensor, weight: PackedWeight, bias: torch
         x.shape[0],
         weight.n,
         weight.k,
-        FORMATS[weight.format].code,
+        code_of(weight.format),
     )
 
 
 def pack_blocks(weight: PackedWeight, first_row: int, blocks: torch.Tensor) -> None:
     blocks = blocks.contiguous()
-    code = FORMATS[weight.format].code
+    code = code_of(weight.format)
     native.pack_blocks(weight.data.data_ptr(), weight.k, first_row, blocks.data_ptr(), blocks.shape[0], code)
 
 
@@ -75,7 +76,7 @@ def pack_rows(weight: PackedWeight, first_row: int, rows: torch.Tensor) -> None:
         first_row,
         rows.data_ptr(),
         rows.shape[0],
-        DTYPE_CODES[weight.data.dtype],
+        code_of(weight.format),
         DTYPE_CODES[rows.dtype],
     )
 
@@ -94,7 +95,7 @@ def gather_rows(weight: PackedWeight, ids: torch.Tensor) -> torch.Tensor:
         ids.shape[0],
         1.0,
         DTYPE_CODES[dtype],
-        FORMATS[weight.format].code,
+        code_of(weight.format),
     )
     if bad >= 0:
         raise IndexError(f"ids[{bad}] is {int(ids[bad])}; it must lie in [0, {weight.n})")

@@ -1,8 +1,8 @@
 """A weight [N, K] in the order in which the product reads it. Knows no model and no file.
 
-For the native kernels: panels of 16 output rows, laid out as csrc/packed.h (floats) and csrc/packed_blocks.h (quantised
-formats) say; N is padded to 16 with zeros. Anywhere else (another device, another dtype, no native build) it is the
-plain matrix, of a quantised format its GGUF blocks.
+For the native kernels: panels of 16 output rows, laid out as csrc/packed.h (floats), csrc/packed_q16.h and
+csrc/packed_blocks.h (quantised formats) say; N is padded to 16 with zeros. Anywhere else (another device, another
+dtype, no native build) it is the plain matrix, of a quantised format its GGUF blocks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ import torch
 from kvik.kernels.dequantize import FORMATS as BLOCK_FORMATS
 from kvik.kernels.dequantize import dequantize
 from kvik.kernels.linear import cpu, reference
-from kvik.kernels.linear.formats import FLOAT_FORMATS, PACKED_FLOATS, QUANTIZED, format_of, require_taken
+from kvik.kernels.linear.formats import (
+    FIXED_POINT,
+    FLOAT_FORMATS,
+    PACKED_FLOATS,
+    QUANTIZED,
+    format_of,
+    require_taken,
+)
 from kvik.kernels.quantize import FORMATS as FROM_FLOATS
 from kvik.kernels.quantize import quantize
 from kvik.kernels.runtime import DTYPE_CODES, native
@@ -36,15 +43,19 @@ class PackedWeight:
     def allocate(cls, n: int, k: int, format: str | torch.dtype, device: torch.device | str = "cpu") -> PackedWeight:
         """A weight of zeros. On a CPU its pages are not backed by memory before they are written.
 
-        `format`: "f32", "bf16" (or their dtype), "q8_0", "q4_0", "q4_1", "q4_k" or "q6_k"; "f16" and "f64" stay plain.
+        `format`: "f32", "bf16" (or their dtype), "q16", "q8_0", "q4_0", "q4_1", "q4_k" or "q6_k"; "f16" and "f64" stay
+        plain.
         Raises ValueError for others, or for a K that the format does not take; see `takes`.
         """
         name = format_of(format)
         if n < 1 or k < 1:
             raise ValueError(f"a weight of {n} x {k} cannot be packed; both sizes must be at least 1")
         require_taken(name, k)
-        if native is not None and torch.device(device).type == "cpu" and (name in QUANTIZED or name in PACKED_FLOATS):
+        on_cpu = torch.device(device).type == "cpu"
+        if native is not None and on_cpu and (name in QUANTIZED or name in PACKED_FLOATS or name == FIXED_POINT):
             return cls(n, k, name, cpu.allocate(n, k, name), True)
+        if name == FIXED_POINT:
+            raise ValueError(f"a weight on {device} cannot be stored as {name}, a format of the CPU's; take bf16")
         if name in QUANTIZED:
             return cls(n, k, name, torch.zeros(n, _row_bytes(name, k), dtype=torch.uint8, device=device), False)
         return cls(n, k, name, torch.zeros(n, k, dtype=FLOAT_FORMATS[name], device=device), False)
@@ -97,7 +108,7 @@ class PackedWeight:
             cpu.pack_blocks(self, first_row, blocks.cpu())
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows by id [R] integer -> [R, K] in the format's dtype, fp32 of a quantised one.
+        """Rows by id [R] integer -> [R, K] in the format's dtype, fp32 of q16 and quantised ones.
 
         Raises IndexError for an id outside [0, N).
         """

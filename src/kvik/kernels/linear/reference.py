@@ -8,6 +8,8 @@ import torch.nn.functional as F
 GROUP = 32  # inputs with one scale
 MAX_OUTLIER = 16000  # steps of the largest of them
 TINY = 1e-30
+WEIGHT_RANGE = 16383  # steps of a row's largest weight in 16-bit fixed point
+INPUT_RANGE = 4095  # and of the largest input of a group
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -32,6 +34,25 @@ def round_inputs(x: torch.Tensor) -> torch.Tensor:
     codes = torch.where(largest > TINY, (groups * (1.0 / step)).round(), 0.0)
     finite = groups.isfinite().all(dim=2, keepdim=True)
     return (codes * torch.where(finite, step, torch.nan)).view(x.shape)
+
+
+def fixed_point_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [T, K] rounded as for a weight in 16-bit fixed point, which is given so rounded: `fixed_point(weight, ...)`."""
+    padded = F.pad(x, (0, -x.shape[1] % GROUP))
+    groups = fixed_point(padded.view(-1, GROUP), INPUT_RANGE)
+    return F.linear(groups.view(padded.shape)[:, : x.shape[1]], weight, bias)
+
+
+def fixed_point(rows: torch.Tensor, steps: int) -> torch.Tensor:
+    """Rows [R, K] fp32 to whole numbers of `steps` of their largest size, and back.
+
+    A row with a NaN or infinity is all NaN; one that reaches nowhere beyond 1e-30 is zeros: a quotient could overflow.
+    """
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    scale = largest * (1.0 / steps)
+    codes = torch.where(largest > TINY, (rows * (1.0 / scale)).round(), 0.0)
+    finite = rows.isfinite().all(dim=1, keepdim=True)
+    return torch.where(finite, codes, 0.0) * torch.where(finite, scale, torch.nan)
 
 
 def gather_rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
