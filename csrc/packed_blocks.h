@@ -74,7 +74,7 @@ struct PackedQ8_0 {
     static constexpr bool kHasMinimum = false;
     static constexpr int64_t kPairBytes = 64 + 2 * kByteBytes;
 
-    KVIK_INLINE int64_t panel_bytes(int64_t groups) {
+    static constexpr int64_t panel_bytes(int64_t groups) {
         return groups / 2 * kPairBytes + groups % 2 * (64 + kByteBytes);
     }
     KVIK_INLINE int64_t header(int64_t group) { return group / 2 * kPairBytes + group % 2 * 32; }
@@ -119,7 +119,7 @@ struct PackedQ4_0 {
     static constexpr bool kHasMinimum = false;
     static constexpr int64_t kPairBytes = 64 + 2 * kNibbleBytes;
 
-    KVIK_INLINE int64_t panel_bytes(int64_t groups) {
+    static constexpr int64_t panel_bytes(int64_t groups) {
         return groups / 2 * kPairBytes + groups % 2 * (64 + kNibbleBytes);
     }
     KVIK_INLINE int64_t header(int64_t group) { return group / 2 * kPairBytes + group % 2 * 32; }
@@ -158,7 +158,7 @@ struct PackedQ4_1 {
     static constexpr bool kHasMinimum = true;
     static constexpr int64_t kBytes = 64 + kNibbleBytes;
 
-    KVIK_INLINE int64_t panel_bytes(int64_t groups) { return groups * kBytes; }
+    static constexpr int64_t panel_bytes(int64_t groups) { return groups * kBytes; }
     template <int kPair>
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         return nibbles_at(panel + group * kBytes + 64 + 64 * kPair);
@@ -197,7 +197,7 @@ struct PackedQ4_K {
     static constexpr int64_t kScales = 64, kMinima = kScales + 8 * 16, kBody = kMinima + 8 * 16;
     static constexpr int64_t kBytes = kBody + 8 * kNibbleBytes;
 
-    KVIK_INLINE int64_t panel_bytes(int64_t groups) { return groups / 8 * kBytes; }
+    static constexpr int64_t panel_bytes(int64_t groups) { return groups / 8 * kBytes; }
     template <int kPair>
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         return nibbles_at(panel + group / 8 * kBytes + kBody + group % 8 * kNibbleBytes + 64 * kPair);
@@ -257,7 +257,7 @@ struct PackedQ6_K {
     static constexpr int64_t kScales = 64, kBody = kScales + 16 * 16, kHigh = kNibbleBytes;
     static constexpr int64_t kGroupBytes = kNibbleBytes + 128, kBytes = kBody + 8 * kGroupBytes;
 
-    KVIK_INLINE int64_t panel_bytes(int64_t groups) { return groups / 8 * kBytes; }
+    static constexpr int64_t panel_bytes(int64_t groups) { return groups / 8 * kBytes; }
     template <int kPair>
     KVIK_INLINE BytePair codes(const uint8_t* panel, int64_t group) {
         const uint8_t* at = panel + group / 8 * kBytes + kBody + group % 8 * kGroupBytes;

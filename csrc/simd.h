@@ -29,7 +29,8 @@
 //
 //   I32                           16 integers of 32 bits; set1_i32(int32_t) to_float(I32)
 //   store_i8(int8_t*, F32)        16 whole numbers in [-128, 127]
-//   Bytes                         16 lanes of 4 bytes; load_bytes(const uint8_t*) repeat4(const int8_t*)
+//   Bytes                         16 lanes of 4 bytes; load_bytes(const uint8_t*) store_bytes(uint8_t*, Bytes)
+//                                 repeat4(const int8_t*): in each lane
 //   and_bytes(a, mask)            each byte; or_bytes(a, b)
 //   shift_right<n>(a)             pairs of bytes as 16 bits; so does shift_left
 //   dot4<kMaxCode>(sums, a, b)    each lane += its 4 unsigned bytes of a, up to kMaxCode, times its 4 signed ones of b,

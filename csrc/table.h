@@ -4,6 +4,7 @@
 //   ops/<op>.h       the kernel, written once as a template over the vector wrapper of simd.h
 //   chain.h          the inner step of the matrix products
 //   packed.h, packed_blocks.h, packed_q16.h, kv_layout.h   how weights lie in memory, and the cache
+//   expanded_blocks.h   and what many rows read of the quantised ones
 //   isa_unit.cpp     includes every ops/*.h; compiled once per instruction set, it fills one Table
 //   dispatch.cpp     asks the processor what it can do and picks a Table (kernels/runtime.py may lower it)
 //   thread_pool.*    persistent workers; parallel.h is the kernels' door to them

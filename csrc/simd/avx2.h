@@ -191,6 +191,11 @@ KVIK_INLINE Bytes load_bytes(const uint8_t* p) {
     const __m256i* q = reinterpret_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
 }
+KVIK_INLINE void store_bytes(uint8_t* p, Bytes a) {
+    __m256i* q = reinterpret_cast<__m256i*>(p);
+    _mm256_storeu_si256(q, a.lo);
+    _mm256_storeu_si256(q + 1, a.hi);
+}
 KVIK_INLINE Bytes repeat4(const int8_t* p) {
     int32_t word;
     std::memcpy(&word, p, sizeof word);

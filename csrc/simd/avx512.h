@@ -110,7 +110,7 @@ struct I32 {
 struct Bytes {
     __m512i v;
 };
-constexpr int kMaxDotRows = 12, kWideRows = 6;
+constexpr int kMaxDotRows = 10, kWideRows = 6;
 
 KVIK_INLINE I32 set1_i32(int32_t a) { return {_mm512_set1_epi32(a)}; }
 KVIK_INLINE F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -118,6 +118,7 @@ KVIK_INLINE void store_i8(int8_t* p, F32 a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
 KVIK_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+KVIK_INLINE void store_bytes(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a.v); }
 KVIK_INLINE Bytes repeat4(const int8_t* p) {
     int32_t word;
     std::memcpy(&word, p, sizeof word);

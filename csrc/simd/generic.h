@@ -246,6 +246,7 @@ KVIK_INLINE Bytes load_bytes(const uint8_t* p) {
     std::memcpy(a.q, p, sizeof a.q);
     return a;
 }
+KVIK_INLINE void store_bytes(uint8_t* p, Bytes a) { std::memcpy(p, a.q, sizeof a.q); }
 KVIK_INLINE Bytes repeat4(const int8_t* p) {
     uint16_t pairs[2];
     std::memcpy(pairs, p, sizeof pairs);
