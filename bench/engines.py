@@ -75,7 +75,7 @@ class Installed:
             return {"LD_LIBRARY_PATH": str(Path(self.programs[LLAMA]).parent)}
         if contestant.engine == KVIK:
             return {}
-        env = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_NO_USAGE_STATS": "1",
+        env = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
                "VLLM_CPU_OMP_THREADS_BIND": f"0-{self.num_threads - 1}", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
                "DO_NOT_TRACK": "1", "PYTHONPATH": ""}  # fmt: skip
         if libraries := preloads(Path(self.programs[VLLM]).parent.parent):

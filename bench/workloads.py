@@ -42,8 +42,13 @@ class Workload:
     bars: tuple[Bar, ...] = ()
 
 
+KV_MEMORY = ("--kv-cache-memory-bytes", "512M")
+"""Room for 32 requests, which the first round has filled: from then on blocks are used again, as in a server that has
+run for a while. Memory that nobody ever wrote is dear on a virtual machine (0.7 s for 256 MiB on the one measured)."""
+
+
 def _kvik(model: str, label: str = KVIK, *flags: str) -> Contestant:
-    return Contestant(label, KVIK, model, flags)
+    return Contestant(label, KVIK, model, (*KV_MEMORY, *flags))
 
 
 SPEED = ("output_tok_per_s", "ttft_ms", "tpot_ms", "itl_p99_ms", "itl_p99_over_median", "lost", "rss_mb",
@@ -75,7 +80,7 @@ WORKLOADS: tuple[Workload, ...] = (
         (Bar("startup_s", KVIK, at_most=3.0), Bar("startup_s", KVIK, (VLLM,), at_most=1 / 25)),
     ),
     Workload(
-        "startup-8b", "launch to ready, 8B bf16", (_kvik("llama-8b"),), None, ("startup_s", "cat_s", "peak_rss_mb"),
+        "startup-8b", "launch to ready, 8B bf16", (Contestant(KVIK, KVIK, "llama-8b"),), None, ("startup_s", "cat_s", "peak_rss_mb"),
         (Bar("startup_over_cat", KVIK, at_most=1.3), Bar("peak_rss_mb", KVIK, at_most=20_000)),
     ),
     Workload(
