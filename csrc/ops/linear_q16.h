@@ -15,7 +15,8 @@ namespace kvik::KVIK_ISA {
 
 constexpr int64_t kQ16RowBlock = 192;   // rows that pass over a panel's block one after another
 constexpr int64_t kQ16GroupBlock = 32;  // groups of it, where they are several tiles
-constexpr int64_t kQ16Ahead = 3072;     // bytes of a panel, where a single tile streams through it
+constexpr int64_t kQ16StreamRows = 6;   // up to so many rows, panels pass one by one: one sequential stream of weights
+constexpr int64_t kQ16StreamAhead = 12288, kQ16Ahead = 3072;  // bytes to fetch ahead in that, and in several at once
 
 struct Q16Args {
     float* out;
@@ -28,8 +29,10 @@ struct Q16Args {
     int64_t groups() const { return num_groups(k); }
     int64_t tiles() const { return (m + kDotRows - 1) / kDotRows; }
     int64_t first_row(int64_t tile) const { return m * tile / tiles(); }  // tiles of nearly equal height
+    int64_t ahead() const { return m <= kQ16StreamRows ? kQ16StreamAhead : kQ16Ahead; }
     // Panels that a tile of the tallest height takes at once.
     int64_t panels_at_once() const {
+        if (m <= kQ16StreamRows) return 1;
         const int64_t rows = (m + tiles() - 1) / tiles(), panels = kDotSums / rows;
         return panels < kDotPanels ? panels : kDotPanels;
     }
@@ -161,7 +164,7 @@ static void run_q16_panels(const Q16Args& args, const Q16Inputs& inputs, int64_t
         for (int64_t from = 0; from < groups; from += step) {
             const int64_t to = from + step < groups ? from + step : groups;
             const int64_t to_panels = width * q16_panel_bytes(args.k) - from * kQ16GroupBytes;
-            const int64_t next = tiles == 1 ? kQ16Ahead : to < groups ? step * kQ16GroupBytes : to_panels;
+            const int64_t next = tiles == 1 ? args.ahead() : to < groups ? step * kQ16GroupBytes : to_panels;
             for (int64_t t = 0; t < tiles; ++t) {
                 const int64_t row = args.first_row(begin_tile + t), rows = args.first_row(begin_tile + t + 1) - row;
                 const Q16Inputs own = {inputs.codes + row * groups * kGroup, inputs.scales + row * groups};
