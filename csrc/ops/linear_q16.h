@@ -142,13 +142,13 @@ static void q16_tile(const Q16Span& span) {
     }
 }
 
-// The instance for a number of rows and panels known at run time only.
+// The instance for a number of rows and panels known at run time only. Several panels are for high tiles.
 template <int kRows = kDotRows, int kPanels = 1>
 static void run_q16_tile(const Q16Span& span, int64_t rows, int64_t panels) {
     if constexpr (kRows > 1) {
         if (rows < kRows) return run_q16_tile<kRows - 1, 1>(span, rows, panels);
     }
-    if constexpr (kPanels < kDotPanels && kRows * (kPanels + 1) <= kDotSums) {
+    if constexpr (kPanels < kDotPanels && kRows * (kPanels + 1) <= kDotSums && kRows >= kQ16StreamRows) {
         if (panels > kPanels) return run_q16_tile<kRows, kPanels + 1>(span, rows, panels);
     }
     q16_tile<kRows, kPanels>(span);
