@@ -15,7 +15,8 @@ namespace kvik::KVIK_ISA {
 
 constexpr int64_t kQ16RowBlock = 192;   // rows that pass over a panel's block one after another
 constexpr int64_t kQ16GroupBlock = 32;  // groups of it, where they are several tiles
-constexpr int64_t kQ16StreamRows = 6;   // up to so many rows, panels pass one by one: one sequential stream of weights
+constexpr int64_t kQ16StreamRows = 4;   // up to so many rows, panels pass one by one: one sequential stream of weights
+constexpr int64_t kQ16StreamInputBytes = 20 * 1024;  // and of a single tile's, while they leave it room in the cache
 constexpr int64_t kQ16StreamAhead = 12288, kQ16Ahead = 3072;  // bytes to fetch ahead in that, and in several at once
 
 struct Q16Args {
@@ -29,10 +30,13 @@ struct Q16Args {
     int64_t groups() const { return num_groups(k); }
     int64_t tiles() const { return (m + kDotRows - 1) / kDotRows; }
     int64_t first_row(int64_t tile) const { return m * tile / tiles(); }  // tiles of nearly equal height
-    int64_t ahead() const { return m <= kQ16StreamRows ? kQ16StreamAhead : kQ16Ahead; }
+    bool is_stream() const {
+        return m <= kQ16StreamRows || (tiles() == 1 && m * k * 2 <= kQ16StreamInputBytes);
+    }
+    int64_t ahead() const { return is_stream() ? kQ16StreamAhead : kQ16Ahead; }
     // Panels that a tile of the tallest height takes at once.
     int64_t panels_at_once() const {
-        if (m <= kQ16StreamRows) return 1;
+        if (is_stream()) return 1;
         const int64_t rows = (m + tiles() - 1) / tiles(), panels = kDotSums / rows;
         return panels < kDotPanels ? panels : kDotPanels;
     }
@@ -148,7 +152,7 @@ static void run_q16_tile(const Q16Span& span, int64_t rows, int64_t panels) {
     if constexpr (kRows > 1) {
         if (rows < kRows) return run_q16_tile<kRows - 1, 1>(span, rows, panels);
     }
-    if constexpr (kPanels < kDotPanels && kRows * (kPanels + 1) <= kDotSums && kRows >= kQ16StreamRows) {
+    if constexpr (kPanels < kDotPanels && kRows * (kPanels + 1) <= kDotSums && kRows > kQ16StreamRows) {
         if (panels > kPanels) return run_q16_tile<kRows, kPanels + 1>(span, rows, panels);
     }
     q16_tile<kRows, kPanels>(span);
