@@ -13,7 +13,7 @@
 
 namespace kvik::KVIK_ISA {
 
-constexpr int64_t kQ16RowBlock = 192;   // rows that pass over a panel's block one after another
+constexpr int64_t kQ16RowBlock = 384;   // rows that pass over a panel's block one after another
 constexpr int64_t kQ16GroupBlock = 32;  // groups of it, where they are several tiles
 constexpr int64_t kQ16StreamRows = 4;   // up to so many rows, panels pass one by one: one sequential stream of weights
 constexpr int64_t kQ16StreamInputBytes = 20 * 1024;  // and of a single tile's, while they leave it room in the cache
