@@ -178,6 +178,11 @@ static void run_q16_panels(const Q16Args& args, const Q16Inputs& inputs, int64_t
     }
 }
 
+// The beginning of a stream, while inputs are still being rounded.
+KVIK_INLINE void fetch_q16(const uint8_t* weight, int64_t num_bytes) {
+    for (int64_t i = 0; i < num_bytes; i += 64) __builtin_prefetch(weight + i, 0, 3);
+}
+
 static void linear_q16(const Q16Args& args) {
     const int64_t panels = num_panels(args.n), tiles = args.tiles();
     const int64_t row_blocks = (args.m + kQ16RowBlock - 1) / kQ16RowBlock;
@@ -190,6 +195,7 @@ static void linear_q16(const Q16Args& args) {
     }
     const int64_t task_bytes = args.m ? q16_panel_bytes(args.k) * (args.m / row_blocks) : 0;
     parallel_for(row_blocks * panels, min_tasks(task_bytes), [&](int64_t begin, int64_t end, int) {
+        if (args.is_stream()) fetch_q16(args.weight + begin * q16_panel_bytes(args.k), kQ16StreamAhead);
         const Q16Inputs inputs = Q16Inputs::in(shared ? shared : thread_scratch(Q16Inputs::num_bytes(args)), args);
         if (!shared) round_tiles(inputs, args, 0, tiles);
         // A task is one panel of one block of rows.
