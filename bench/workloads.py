@@ -80,7 +80,8 @@ WORKLOADS: tuple[Workload, ...] = (
         (Bar("startup_s", KVIK, at_most=3.0), Bar("startup_s", KVIK, (VLLM,), at_most=1 / 25)),
     ),
     Workload(
-        "startup-8b", "launch to ready, 8B bf16", (Contestant(KVIK, KVIK, "llama-8b"),), None, ("startup_s", "cat_s", "peak_rss_mb"),
+        "startup-8b", "launch to ready, 8B bf16", (Contestant(KVIK, KVIK, "llama-8b"),), None,
+        ("startup_s", "cat_s", "peak_rss_mb"),
         (Bar("startup_over_cat", KVIK, at_most=1.3), Bar("peak_rss_mb", KVIK, at_most=20_000)),
     ),
     Workload(
