@@ -166,15 +166,19 @@ def _driven(
     num_rounds: int,
     skipped: dict[str, str],
 ) -> Iterator[tuple[Workload, list[Round], dict[str, str]]]:
-    """Servers of all contestants loaded; in each round each workload drives each of them once."""
+    """Servers of all contestants loaded; in each round each workload drives each of them once.
+
+    Every other round goes backwards: what drifts with time, as shared machines do, favours nobody.
+    """
     rounds: dict[str, list[Round]] = {w.name: [] for w in group}
     with ExitStack() as stack:
         servers = dict(_loaded(able, installed, folder, skipped, stack))
         tokenizers = {c: Tokenizer.load(installed.models[c.model]) for c in servers}
         for number_of_round in range(num_rounds):
+            turns = list(servers.items())[:: -1 if number_of_round % 2 else 1]
             for workload in group:
                 figures: Round = {}
-                for contestant, server in servers.items():
+                for contestant, server in turns:
                     with _awake(server):
                         figures[contestant.label] = _drive(workload, server, tokenizers[contestant], number_of_round)
                     _say(number_of_round, workload.name, contestant, figures)
