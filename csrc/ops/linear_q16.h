@@ -81,8 +81,7 @@ static void round_tiles(const Q16Inputs& inputs, const Q16Args& args, int64_t be
 }
 
 // Groups [begin, end) of a tile: of some panels from `panel` on times those of some rows, added to what the output
-// holds of the groups before. Meanwhile the weights that come next are fetched into the cache: code that is unrolled so
-// far hides their order from the hardware.
+// holds of the groups before. Meanwhile the weights that come next are fetched into the cache.
 struct Q16Span {
     const Q16Args& args;
     Q16Inputs inputs;  // of the tile
@@ -94,10 +93,10 @@ struct Q16Span {
 template <int kRows, int kPanels>
 KVIK_INLINE void add_q16_group(F32 (&acc)[kRows][kPanels], const uint8_t* weight, int64_t panel_bytes, int64_t ahead,
                                const int16_t* codes, const float* scales) {
-    I32 sums[kRows][kPanels];
+    PairSums sums[kRows][kPanels];
     for (int r = 0; r < kRows; ++r)
-        for (int p = 0; p < kPanels; ++p) sums[r][p] = set1_i32(0);
-    _Pragma("GCC unroll 16")  // straight on: sums that go around a loop are kept in memory
+        for (int p = 0; p < kPanels; ++p) sums[r][p] = PairSums{};
+    _Pragma("GCC unroll 1")
     for (int s = 0; s < kGroupSteps; ++s) {
         Bytes weights[kPanels];
         for (int p = 0; p < kPanels; ++p) {

@@ -258,7 +258,9 @@ KVIK_INLINE void store_i16(int16_t* p, F32 a) {
     const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xd8));
 }
-KVIK_INLINE I32 dot2(I32 sums, Bytes a, Bytes b) {
+using PairSums = I32;
+
+KVIK_INLINE PairSums dot2(PairSums sums, Bytes a, Bytes b) {
     return {_mm256_add_epi32(sums.lo, _mm256_madd_epi16(a.lo, b.lo)),
             _mm256_add_epi32(sums.hi, _mm256_madd_epi16(a.hi, b.hi))};
 }

@@ -189,14 +189,22 @@ KVIK_INLINE void store_i16(int16_t* p, F32 a) {
     const __m256i words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a.v));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
 }
-KVIK_INLINE I32 dot2(I32 sums, Bytes a, Bytes b) {
+// In the type that the instruction has for the compiler: in __m512i, which is of 64-bit elements, sums that go around a
+// loop are moved to memory and back.
+struct PairSums {
+    typedef int32_t Lanes __attribute__((vector_size(64)));
+    Lanes v;
+};
+
+
+KVIK_INLINE F32 to_float(PairSums a) { return {_mm512_cvtepi32_ps(reinterpret_cast<__m512i>(a.v))}; }
+KVIK_INLINE PairSums dot2(PairSums sums, Bytes a, Bytes b) {
 #if defined(__AVX512VNNI__)
-    // By its name: of the compiler's function for it, sums are moved from register to register and to memory.
-    __asm__("vpdpwssd %2, %1, %0" : "+v"(sums.v) : "v"(a.v), "v"(b.v));
-    return sums;
+    const __m512i sum = _mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sums.v), a.v, b.v);
 #else
-    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(a.v, b.v))};
+    const __m512i sum = _mm512_add_epi32(reinterpret_cast<__m512i>(sums.v), _mm512_madd_epi16(a.v, b.v));
 #endif
+    return {reinterpret_cast<PairSums::Lanes>(sum)};
 }
 
 }  // namespace kvik::KVIK_ISA

@@ -314,7 +314,9 @@ constexpr int kDotRows = 2, kDotPanels = 1, kDotSums = 2;
 KVIK_INLINE void store_i16(int16_t* p, F32 a) {
     for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(a.q[i / 4][i % 4]);
 }
-KVIK_INLINE I32 dot2(I32 sums, Bytes a, Bytes b) {
+using PairSums = I32;
+
+KVIK_INLINE PairSums dot2(PairSums sums, Bytes a, Bytes b) {
     for (int i = 0; i < 4; ++i) {
         const Int4 left = bit_cast<Int4>(a.q[i]), right = bit_cast<Int4>(b.q[i]);
         const Int4 even_left = bit_cast<Int4>(bit_cast<Uint4>(left) << 16) >> 16;
