@@ -22,6 +22,16 @@
 
 namespace kvik::KVIK_ISA {
 
+// What a product with a weight of bytes is given: out [M, N], x [M, K] and bias [N] fp32.
+struct ProductArgs {
+    float* out;
+    int64_t out_stride;  // floats from row to row
+    const float* x;
+    const uint8_t* weight;
+    const float* bias;  // or null
+    int64_t m, n, k;
+};
+
 constexpr int kGroup = 32;            // elements of a row in a group
 constexpr int kNibbleBytes = 256;     // a group's codes of 4 bits
 constexpr int kByteBytes = 512;       // and of 8

@@ -28,7 +28,7 @@ KVIK_INLINE float fixed_point_scale(float largest, bool finite, float range) {
     return largest <= 1e-30f ? 0.0f : largest * (1.0f / range);
 }
 
-// values [num_groups(size) * 32] of any source, of which `size` are there, to whole numbers; returns the scale.
+// values [size] to whole numbers, codes [size rounded up to groups of 32]; returns the scale.
 template <class S>
 static float fixed_point_row(int16_t* codes, const S* values, int64_t size) {
     F32 largest = zero(), flaws = zero();

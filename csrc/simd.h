@@ -40,6 +40,7 @@
 //   low_bits(a, int32_t mask) top_bytes(a)  of each lane of Bytes the bits of mask, or its last byte, as I32
 //   add_product(sums, codes, const int32_t* factor)   sums + codes * *factor, codes in [0, 2^15), the factor of 16 bits
 //   store_i16(int16_t*, F32)      16 whole numbers in [-2^15, 2^15)
+//   PairSums                      16 sums of products of pairs, as I32; to_float(PairSums)
 //   dot2(PairSums, a, b)          each lane += its 2 signed words of a times its 2 of b; whole numbers below 2^31
 //   kDotRows, kDotPanels, kDotSums   the register tile of ops/linear_q16.h: at most so many rows, panels, and both
 //   kMaxDotRows, kWideRows        the rows of a tile of ops/linear_blocks.h of one panel, and of two (0: none such)

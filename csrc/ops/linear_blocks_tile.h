@@ -12,13 +12,7 @@ constexpr int kTallestTile = kWideRows ? kWideRows : kMaxDotRows;  // rows, of s
 // May lie behind the end of what is there.
 KVIK_INLINE void prefetch(const uint8_t* p) { __builtin_prefetch(p); }
 
-struct BlockArgs {
-    float* out;
-    int64_t out_stride;
-    const float* x;
-    const uint8_t* weight;
-    const float* bias;  // or null
-    int64_t m, n, k;
+struct BlockArgs : ProductArgs {
     int64_t panel_bytes = 0;  // of the weight, from one to the next
 
     int64_t groups() const { return k / kGroup; }

@@ -1,4 +1,4 @@
-// x [M, K] fp32 times a weight in 16-bit fixed point: as fast as dot products of bf16 are, and 8 times as exact.
+// x [M, K] fp32 times a weight in 16-bit fixed point: as fast as dot products of bf16 are, and more exact.
 //
 // Each row of x is cut into groups of 32 and rounded by itself: whole numbers of up to 4,095 steps of the group's scale,
 // max |x| / 4,095. Products and their sum within a group are whole numbers below 2^31, hence exact on every machine. An
@@ -19,14 +19,7 @@ constexpr int64_t kQ16StreamRows = 4;   // up to so many rows, panels pass one b
 constexpr int64_t kQ16StreamInputBytes = 20 * 1024;  // and of a single tile's, while they leave it room in the cache
 constexpr int64_t kQ16StreamAhead = 12288, kQ16Ahead = 3072;  // bytes to fetch ahead in that, and in several at once
 
-struct Q16Args {
-    float* out;
-    int64_t out_stride;
-    const float* x;
-    const uint8_t* weight;
-    const float* bias;  // or null
-    int64_t m, n, k;
-
+struct Q16Args : ProductArgs {
     int64_t groups() const { return num_groups(k); }
     int64_t tiles() const { return (m + kDotRows - 1) / kDotRows; }
     int64_t first_row(int64_t tile) const { return m * tile / tiles(); }  // tiles of nearly equal height

@@ -196,7 +196,6 @@ struct PairSums {
     Lanes v;
 };
 
-
 KVIK_INLINE F32 to_float(PairSums a) { return {_mm512_cvtepi32_ps(reinterpret_cast<__m512i>(a.v))}; }
 KVIK_INLINE PairSums dot2(PairSums sums, Bytes a, Bytes b) {
 #if defined(__AVX512VNNI__)
