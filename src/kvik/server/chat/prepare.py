@@ -1,0 +1,90 @@
+"""From the body of a chat request to all that running and answering it needs. Knows no engine and no HTTP answer.
+
+Every API that is a conversation underneath (chat completions, responses, messages) comes through here, so that checks,
+templates, limits and parsers are the same for all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kvik.errors import InvalidRequestError
+from kvik.sampling_params import SamplingParams
+from kvik.server.chat.prompt import echo_text, render_prompt, response_role
+from kvik.server.chat.protocol import ChatCompletionRequest, check_chat_request
+from kvik.server.engine_call import to_engine_call
+from kvik.server.fields import to_sampling_params
+from kvik.server.generation import EngineCall
+from kvik.server.state import ServerState
+from kvik.text.parsing import AnswerParser, PlainParser
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedChat:
+    """A conversation that the engine can be asked to continue."""
+
+    body: ChatCompletionRequest
+    request_id: str
+    created_s: int
+    """Unix time."""
+    model: str
+    """The name for the answer."""
+    role: str
+    """Who speaks the answer."""
+    prompt_text: str
+    echo_text: str
+    """Put before each answer; the last message's content, if `echo` asks for it."""
+    call: EngineCall
+    new_parser: Callable[[], AnswerParser]
+    """A parser for one answer; each of `n` needs its own."""
+
+    @property
+    def has_plain_answers(self) -> bool:
+        """Answers are content and nothing else, so that their text needs no parser."""
+        return self.new_parser is PlainParser
+
+
+async def prepare_chat(body: ChatCompletionRequest, state: ServerState, request_id: str, priority: int) -> PreparedChat:
+    """Check and render a conversation. Raises `InvalidRequestError` or `UnknownModelError`, naming the field."""
+    model = state.check_model(body.model)
+    check_chat_request(body, state.limits)
+    prompt_text = await render_prompt(body, state)
+    role = response_role(body, state.config.response_role)
+    params = _sampling_params(body, state.config.default_sampling_params)
+    return PreparedChat(
+        body=body,
+        request_id=request_id,
+        created_s=int(time.time()),
+        model=model,
+        role=role,
+        prompt_text=prompt_text,
+        echo_text=echo_text(body, role),
+        call=to_engine_call(body, [prompt_text], params, state.limits, request_id, priority),
+        new_parser=PlainParser,
+    )
+
+
+def in_chat_terms(error: InvalidRequestError, body: ChatCompletionRequest) -> InvalidRequestError:
+    """The client said `top_logprobs` and perhaps `max_completion_tokens`: name what it said."""
+    names = {"logprobs": "top_logprobs"}
+    if body.max_completion_tokens is not None:
+        names["max_tokens"] = "max_completion_tokens"
+    name = names.get(error.param or "")
+    if name is None or error.param is None:
+        return error
+    return InvalidRequestError(error.message.replace(error.param, name, 1), param=name)
+
+
+def _sampling_params(body: ChatCompletionRequest, defaults: dict[str, Any]) -> SamplingParams:
+    max_tokens = body.asked_max_tokens
+    echoes_logprobs = body.echo and not body.stream and body.prompt_logprobs is None
+    return to_sampling_params(
+        body,
+        defaults,
+        max_tokens=defaults.get("max_tokens") if max_tokens is None else max_tokens,
+        logprobs=body.num_logprobs,
+        prompt_logprobs=body.num_logprobs if echoes_logprobs else body.prompt_logprobs,
+    )
