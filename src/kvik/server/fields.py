@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.limits import RequestLimits
+from kvik.server.validation import RequestModel
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -24,14 +25,14 @@ _WITH_SERVER_DEFAULT = (
 )  # fmt: skip
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(RequestModel):
     """What a stream holds besides its text."""
 
     include_usage: bool | None = Field(None, description="a last chunk with the usage of the whole request")
     continuous_usage_stats: bool | None = Field(None, description="usage in every chunk; needs include_usage")
 
 
-class GenerationFields(BaseModel):
+class GenerationFields(RequestModel):
     """Fields of every request that generates text."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
