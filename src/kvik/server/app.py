@@ -12,12 +12,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from kvik import __version__
 from kvik.config.frontend import ServerConfig
+from kvik.config.limits import RequestLimits
 from kvik.server import basic, models, tokenize
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
-from kvik.server.limits import RequestLimits
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
     """What the handlers share. The engine must be ready."""
-    state = ServerState(client=client, config=config, limits=limits or RequestLimits())
+    state = ServerState(client=client, config=config, limits=limits or config.limits)
     state.fingerprint = system_fingerprint(config, client.config)
     return state
 

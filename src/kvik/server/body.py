@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from kvik.config.limits import RequestLimits
 from kvik.server.errors import BodyTooLargeError, BodyTooSlowError, ClientDisconnectedError, InvalidBodyError
-from kvik.server.limits import RequestLimits
 from kvik.server.validation import RequestModel, validate
 
 M = TypeVar("M", bound=RequestModel)

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import OutputKind, SamplingParams
-from kvik.server.limits import RequestLimits
 from kvik.server.validation import RequestModel
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]

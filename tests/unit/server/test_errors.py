@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from kvik.config.limits import RequestLimits
 from kvik.errors import EngineDeadError, EngineRequestError, OverloadedError
 from kvik.server.errors import scrub
-from kvik.server.limits import RequestLimits
 from support.live_server import live_server
 from support.server_without_engine import Script, Server
 
