@@ -163,6 +163,7 @@ def test_a_semantic_error_names_its_parameter_at_the_end(server: Server) -> None
         ({"request_id": "a\nb"}, "request_id"),
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+        ({"repetition_detection": {"max_pattern_size": 5000}}, "repetition_detection.max_pattern_size"),
     ],
 )  # fmt: skip
 def test_semantic_errors_name_what_the_client_said(server: Server, fields: dict[str, Any], param: str) -> None:
@@ -173,7 +174,7 @@ def test_semantic_errors_name_what_the_client_said(server: Server, fields: dict[
 @pytest.mark.parametrize(
     "field",
     ["tools", "tool_choice", "functions", "function_call", "structured_outputs", "guided_json", "guided_regex",
-     "guided_choice", "guided_grammar", "response_format", "kv_transfer_params", "audio", "repetition_detection",
+     "guided_choice", "guided_grammar", "response_format", "kv_transfer_params", "audio",
      "vllm_xargs", "watermarking", "use_beam_search"],
 )  # fmt: skip
 def test_what_is_not_built_yet_is_refused_by_name(server: Server, field: str) -> None:
