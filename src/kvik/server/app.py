@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response
 
 from kvik import __version__
 from kvik.config.frontend import ServerConfig
@@ -24,7 +25,7 @@ from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, frame
 from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
-from kvik.server.openapi import describe_bodies, request_body
+from kvik.server.openapi import describe_routes, request_body
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.telemetry.http_metrics import HttpMetrics
 
@@ -58,7 +59,7 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
     app.state.kvik = state
     app.state.registry = registry
     _add_routes(app, config)
-    describe_bodies(app)
+    describe_routes(app)
     return app
 
 
@@ -94,12 +95,12 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     def post(path: str, handler: Any, body: type[Any]) -> None:
         app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
-    get("/health", basic.health)
-    get("/ping", basic.health)
-    app.add_api_route("/ping", basic.health, methods=["POST"])
+    get("/health", basic.health, response_class=Response)
+    get("/ping", basic.health, response_class=Response)
+    app.add_api_route("/ping", basic.health, methods=["POST"], response_class=Response)
     get("/load", basic.load)
     get("/version", basic.version)
-    get("/metrics", basic.metrics)
+    get("/metrics", basic.metrics, response_class=PlainTextResponse)
     get("/metrics{rest:path}", basic.metrics, include_in_schema=False)
     get("/v1/models", models.list_models)
     get("/v1/models/{model_id:path}", models.retrieve_model)
