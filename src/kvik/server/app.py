@@ -27,6 +27,7 @@ from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_routes, request_body
 from kvik.server.state import ServerState, system_fingerprint
+from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     def get(path: str, handler: Any, **options: Any) -> None:
         app.add_api_route(path, handler, methods=["GET"], **options)
 
-    def post(path: str, handler: Any, body: type[Any]) -> None:
+    def post(path: str, handler: Any, body: type[RequestModel]) -> None:
         app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
     get("/health", basic.health, response_class=Response)

@@ -9,8 +9,9 @@ import re
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+
+from kvik.server.validation import RequestModel
 
 _REF = "#/components/schemas/{model}"
 _ERROR = {
@@ -42,7 +43,7 @@ _ERRORS = {
 """Statuses that any route may answer with, and no others are."""
 
 
-def request_body(model: type[BaseModel]) -> dict[str, Any]:
+def request_body(model: type[RequestModel]) -> dict[str, Any]:
     """`openapi_extra` of a route whose JSON body is a `model`."""
     content = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}, "x-body-model": model}
@@ -72,7 +73,7 @@ def describe_routes(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _pop_models(app: FastAPI) -> list[type[BaseModel]]:
+def _pop_models(app: FastAPI) -> list[type[RequestModel]]:
     extras = [getattr(route, "openapi_extra", None) or {} for route in app.routes]
     return [extra.pop("x-body-model") for extra in extras if "x-body-model" in extra]
 
