@@ -37,6 +37,7 @@ _ERRORS = {
     405: "the path is right, the method is not",
     408: "the body did not come in time",
     413: "the body is too large",
+    429: "as many requests are open as are allowed; see Retry-After",
     500: "the server failed; its log says why",
     503: "not now; see Retry-After",
 }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kvik.config.limits import RequestLimits
-from kvik.errors import EngineDeadError, EngineRequestError, OverloadedError
+from kvik.errors import EngineDeadError, EngineRequestError, OverloadedError, QueueFullError
 from kvik.server.errors import scrub
 from support.live_server import live_server
 from support.server_without_engine import Script, Server
@@ -228,7 +228,8 @@ def test_a_body_beyond_the_limit_is_a_413(server: Server) -> None:
     [
         (EngineRequestError("bad kernel"), 500, "InternalServerError"),
         (EngineDeadError("gone"), 500, "InternalServerError"),
-        (OverloadedError("full"), 503, "ServiceUnavailableError"),
+        (OverloadedError("going down"), 503, "ServiceUnavailableError"),
+        (QueueFullError("full"), 429, "RateLimitError"),
         (KeyError("/home/secret"), 500, "InternalServerError"),
     ],
 )
@@ -238,7 +239,7 @@ def test_failures_of_the_engine(server: Server, failure: Exception, status: int,
     found = error(answer)
     assert (found["code"], found["type"]) == (status, type_)
     assert "secret" not in found["message"]
-    assert ("retry-after" in answer.headers) == (status == 503)
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
 
 
 def test_finish_reason_error_is_a_500(server: Server) -> None:
