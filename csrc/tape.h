@@ -3,8 +3,9 @@
 // While a thread records, an op called in it is appended to the tape instead of being run. At replay each call is made
 // again with the arguments that it was recorded with, but for those of a count's type (NumRows, NumRequests,
 // BlockTableWidth; table.h), which become the step's. Pointers stay: what differs from step to step is written to the
-// same buffers by the caller. A call may be announced with the stream of memory that it reads: of few rows, that is what
-// a call takes its time for, and waiting threads fetch ahead of it. Knows no op by name, and nothing of who owns the memory: kernels/tape.py checks that.
+// same buffers by the caller. A call may be announced with the memory that it reads: with few rows that is what it
+// takes its time for, so waiting threads fetch ahead of it. Knows no op by name, and nothing of who owns the memory:
+// kernels/tape.py checks that.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,8 @@ public:
         if (stream.data == stream_ && share == share_) return;
         stream_ = stream.data;
         share_ = share;
-        const int64_t begin = stream.num_pieces * share / num_shares, end = stream.num_pieces * (share + 1) / num_shares;
+        const int64_t begin = stream.num_pieces * share / num_shares;
+        const int64_t end = stream.num_pieces * (share + 1) / num_shares;
         next_ = stream.data + begin * stream.piece_bytes;
         lines_left_ = std::min((end - begin) * stream.piece_bytes, kMostBytes) / kLineBytes;
     }
