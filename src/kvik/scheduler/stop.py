@@ -8,14 +8,20 @@ from kvik.scheduler.request import Request, RequestStatus
 def check_stop(request: Request) -> tuple[RequestStatus, int | None] | None:
     """(final status, stop reason) if the newest token ends the request, else None.
 
-    The first that holds counts: EOS (no stop reason), a stop token id (which is the reason), the length. `min_tokens`
-    needs no line here: until then the sampler masks EOS and the stop token ids.
+    The first that holds counts: EOS (no stop reason), a stop token id (which is the reason), the end of what the
+    request's grammar allows, the length. `min_tokens` needs no line here: until then the sampler masks EOS and the
+    stop token ids. Advances the grammar, so it is to be called once per token.
     """
     token_id = request.token_ids[-1]
     if token_id == request.eos_token_id:
         return RequestStatus.FINISHED_STOPPED, None
     if token_id in request.stop_token_ids:
         return RequestStatus.FINISHED_STOPPED, token_id
+    if (constraint := request.constraint) is not None:
+        if not constraint.advance(token_id):
+            return RequestStatus.FINISHED_ERROR, None
+        if constraint.is_complete:
+            return RequestStatus.FINISHED_STOPPED, None
     if len(request.token_ids) >= request.max_tokens_in_all:
         return RequestStatus.FINISHED_LENGTH_CAPPED, None
     return None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.limits import RequestLimits
+from kvik.server.structured_outputs import ConstraintFields, structured_outputs_of
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -31,7 +32,7 @@ class StreamOptions(BaseModel):
     continuous_usage_stats: bool | None = Field(None, description="usage in every chunk; needs include_usage")
 
 
-class GenerationFields(BaseModel):
+class GenerationFields(ConstraintFields):
     """Fields of every request that generates text."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -74,14 +75,6 @@ class GenerationFields(BaseModel):
     user: str | None = Field(None, description="ignored")
 
     # Known fields of features that are not built yet; `refuse_unsupported` names them.
-    structured_outputs: Any = None
-    guided_json: Any = None
-    guided_regex: Any = None
-    guided_choice: Any = None
-    guided_grammar: Any = None
-    guided_decoding_backend: Any = None
-    guided_whitespace_pattern: Any = None
-    response_format: Any = None
     use_beam_search: Any = None
     length_penalty: Any = None
     best_of: Any = None
@@ -99,7 +92,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "length_penalty": (1, 1.0),
     "early_stopping": (False,),
     "watermarking": (False,),
-    "response_format": ({"type": "text"},),
     "vllm_xargs": ({},),
     "tool_choice": ("none",),
     "function_call": ("none",),
@@ -112,9 +104,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Values of unsupported fields that ask for what happens anyway."""
 
 GENERATION_UNSUPPORTED = (
-    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-    "guided_decoding_backend", "guided_whitespace_pattern", "response_format", "use_beam_search", "length_penalty",
-    "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params", "repetition_detection", "watermarking",
+    "use_beam_search", "length_penalty", "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params", "repetition_detection", "watermarking",
     "vllm_xargs",
 )  # fmt: skip
 
@@ -175,6 +165,7 @@ def to_sampling_params(
         output_kind=OutputKind.DELTA if request.stream else OutputKind.FINAL_ONLY,
         logit_bias=_logit_bias(request.logit_bias),
         allowed_token_ids=request.allowed_token_ids,
+        structured_outputs=structured_outputs_of(request),
     )
 
 
