@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher
 
 from kvik.config.structured_outputs import GrammarLimits
 from kvik.errors import InvalidRequestError
 from kvik.structured_outputs import StructuredOutputs
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 BOUNDED_WHITESPACE = r"[ \t]{1,16}|\r?\n[ \t]{0,32}"
 """A few blanks, or one line break and an indent."""
@@ -32,7 +35,9 @@ def json_grammar(asked: StructuredOutputs, limits: GrammarLimits) -> str:
         schema = parse_json(asked.json, "the JSON schema", asked.param, limits)
     schema = checked_schema(schema, asked, limits)
     try:
-        return LLMatcher.grammar_from_json_schema(json.dumps(schema, ensure_ascii=False), overrides=_whitespace(asked))
+        return LLMatcher.grammar_from_json_schema(
+            json.dumps(schema, ensure_ascii=False), overrides=whitespace_options(asked)
+        )
     except ValueError as error:
         raise InvalidRequestError(f"the JSON schema cannot be used: {error}", param=asked.param) from None
 
@@ -67,7 +72,8 @@ def checked_schema(schema: Any, asked: StructuredOutputs, limits: GrammarLimits)
     return schema
 
 
-def _whitespace(asked: StructuredOutputs) -> dict[str, Any]:
+def whitespace_options(asked: StructuredOutputs) -> JsonCompileOptions:
+    """Bounded blanks, or what was asked for."""
     if asked.disable_any_whitespace:
         return {"whitespace_flexible": False}
     return {"whitespace_pattern": asked.whitespace_pattern or BOUNDED_WHITESPACE}

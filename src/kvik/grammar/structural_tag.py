@@ -11,7 +11,7 @@ from typing import Any
 
 from kvik.config.structured_outputs import GrammarLimits
 from kvik.errors import InvalidRequestError
-from kvik.grammar.json_schema import BOUNDED_WHITESPACE, checked_schema, parse_json
+from kvik.grammar.json_schema import checked_schema, parse_json, whitespace_options
 from kvik.grammar.lark import client_grammar, quoted, without_anchors
 from kvik.structured_outputs import StructuredOutputs
 
@@ -79,10 +79,7 @@ class _Writer:
             schema = {}
         if schema is False:
             raise self.error(where, "has the schema false, which nothing satisfies")
-        blanks: dict[str, Any] = {"whitespace_pattern": self._asked.whitespace_pattern or BOUNDED_WHITESPACE}
-        if self._asked.disable_any_whitespace:
-            blanks = {"whitespace_flexible": False}
-        schema["x-guidance"] = blanks
+        schema["x-guidance"] = whitespace_options(self._asked)
         return self._rule(f"%json {json.dumps(schema, ensure_ascii=False)}")
 
     def _regex(self, spec: dict[str, Any], where: str) -> str:

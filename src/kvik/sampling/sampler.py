@@ -1,7 +1,8 @@
 """Logits of one step -> one token per request. Knows neither requests' ids nor text.
 
 Order: copy for raw logprobs; masks of grammars; each request's processors (see `processors`); arg max, or
-temperature, min-p, top-k, top-p and a draw; logprobs. Requests that ask for nothing share one native call, and no row reads another.
+temperature, min-p, top-k, top-p and a draw; logprobs. Requests that ask for nothing share one
+native call, and no row reads another.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Values of unsupported fields that ask for what happens anyway."""
 
 GENERATION_UNSUPPORTED = (
-    "use_beam_search", "length_penalty", "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params", "repetition_detection", "watermarking",
-    "vllm_xargs",
+    "use_beam_search", "length_penalty", "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params",
+    "repetition_detection", "watermarking", "vllm_xargs",
 )  # fmt: skip
 
 
