@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-from llguidance import LLMatcher
+from typing import Any
 
 from kvik.config.structured_outputs import GrammarLimits
 from kvik.errors import InvalidRequestError
+from kvik.grammar.lark import HEADER
 from kvik.structured_outputs import StructuredOutputs
 
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
-
-BOUNDED_WHITESPACE = r"[ \t]{1,16}|\r?\n[ \t]{0,32}"
+BOUNDED_WHITESPACE = r"[ \t]{1,8}|\r?\n[ \t]{0,16}"
 """A few blanks, or one line break and an indent."""
 
 _MAPS_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
@@ -33,13 +29,18 @@ def json_grammar(asked: StructuredOutputs, limits: GrammarLimits) -> str:
     else:
         assert isinstance(asked.json, str)
         schema = parse_json(asked.json, "the JSON schema", asked.param, limits)
+    return f"{HEADER}start: {json_rule(schema, asked, limits)}\n"
+
+
+def json_rule(schema: Any, asked: StructuredOutputs, limits: GrammarLimits) -> str:
+    """What stands for a schema in a Lark rule."""
     schema = checked_schema(schema, asked, limits)
-    try:
-        return LLMatcher.grammar_from_json_schema(
-            json.dumps(schema, ensure_ascii=False), overrides=whitespace_options(asked)
-        )
-    except ValueError as error:
-        raise InvalidRequestError(f"the JSON schema cannot be used: {error}", param=asked.param) from None
+    blanks: dict[str, Any] = {"whitespace_pattern": asked.whitespace_pattern or BOUNDED_WHITESPACE}
+    if asked.disable_any_whitespace:
+        blanks = {"whitespace_flexible": False}
+    given = schema.get("x-guidance")
+    schema = schema | {"x-guidance": (given if isinstance(given, dict) else {}) | blanks}
+    return f"%json {json.dumps(schema, ensure_ascii=False)}"
 
 
 def parse_json(text: str, what: str, param: str, limits: GrammarLimits) -> Any:
@@ -58,25 +59,22 @@ def parse_json(text: str, what: str, param: str, limits: GrammarLimits) -> Any:
         raise InvalidRequestError(f"{what} is not JSON: {error}", param=param) from None
 
 
-def checked_schema(schema: Any, asked: StructuredOutputs, limits: GrammarLimits) -> Any:
+def checked_schema(schema: Any, asked: StructuredOutputs, limits: GrammarLimits) -> dict[str, Any]:
     """The schema, with `disable_additional_properties` written out. Raises `InvalidRequestError`."""
     if not isinstance(schema, (dict, bool)):
         raise InvalidRequestError(
             f"a JSON schema must be an object, true or false, got {type(schema).__name__}", param=asked.param
         )
+    if schema is False:
+        raise InvalidRequestError("the JSON schema is false, which nothing satisfies", param=asked.param)
+    if schema is True:
+        return {}
     _check_size(schema, asked.param, limits)
     for path, part in _walk(schema):
         _check_property_counts(path, part, asked.param)
         if asked.disable_additional_properties and "properties" in part:
             part.setdefault("additionalProperties", False)
     return schema
-
-
-def whitespace_options(asked: StructuredOutputs) -> JsonCompileOptions:
-    """Bounded blanks, or what was asked for."""
-    if asked.disable_any_whitespace:
-        return {"whitespace_flexible": False}
-    return {"whitespace_pattern": asked.whitespace_pattern or BOUNDED_WHITESPACE}
 
 
 def _check_size(schema: Any, param: str, limits: GrammarLimits) -> None:

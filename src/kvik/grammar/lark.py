@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 
-from llguidance import LLMatcher
+from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from kvik.config.structured_outputs import GrammarLimits
 from kvik.errors import InvalidRequestError
+
+HEADER = '%llguidance {"no_forcing": true}\n'
+"""Let the model choose how it spells what only the grammar decides: no tokenizer is needed then."""
 
 _GBNF_RULE = re.compile(r"^\s*[A-Za-z][\w-]*\s*::=", re.MULTILINE)
 _MAX_GBNF_NESTING = 100
@@ -37,13 +40,18 @@ def choice_grammar(choices: list[str], limits: GrammarLimits, param: str) -> str
             f"got {num_chars}",
             param=param,
         )
-    return "start: CHOICE\nCHOICE: " + " | ".join(quoted(choice) for choice in dict.fromkeys(choices)) + "\n"
+    return HEADER + "start: CHOICE\nCHOICE: " + " | ".join(quoted(choice) for choice in dict.fromkeys(choices)) + "\n"
 
 
 def regex_grammar(regex: str, limits: GrammarLimits, param: str) -> str:
     """A text that the regular expression matches as a whole; anchors at its ends say the same once more."""
     check_length(regex, limits.max_regex_chars, "--max-regex-chars", "the regular expression", param)
-    return LLMatcher.grammar_from_regex(without_anchors(regex))
+    return f"{HEADER}start: {regex_terminal(regex)}\n"
+
+
+def regex_terminal(regex: str) -> str:
+    """A regular expression as it stands in Lark text. Classes such as \\d mean ASCII."""
+    return f"/{regex_to_lark(without_anchors(regex), 'dws')}/"
 
 
 def without_anchors(regex: str) -> str:
@@ -62,11 +70,11 @@ def client_grammar(grammar: str, limits: GrammarLimits, param: str) -> str:
             "the grammar is empty; it must have a rule 'start' (Lark) or 'root' (GBNF)", param=param
         )
     if not _GBNF_RULE.search(grammar):
-        return grammar
+        return HEADER + grammar
     if _nesting(grammar) > _MAX_GBNF_NESTING:
         raise InvalidRequestError(f"the grammar nests more than {_MAX_GBNF_NESTING} brackets", param=param)
     try:
-        return gbnf_to_lark(grammar)
+        return HEADER + gbnf_to_lark(grammar)
     except Exception as error:  # the converter raises plain Exception
         raise InvalidRequestError(f"the GBNF grammar cannot be read: {error}", param=param) from None
 

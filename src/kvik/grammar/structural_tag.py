@@ -6,13 +6,12 @@ The legacy form is {"structures": [{"begin", "schema", "end"}, ...], "triggers":
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from kvik.config.structured_outputs import GrammarLimits
 from kvik.errors import InvalidRequestError
-from kvik.grammar.json_schema import checked_schema, parse_json, whitespace_options
-from kvik.grammar.lark import client_grammar, quoted, without_anchors
+from kvik.grammar.json_schema import json_rule, parse_json
+from kvik.grammar.lark import HEADER, client_grammar, quoted, regex_terminal
 from kvik.structured_outputs import StructuredOutputs
 
 _FORMATS = (
@@ -46,7 +45,7 @@ class _Writer:
         self._rules: list[str] = []
 
     def grammar(self, body: str) -> str:
-        return "\n".join(["%llguidance {}", f"start: {body}", *self._rules, "TEXT: /(?s:.*)/", ""])
+        return "\n".join([HEADER.rstrip(), f"start: {body}", *self._rules, "TEXT: /(?s:.*)/", ""])
 
     def error(self, where: str, problem: str) -> InvalidRequestError:
         return InvalidRequestError(f"{where} {problem}", param=self._asked.param)
@@ -74,17 +73,10 @@ class _Writer:
         schema = spec.get("json_schema")
         if schema is None:
             raise self.error(where, "needs 'json_schema', a JSON schema")
-        schema = checked_schema(schema, self._asked, self._limits)
-        if schema is True:
-            schema = {}
-        if schema is False:
-            raise self.error(where, "has the schema false, which nothing satisfies")
-        schema["x-guidance"] = whitespace_options(self._asked)
-        return self._rule(f"%json {json.dumps(schema, ensure_ascii=False)}")
+        return self._rule(json_rule(schema, self._asked, self._limits))
 
     def _regex(self, spec: dict[str, Any], where: str) -> str:
-        pattern = without_anchors(self._text(spec, "pattern", where))
-        return self._rule("/" + pattern.replace("/", "\\/").replace("\n", "\\n") + "/")
+        return self._rule(regex_terminal(self._text(spec, "pattern", where)))
 
     def _grammar(self, spec: dict[str, Any], where: str) -> str:
         grammar = client_grammar(self._text(spec, "grammar", where), self._limits, self._asked.param)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,26 @@ class TokenBytes:
         self.eos_token_id = len(tokens) - 1
 
     def __call__(self, text: bytes | str) -> list[int]:
-        """Only forced tokens would be made so, which nobody here asks for."""
-        return []
+        """Longest tokens first. For grammars that ask to force tokens; ours let the model choose (`HEADER`)."""
+        rest = text.encode() if isinstance(text, str) else bytes(text)
+        ids: list[int] = []
+        while rest:
+            ends = range(min(len(rest), self._longest), 0, -1)
+            best = next((end for end in ends if rest[:end] in self._ids), 0)
+            if best == 0:
+                return ids
+            ids.append(self._ids[rest[:best]])
+            rest = rest[best:]
+        return ids
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        special = set(self.special_token_ids)
+        return {token: token_id for token_id, token in enumerate(self.tokens) if token and token_id not in special}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._ids), default=0)
 
 
 def load_vocabulary(path: str | Path, vocab_size: int, ending_ids: Iterable[int] = ()) -> LLTokenizer:
