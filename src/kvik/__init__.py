@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvik.llm import LLM
     from kvik.sampling_params import SamplingParams
+    from kvik.structured_outputs import StructuredOutputs
+
+    StructuredOutputsParams = StructuredOutputs
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "SamplingParams", "__version__"]
+__all__ = ["LLM", "SamplingParams", "StructuredOutputs", "StructuredOutputsParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from kvik.sampling_params import SamplingParams
 
         return SamplingParams
+    if name in ("StructuredOutputs", "StructuredOutputsParams"):
+        from kvik.structured_outputs import StructuredOutputs
+
+        return StructuredOutputs
     raise AttributeError(f"module 'kvik' has no attribute {name!r}")

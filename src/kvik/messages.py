@@ -181,6 +181,10 @@ class TokenDelta(_Part):
     num_cached_tokens: int = 0
     """Prompt tokens whose keys and values were found in the prefix cache at the first admission."""
     events: list[RequestEvent] = []
+    ends_with_text: bool = False
+    """With FinishReason.STOP: the last token is part of the answer, which its grammar ended, and stops nothing."""
+    error_param: str | None = None
+    """With an error that the request itself has caused: the field that did."""
 
 
 class SpecDecodeStats(_Part):

@@ -6,6 +6,8 @@ Request ids are the engine's. Blocks are ids into the KV pool; block 0 is the nu
 from __future__ import annotations
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from kvik.messages import TokenLogprobs
 from kvik.sampling_params import SamplingParams
@@ -33,6 +35,8 @@ class ScheduledRequest(msgspec.Struct, array_like=True):
     """Appended to the request's block table before the step; for an admitted request, the whole table."""
     draft_token_ids: list[int] = []
     """Guesses for what follows the known tokens, the last ones of the share: computed beside them, kept if right."""
+    token_masks: npt.NDArray[np.uint32] | None = None
+    """Packed bits [1 + drafts, words]: the tokens that may follow, by the request's grammar. None: all of them."""
 
     @property
     def num_draft_tokens(self) -> int:

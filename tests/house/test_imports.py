@@ -12,16 +12,27 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "kvik"
 
-SHELF = {"config", "modelfile", "messages", "step", "sampling_params", "plan", "errors", "telemetry"}
+SHELF = {
+    "config",
+    "modelfile",
+    "messages",
+    "step",
+    "sampling_params",
+    "structured_outputs",
+    "plan",
+    "errors",
+    "telemetry",
+}
 DOORS = {"__init__", "__main__", "cli", "entrypoints", "llm"}
 MAY_IMPORT: dict[str, set[str]] = {
     "server": {"text", "engine_client"},
-    "text": set(),
+    "text": {"grammar"},
+    "grammar": set(),
     "engine_client": {"wire", "text"},
     "bench": {"text"},
     "wire": set(),
-    "engine": {"scheduler", "executor", "wire"},
-    "scheduler": {"blocks", "drafting"},
+    "engine": {"scheduler", "grammar", "executor", "wire"},
+    "scheduler": {"blocks", "drafting", "grammar"},
     "blocks": set(),
     "drafting": set(),
     "executor": {"runner", "platforms"},
@@ -107,6 +118,10 @@ def modules_after(statement: str) -> set[str]:
 def test_house_a_and_the_shelf_load_no_torch(statement: str) -> None:
     loaded = modules_after(statement)
     assert not loaded & {"torch", "transformers"}
+
+
+def test_llguidance_is_loaded_for_the_first_grammar_only() -> None:
+    assert "llguidance" not in modules_after("import kvik.server.launcher, kvik.engine.core, kvik.text.processor")
 
 
 def test_importing_kvik_loads_nothing_heavy() -> None:

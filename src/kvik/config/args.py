@@ -22,6 +22,7 @@ KV_CACHE_DTYPES = (
     "turboquant_4bit_nc", "turboquant_k3v4_nc", "turboquant_k8v4", "ultraquant_4bit",
 )  # fmt: skip
 MODEL, LOAD, CACHE, SCHEDULER = "ModelConfig", "LoadConfig", "CacheConfig", "SchedulerConfig"
+STRUCTURED = "StructuredOutputsConfig"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,29 @@ class EngineArgs:
     )  # fmt: skip
     spec_method: str | None = flag(None, "method of --speculative-config: ngram or suffix", group="VllmConfig")
     spec_tokens: int | None = flag(None, "num_speculative_tokens of --speculative-config", group="VllmConfig")
+    structured_outputs_config: dict[str, Any] = flag(  # noqa: RUF009
+        {}, 'constrained answers, a JSON object: backend (auto or guidance, which is the one there is), '
+        "disable_any_whitespace, disable_additional_properties, enable_in_reasoning",
+        group="VllmConfig", common=True,
+    )  # fmt: skip
+    max_schema_bytes: int = flag(
+        262144, "bytes that the JSON schema of a request may have", group=STRUCTURED, kind="size", ours=True
+    )
+    max_schema_depth: int = flag(64, "levels that a JSON schema may be nested", group=STRUCTURED, ours=True)
+    max_schema_nodes: int = flag(
+        20000, "values that a JSON schema may hold, objects and arrays included", group=STRUCTURED, kind="size",
+        ours=True,
+    )  # fmt: skip
+    max_regex_chars: int = flag(
+        8192, "characters that a regular expression may have", group=STRUCTURED, kind="size", ours=True
+    )
+    max_grammar_chars: int = flag(
+        131072, "characters that a Lark or GBNF grammar may have", group=STRUCTURED, kind="size", ours=True
+    )
+    max_choices: int = flag(4096, "choices that a request may list", group=STRUCTURED, kind="size", ours=True)
+    max_compile_s: float = flag(
+        5.0, "seconds that the check of one schema, regular expression or grammar may take", group=STRUCTURED, ours=True
+    )
     log_level: str | None = flag(
         None, "least level that is logged; unset: INFO (also KVIK_LOGGING_LEVEL)", group="LoggingConfig",
         choices=("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET"),

@@ -24,7 +24,7 @@ GROUPS: dict[str, str] = {
     "MambaConfig": "state space models",
     "MultiModalConfig": "images, video and audio",
     "LoRAConfig": "adapters",
-    "StructuredOutputsConfig": "reasoning parsers",
+    "StructuredOutputsConfig": "constrained answers, and reasoning parsers",
     "ObservabilityConfig": "metrics and traces",
     "LoggingConfig": "log lines",
     "VllmConfig": "what spans several of these groups",

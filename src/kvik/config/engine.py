@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kvik.config.speculative import SpeculativeConfig
+from kvik.config.structured_outputs import StructuredOutputsConfig
 from kvik.modelfile.spec import ModelSpec
 
 
@@ -109,3 +110,4 @@ class EngineConfig:
     observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
     speculative: SpeculativeConfig | None = None
     """None: no drafts."""
+    structured_outputs: StructuredOutputsConfig = field(default_factory=StructuredOutputsConfig)

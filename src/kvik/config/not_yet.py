@@ -366,7 +366,6 @@ NOT_YET: tuple[Flag, ...] = (
         _flag("reasoning-config", "json", None, "JSON think start/end strings (thinking budget)"),
         _flag("kernel-config", "json", {}, "JSON kernel settings"),
         _flag("additional-config", "json_or_str", {}, "platform specific JSON"),
-        _flag("structured-outputs-config", "json", {}, "grammar backend and its options", common=True),
         _flag("aux-output-config", "json", {}, "routed-experts output buffer"),
         _flag("profiler-config", "json", {}, "profiler and where its traces go"),
         _flag("optimization-level", "str", "2", "accepted: nothing is compiled at the start", choices="0/1/2/3",

@@ -6,6 +6,7 @@ Reads the checkpoint's facts, never its weights, and knows no device: what must 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from kvik.config.engine import (
     SchedulerConfig,
 )
 from kvik.config.speculative import speculative_config_of
+from kvik.config.structured_outputs import GrammarLimits, structured_outputs_config_of
 from kvik.config.values import AUTO
 from kvik.errors import ConfigError, NotSupportedYetError
 from kvik.modelfile import ModelFile, embedded_model_path, open_model
@@ -68,6 +70,7 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
             log_stats=not args.disable_log_stats, log_level=args.log_level or env.logging_level() or "INFO"
         ),
         speculative=speculative_config_of(args.speculative_config, args.spec_method, args.spec_tokens),
+        structured_outputs=structured_outputs_config_of(args.structured_outputs_config, _grammar_limits(args)),
     )
     _log_decisions(config)
     return config
@@ -269,6 +272,10 @@ def _device_config(args: EngineArgs) -> DeviceConfig:
     threads = args.cpu_threads
     _require(threads is None or threads >= 1, f"--cpu-threads takes 1 or more, got {threads}")
     return DeviceConfig(device=args.device, cpu_threads=threads)
+
+
+def _grammar_limits(args: EngineArgs) -> GrammarLimits:
+    return GrammarLimits(**{f.name: getattr(args, f.name) for f in fields(GrammarLimits)})
 
 
 def _log_decisions(config: EngineConfig) -> None:

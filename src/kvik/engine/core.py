@@ -13,12 +13,17 @@ from kvik.config import EngineConfig
 from kvik.engine.utilities import Utility, call_utility
 from kvik.errors import EngineError, KvikError
 from kvik.executor.base import Executor
+from kvik.grammar.preparer import Preparer
 from kvik.messages import EngineFacts, NewRequest, StepOutputs
 from kvik.scheduler import Scheduler
+from kvik.scheduler.constraints import Constraints
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
 
 logger = get_logger(__name__)
+
+GRAMMAR_WAIT_S = 0.002
+"""With nothing to compute but grammars on their way: how long to wait for one before looking for messages again."""
 
 
 class EngineCore:
@@ -34,6 +39,7 @@ class EngineCore:
         self._clock = clock
         self._facts: EngineFacts | None = None
         self._scheduler: Scheduler | None = None
+        self._preparer: Preparer | None = None
         self._utilities: dict[str, Utility] = {
             "check_integrity": self.check_integrity,
             "describe": self.describe,
@@ -45,6 +51,7 @@ class EngineCore:
     def start(self, phases: PhaseTimer) -> EngineFacts:
         """Load and measure. Raises what `Executor.start` raises."""
         facts = self._executor.start(phases)
+        self._preparer = Preparer(self._config.model)
         self._scheduler = Scheduler(
             self._config.scheduler,
             self._config.cache,
@@ -52,6 +59,7 @@ class EngineCore:
             facts.max_model_len,
             self._clock,
             self._config.speculative,
+            Constraints(self._preparer),
         )
         self._facts = facts
         return facts
@@ -94,6 +102,8 @@ class EngineCore:
         if not scheduler.has_work:
             return None
         plan = scheduler.schedule()
+        if plan is None and self._preparer is not None:
+            self._preparer.wait(GRAMMAR_WAIT_S)
         deltas = scheduler.take_ended()
         if plan is not None:
             deltas += scheduler.update(plan, self._executor.execute(plan))
@@ -108,6 +118,8 @@ class EngineCore:
 
     def shutdown(self) -> None:
         """Give back what the executor holds. Requests that still run are dropped without a word."""
+        if self._preparer is not None:
+            self._preparer.close()
         self._executor.shutdown()
 
     # --- utilities: what may be asked beside requests -----------------------------------------------

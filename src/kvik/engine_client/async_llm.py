@@ -58,7 +58,7 @@ class AsyncLLM:
         self._phases = phases or []
         self._client = client
         self._stat_logger = stat_logger
-        self._processor = Processor(config.model, tokenizer, facts.max_model_len)
+        self._processor = Processor(config.model, tokenizer, facts.max_model_len, config.structured_outputs)
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
         self._streams: dict[str, RequestStream] = {}
         """Open streams by internal id."""

@@ -41,7 +41,7 @@ class LLMEngine:
         self.facts = facts
         self.tokenizer = tokenizer
         self._client = client
-        self._processor = Processor(config.model, tokenizer, facts.max_model_len)
+        self._processor = Processor(config.model, tokenizer, facts.max_model_len, config.structured_outputs)
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
 
     @property

@@ -37,7 +37,8 @@ class ResultBuilder:
         if ending:
             logits = self._model.logits(hidden, batch.logits_rows)
             drafts = [plan.scheduled[i].draft_token_ids for i in ending]
-            taken = self._verifier.sample(logits, [rows[i] for i in ending], drafts)
+            masks = [plan.scheduled[i].token_masks for i in ending]
+            taken = self._verifier.sample(logits, [rows[i] for i in ending], drafts, masks)
             for i, samples in zip(ending, taken, strict=True):
                 _fill(results[i], samples)
         return StepResult(results)

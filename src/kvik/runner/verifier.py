@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from kvik.runner.request_table import RequestRow, RequestTable
-from kvik.sampling import SampledToken, Sampler, SamplingState
+from kvik.sampling import SampledToken, Sampler, SamplingState, TokenMask
 
 
 class _Stretch(NamedTuple):
@@ -34,11 +34,15 @@ class Verifier:
         self._sampler = sampler
 
     def sample(
-        self, logits: torch.Tensor, rows: Sequence[RequestRow], drafts: Sequence[list[int]]
+        self,
+        logits: torch.Tensor,
+        rows: Sequence[RequestRow],
+        drafts: Sequence[list[int]],
+        masks: Sequence[TokenMask | None],
     ) -> list[list[SampledToken]]:
         """What each request got, one token or more, appended to its row; an error stands alone.
 
-        logits [R, V] fp32, 1 + len(drafts[i]) rows for request i; their rows may be changed.
+        logits [R, V] fp32, 1 + len(drafts[i]) rows for request i; their rows may be changed. masks[i] has as many rows.
         """
         taken: list[list[SampledToken]] = [[] for _ in rows]
         first_rows = [0, *accumulate(1 + len(draft) for draft in drafts)]
@@ -49,7 +53,8 @@ class Verifier:
         while stretches:
             index = [first_rows[s.request] + p for s in stretches for p in _places(s)]
             chosen = logits if len(index) == len(logits) else logits[torch.tensor(index)]
-            sampled = iter(self._sampler.sample(chosen, [state for s in stretches for state in _states(s, rows)]))
+            states = [state for s in stretches for state in _states(s, rows)]
+            sampled = iter(self._sampler.sample(chosen, states, _masks(stretches, masks)))
             going_on = []
             for stretch in stretches:
                 samples = [next(sampled) for _ in _places(stretch)]
@@ -75,6 +80,13 @@ class Verifier:
 
 def _places(stretch: _Stretch) -> range:
     return range(stretch.first_place, stretch.first_place + stretch.num_places)
+
+
+def _masks(stretches: Sequence[_Stretch], masks: Sequence[TokenMask | None]) -> list[TokenMask | None] | None:
+    """One per position; None as a whole where no request has any."""
+    if all(mask is None for mask in masks):
+        return None
+    return [None if (mask := masks[s.request]) is None else mask[p] for s in stretches for p in _places(s)]
 
 
 def _states(stretch: _Stretch, rows: Sequence[RequestRow]) -> list[SamplingState]:

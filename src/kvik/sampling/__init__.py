@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from kvik.sampling.sampler import LogprobsMode, SampledToken, Sampler
 from kvik.sampling.state import SamplingState
+from kvik.sampling.token_mask import TokenMask
 
-__all__ = ["LogprobsMode", "SampledToken", "Sampler", "SamplingState"]
+__all__ = ["LogprobsMode", "SampledToken", "Sampler", "SamplingState", "TokenMask"]

@@ -1,12 +1,13 @@
 """Logits of one step -> one token per request. Knows neither requests' ids nor text.
 
-Order: copy for raw logprobs; each request's processors (see `processors`); arg max, or temperature, min-p, top-k,
-top-p and a draw; logprobs. Requests that ask for nothing share one native call, and no row reads another.
+Order: copy for raw logprobs; masks of grammars; each request's processors (see `processors`); arg max, or
+temperature, min-p, top-k, top-p and a draw; logprobs. Requests that ask for nothing share one
+native call, and no row reads another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -17,6 +18,7 @@ from kvik.kernels.sample import arg_max, kept_tokens, sample
 from kvik.messages import TokenLogprobs
 from kvik.sampling.gather import extend_with_tokens, gather_logprobs, is_sound
 from kvik.sampling.state import SamplingState
+from kvik.sampling.token_mask import TokenMask, apply_masks
 
 LogprobsMode = Literal["raw_logprobs", "raw_logits", "processed_logprobs", "processed_logits"]
 
@@ -42,14 +44,21 @@ class Sampler:
         self._raw = logprobs_mode.startswith("raw")
         self._normalize = logprobs_mode.endswith("logprobs")
 
-    def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[SampledToken]:
+    def sample(
+        self, logits: Tensor, states: Sequence[SamplingState], masks: Sequence[TokenMask | None] | None = None
+    ) -> list[SampledToken]:
         """One token per row of logits [R, V] fp32, whose rows may be changed in place; states [R].
+
+        masks [R]: the tokens that a row's grammar allows; None where it has none.
 
         A row without a sound distribution (NaN, +inf, or every token ruled out) gets an error; the others go on.
         """
+        masked = [] if masks is None else [r for r, mask in enumerate(masks) if mask is not None]
+        raw = self._copy_raw(logits, states, masked)
+        if masks is not None:
+            apply_masks(logits, masks)
         if all(state.is_plain_greedy for state in states):
             return [_finished(token_id, logits, r) for r, token_id in enumerate(arg_max(logits).tolist())]
-        raw = self._copy_raw(logits, states)
         for r, state in enumerate(states):
             for processor in state.processors:
                 processor.apply(logits[r], state.token_ids)
@@ -69,11 +78,13 @@ class Sampler:
             raise EngineRequestError(_UNSOUND)
         return records
 
-    def _copy_raw(self, logits: Tensor, states: Sequence[SamplingState]) -> dict[int, Tensor]:
+    def _copy_raw(self, logits: Tensor, states: Sequence[SamplingState], masked: Collection[int]) -> dict[int, Tensor]:
         """Rows whose raw values are wanted and will be changed."""
         if not self._raw:
             return {}
-        return {r: logits[r].clone() for r, s in enumerate(states) if s.wants_logprobs and s.processors}
+        return {
+            r: logits[r].clone() for r, s in enumerate(states) if s.wants_logprobs and (s.processors or r in masked)
+        }
 
     def _add_logprobs(
         self, sampled: list[SampledToken], logits: Tensor, raw: dict[int, Tensor], states: Sequence[SamplingState]
@@ -102,7 +113,9 @@ class Sampler:
 
 
 _UNSOUND = "the model's logits for this request hold NaN or infinity; its weights or its prompt may be damaged"
-_NONE_LEFT = "no token is left: allowed_token_ids, bad_words and min_tokens together rule out the whole vocabulary"
+_NONE_LEFT = (
+    "no token is left: the grammar, allowed_token_ids, bad_words and min_tokens together rule out the whole vocabulary"
+)
 _FAILED = SampledToken(-1, None, _UNSOUND)
 
 

@@ -1,12 +1,12 @@
 """One request inside the engine: its tokens, how far they are computed, and where it stands.
 
-    WAITING ──> RUNNING ──> FINISHED_STOPPED | FINISHED_LENGTH_CAPPED | FINISHED_REPETITION
-       │         │   ▲
-       │         ▼   │
-       │       PREEMPTED
-       └── any of the three ──> FINISHED_ABORTED | FINISHED_ERROR
+    PREPARING ──> WAITING ──> RUNNING ──> FINISHED_STOPPED | FINISHED_LENGTH_CAPPED | FINISHED_REPETITION
+       │             │         │   ▲
+       │             │         ▼   │
+       │             │       PREEMPTED
+       └─────────────┴── any of the four ──> FINISHED_ABORTED | FINISHED_ERROR
 
-Knows no queue and no budget. The scheduler alone writes to it.
+Only requests with a grammar are ever PREPARING. Knows no queue and no budget. The scheduler alone writes to it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from enum import Enum
 
 from kvik.blocks import SequenceBlocks
 from kvik.errors import EngineError
+from kvik.grammar.constraint import Constraint
 from kvik.messages import EventKind, FinishReason, NewRequest, RequestEvent
 from kvik.sampling_params import SamplingParams
 from kvik.step import AdmittedRequest
 
 
 class RequestStatus(Enum):
+    PREPARING = "preparing"
     WAITING = "waiting"
     RUNNING = "running"
     PREEMPTED = "preempted"
@@ -42,6 +44,7 @@ FINISH_REASONS = {
 
 _ENDED_FROM_OUTSIDE = {RequestStatus.FINISHED_ABORTED, RequestStatus.FINISHED_ERROR}
 _SUCCESSORS = {
+    RequestStatus.PREPARING: {RequestStatus.WAITING} | _ENDED_FROM_OUTSIDE,
     RequestStatus.WAITING: {RequestStatus.RUNNING} | _ENDED_FROM_OUTSIDE,
     RequestStatus.RUNNING: {RequestStatus.PREEMPTED, *FINISH_REASONS},
     RequestStatus.PREEMPTED: {RequestStatus.RUNNING} | _ENDED_FROM_OUTSIDE,
@@ -71,6 +74,8 @@ class Request:
     num_cached_tokens: int | None = None
     """Prompt tokens found in the prefix cache at the first admission; None before it."""
     num_preemptions: int = 0
+    constraint: Constraint | None = None
+    """Its grammar, once it is prepared."""
     events: list[RequestEvent] = field(default_factory=list)
     """Not reported yet."""
     num_prompt_logprobs_seen: int = 0

@@ -14,6 +14,7 @@ def make_delta(
     *,
     finish_reason: FinishReason | None = None,
     error: str | None = None,
+    error_param: str | None = None,
 ) -> TokenDelta:
     """Takes the request's events with it."""
     return TokenDelta(
@@ -26,6 +27,7 @@ def make_delta(
         error,
         request.num_cached_tokens or 0,
         request.take_events(),
+        error_param=error_param,
     )
 
 

@@ -19,6 +19,7 @@ from kvik.config import CacheConfig, SchedulerConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.errors import EngineError, EngineRequestError
 from kvik.messages import EventKind, FinishReason, NewRequest, SchedulerStats, TokenDelta
+from kvik.scheduler.constraints import Constraints, constraint_error
 from kvik.scheduler.counters import StepCounters
 from kvik.scheduler.draft import StepDraft
 from kvik.scheduler.limits import Limits
@@ -48,6 +49,7 @@ class Scheduler:
         max_model_len: int,
         clock: Callable[[], float] = time.monotonic,
         speculative: SpeculativeConfig | None = None,
+        constraints: Constraints | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -72,6 +74,7 @@ class Scheduler:
         self._ended: list[TokenDelta] = []
         self._counters = StepCounters()
         self._time_budget = TimeBudget(config.max_step_ms, min_tokens=cache.block_size)
+        self._constraints = constraints
         self._speculation = None if speculative is None else Speculation(speculative, self._blocks, clock)
 
     # --- requests come and go -----------------------------------------------------------------------
@@ -88,8 +91,11 @@ class Scheduler:
             raise EngineRequestError(f"request id {message.request_id!r} is in use; both requests are ended")
         request = Request.from_message(message, self._limits.max_model_len)
         request.add_event(EventKind.QUEUED, self._clock())
+        if request.sampling_params.structured_outputs is not None:
+            self._prepare(request)
+        else:
+            self._waiting.push(request)
         self._requests[request.request_id] = request
-        self._waiting.push(request)
 
     def abort(self, request_ids: Iterable[str]) -> None:
         """End requests wherever they stand; their blocks are free at once. Unknown ids are finished ones: ignored."""
@@ -111,10 +117,30 @@ class Scheduler:
         ended, self._ended = self._ended, []
         return ended
 
+    # --- grammars -----------------------------------------------------------------------------------
+
+    def _prepare(self, request: Request) -> None:
+        """Have its grammar compiled; meanwhile others overtake it."""
+        if self._constraints is None:
+            raise EngineRequestError("this engine follows no grammars, and the request has one")
+        request.status = RequestStatus.PREPARING
+        self._constraints.prepare(request)
+
+    def _queue_prepared(self) -> None:
+        """Those whose grammar is ready wait like all others from now on."""
+        for request_id, error in self._constraints.take_ready(self._requests) if self._constraints else ():
+            request = self._requests[request_id]
+            if error is not None:
+                self._end(request, RequestStatus.FINISHED_ERROR, error)
+            else:
+                request.move_to(RequestStatus.WAITING)
+                self._waiting.push(request)
+
     # --- one step -----------------------------------------------------------------------------------
 
     def schedule(self) -> StepPlan | None:
         """Plan the next step, or None when nothing can be computed now."""
+        self._queue_prepared()
         draft = StepDraft(self._config.max_num_batched_tokens)
         decoding = [r for r in self._running if r.is_decoding]
         prompts = [r for r in self._running if not r.is_decoding]
@@ -131,6 +157,8 @@ class Scheduler:
         if not draft.shares:
             return None
         dropped, self._dropped_ids = self._dropped_ids, []
+        if self._constraints is not None:
+            self._constraints.write_masks(draft)
         if self._speculation is not None:
             self._speculation.planned()
         return draft.plan(dropped)
@@ -264,7 +292,8 @@ class Scheduler:
         error = sampled.error or why_unexpected(request, sampled, share)
         if error is not None:
             self._release(request, RequestStatus.FINISHED_ERROR)
-            return make_delta(request, finish_reason=FinishReason.ERROR, error=error)
+            error, param = constraint_error(request, error)
+            return make_delta(request, finish_reason=FinishReason.ERROR, error=error, error_param=param)
         prompt_logprobs = take_unsent_prompt_logprobs(request, sampled)
         if not sampled.token_ids:
             return make_delta(request, sampled, prompt_logprobs) if prompt_logprobs else None
@@ -277,6 +306,9 @@ class Scheduler:
         if stop is not None:
             status, delta.stop_reason = stop
             delta.finish_reason = FINISH_REASONS[status]
+            if status is RequestStatus.FINISHED_ERROR:
+                delta.error, delta.error_param = constraint_error(request, "")
+            delta.ends_with_text = request.constraint is not None and request.constraint.is_complete
             self._release(request, status)
         return delta
 
@@ -312,7 +344,7 @@ class Scheduler:
         """End a request outside of `update`."""
         if request.status is RequestStatus.RUNNING:
             self._running.remove(request)
-        else:
+        elif request.status is not RequestStatus.PREPARING:
             self._waiting.remove(request)
         self._release(request, status)
         self._ended.append(make_delta(request, finish_reason=FINISH_REASONS[status], error=error))
@@ -356,10 +388,12 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raises `EngineError` with the numbers that disagree. Walks all blocks: for idle moments and tests."""
         self._blocks.check_integrity([request.blocks for request in self._requests.values()])
-        num_known, num_queued = len(self._requests), len(self._running) + len(self._waiting)
+        num_preparing = sum(r.status is RequestStatus.PREPARING for r in self._requests.values())
+        num_known, num_queued = len(self._requests), len(self._running) + len(self._waiting) + num_preparing
         if num_known != num_queued:
             raise EngineError(
-                f"{num_known} requests are known, but {len(self._running)} run and {len(self._waiting)} wait"
+                f"{num_known} requests are known, but {len(self._running)} run, {len(self._waiting)} wait and "
+                f"{num_preparing} are being prepared"
             )
         for request in self._waiting:
             if request.blocks.blocks:

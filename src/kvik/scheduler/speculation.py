@@ -35,6 +35,8 @@ class Speculation:
         proposed = self._drafter.propose([self._candidate(request, draft) for request in requests])
         for request, token_ids in zip(requests, proposed, strict=True):
             token_ids = token_ids[: draft.num_free_tokens]
+            if request.constraint is not None:
+                token_ids = token_ids[: request.constraint.count_valid(token_ids)]
             if not token_ids:
                 continue
             new_block_ids = self._blocks.grow(request.blocks, request.num_tokens + len(token_ids))

@@ -13,15 +13,20 @@ REPETITION = "repetition_detected"
 def check_stop(request: Request) -> Stop | None:
     """How the newest token ends the request, or None.
 
-    The first that holds counts: EOS (no stop reason), a stop token id (which is the reason), the length, a repetition
-    that the request does not want. `min_tokens` binds the last alone: for the others the sampler masks EOS and the stop
-    token ids until then.
+    The first that holds counts: EOS (no stop reason), a stop token id (which is the reason), the end of what the
+    request's grammar allows, the length, an unwanted repetition. `min_tokens` binds the last alone:
+    the sampler masks EOS and the stop token ids until then. Advances the grammar, so it is called once per token.
     """
     token_id = request.token_ids[-1]
     if token_id == request.eos_token_id:
         return RequestStatus.FINISHED_STOPPED, None
     if token_id in request.stop_token_ids:
         return RequestStatus.FINISHED_STOPPED, token_id
+    if (constraint := request.constraint) is not None:
+        if not constraint.advance(token_id):
+            return RequestStatus.FINISHED_ERROR, None
+        if constraint.is_complete:
+            return RequestStatus.FINISHED_STOPPED, None
     if len(request.token_ids) >= request.max_tokens_in_all:
         return RequestStatus.FINISHED_LENGTH_CAPPED, None
     if _repeats_itself(request):

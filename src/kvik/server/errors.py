@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from kvik.errors import EngineDeadError, EngineRequestError, InvalidRequestError, KvikError, RequestError
+from kvik.errors import (
+    ConstraintError,
+    EngineDeadError,
+    EngineRequestError,
+    InvalidRequestError,
+    KvikError,
+    RequestError,
+)
 
 RETRY_AFTER_S = 5
 """Told to clients that are turned away for now."""
@@ -84,6 +91,8 @@ def describe(error: Exception) -> ErrorInfo:
         return ErrorInfo(_with_param(error), error.type, error.status, error.param)
     if isinstance(error, EngineDeadError):
         return ErrorInfo(_ENGINE_DIED, "InternalServerError", 500)
+    if isinstance(error, ConstraintError):
+        return ErrorInfo(str(error), "BadRequestError", 400, error.param)
     if isinstance(error, EngineRequestError):
         return ErrorInfo(scrub(str(error)), "InternalServerError", 500)
     return ErrorInfo(_UNFORESEEN, "InternalServerError", 500)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import OutputKind, RepetitionDetection, SamplingParams
+from kvik.server.structured_outputs import ConstraintFields, structured_outputs_of
 from kvik.server.validation import RequestModel
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -44,7 +45,7 @@ class RepetitionFields(RequestModel):
         return RepetitionDetection(**self.model_dump()) if self.max_pattern_size else None
 
 
-class GenerationFields(RequestModel):
+class GenerationFields(ConstraintFields):
     """Fields of every request that generates text."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -88,14 +89,6 @@ class GenerationFields(RequestModel):
     user: str | None = Field(None, description="ignored")
 
     # Known fields of features that are not built yet; `refuse_unsupported` names them.
-    structured_outputs: Any = None
-    guided_json: Any = None
-    guided_regex: Any = None
-    guided_choice: Any = None
-    guided_grammar: Any = None
-    guided_decoding_backend: Any = None
-    guided_whitespace_pattern: Any = None
-    response_format: Any = None
     use_beam_search: Any = None
     length_penalty: Any = None
     best_of: Any = None
@@ -112,7 +105,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "length_penalty": (1, 1.0),
     "early_stopping": (False,),
     "watermarking": (False,),
-    "response_format": ({"type": "text"},),
     "vllm_xargs": ({},),
     "tool_choice": ("none",),
     "function_call": ("none",),
@@ -125,10 +117,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Values of unsupported fields that ask for what happens anyway."""
 
 GENERATION_UNSUPPORTED = (
-    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-    "guided_decoding_backend", "guided_whitespace_pattern", "response_format", "use_beam_search", "length_penalty",
-    "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params", "watermarking",
-    "vllm_xargs",
+    "use_beam_search", "length_penalty", "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params",
+    "watermarking", "vllm_xargs",
 )  # fmt: skip
 
 
@@ -189,6 +179,7 @@ def to_sampling_params(
         logit_bias=_logit_bias(request.logit_bias),
         allowed_token_ids=request.allowed_token_ids,
         repetition_detection=request.repetition_detection.to_params() if request.repetition_detection else None,
+        structured_outputs=structured_outputs_of(request),
     )
 
 

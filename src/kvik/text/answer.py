@@ -58,7 +58,8 @@ class Answer:
         self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
         ended_in_engine = delta.finish_reason
         num_kept, stop = self._detokenizer.push(
-            delta.new_token_ids, ends_with_stop_token=ended_in_engine == FinishReason.STOP
+            delta.new_token_ids,
+            ends_with_stop_token=ended_in_engine == FinishReason.STOP and not delta.ends_with_text,
         )
         if stop is None and ended_in_engine is not None:
             stop = self._detokenizer.finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kvik.errors import EngineRequestError
+from kvik.errors import ConstraintError, EngineRequestError
 from kvik.messages import FinishReason, StepOutputs, TokenDelta, TokenLogprobs
 from kvik.sampling_params import OutputKind
 from kvik.telemetry.log import get_logger
@@ -124,6 +124,8 @@ class OutputProcessor:
         self, entry: _OpenRequest, answer: Answer, delta: TokenDelta, step_time_s: float, result: ProcessedStep
     ) -> RequestOutput | None:
         if delta.finish_reason == FinishReason.ERROR:
+            if delta.error_param is not None:
+                raise ConstraintError(delta.error or "its grammar cannot be followed", param=delta.error_param)
             raise EngineRequestError(delta.error or "the engine gave no reason")
         if delta.new_prompt_logprobs is not None:
             self._add_prompt_logprobs(entry, delta.new_prompt_logprobs)

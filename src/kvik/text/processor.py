@@ -16,10 +16,12 @@ from typing import Literal
 from msgspec.structs import replace
 
 from kvik.config import ModelConfig
+from kvik.config.structured_outputs import StructuredOutputsConfig
 from kvik.errors import InvalidRequestError
 from kvik.messages import NewRequest
 from kvik.sampling_params import SamplingParams
 from kvik.text.bad_words import tokenize_bad_words
+from kvik.text.grammar_checks import GrammarChecks
 from kvik.text.length_limits import check_text_length, check_token_count, resolve_max_tokens, truncate
 from kvik.text.tokenizer import Tokenizer
 from kvik.text.vocabulary_checks import check_logprobs, check_stop_strings, check_token_ids, check_vocabulary
@@ -64,13 +66,20 @@ class ProcessedRequest:
 class Processor:
     """Makes `ProcessedRequest`s. `max_model_len` is the engine's own (`EngineFacts`), in tokens."""
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None, max_model_len: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer | None,
+        max_model_len: int,
+        structured_outputs: StructuredOutputsConfig = StructuredOutputsConfig(),  # noqa: B008
+    ) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._vocab_size = config.spec.vocab_size
         self._eos_token_id, self._more_eos_token_ids = _eos_token_ids(config, tokenizer)
         self._seeds = random.Random(config.seed)
+        self._grammars = GrammarChecks(structured_outputs, tokenizer)
 
     def process(
         self,
@@ -85,6 +94,7 @@ class Processor:
         """Raises `InvalidRequestError` naming the field: `prompt`, `input_text`, `input_tokens`, `max_tokens`, ..."""
         arrival_time_s = time.monotonic()
         self._check_prompt(prompt, options)
+        params = self._grammars.check(params)
         ids = self._tokenize(prompt, options) if isinstance(prompt, str) else prompt
         return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s)
 
@@ -101,6 +111,7 @@ class Processor:
         """`process` for an event loop: long texts are tokenized in a thread."""
         arrival_time_s = time.monotonic()
         self._check_prompt(prompt, options)
+        params = await self._grammars.check_async(params)
         if not isinstance(prompt, str):
             ids = prompt
         elif len(prompt) < _LONG_TEXT_CHARS:
