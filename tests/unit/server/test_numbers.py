@@ -11,7 +11,7 @@ PATHS = {"/v1/chat/completions": '"messages":[{"role":"user","content":"Hi"}]', 
 
 
 def post(server: Server, path: str, more: str) -> tuple[int, str | None]:
-    body = "{%s,%s}" % (PATHS[path], more)
+    body = f"{{{PATHS[path]},{more}}}"
     answer = server.http.post(path, content=body, headers={"content-type": "application/json"})
     return answer.status_code, answer.json().get("error", {}).get("param")
 
@@ -23,7 +23,8 @@ def test_literals(server: Server, path: str, literal: str, name: str) -> None:
     value = f'{{"5": {literal}}}' if name in ("logit_bias", "chat_template_kwargs") else literal
     status, param = post(server, path, f'"{name}": {value}')
     assert status == 400
-    assert param is not None and param.startswith("body.")
+    assert param is not None
+    assert param.startswith("body.")
 
 
 @pytest.mark.parametrize("path", PATHS)
