@@ -17,6 +17,7 @@ from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
+from kvik.server.dev.routes import add_dev_routes
 from kvik.server.limits import RequestLimits
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
@@ -109,6 +110,8 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         get("/tokenizer_info", tokenize.tokenizer_info)
     post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
     post("/v1/completions", create_completion, CompletionRequest)
+    if config.dev_mode:
+        add_dev_routes(app)
 
 
 def route_lines(app: FastAPI) -> list[str]:

@@ -16,7 +16,8 @@ from kvik.sampling_params import SamplingParams
 V = 211
 LIMITS: list[dict[str, Any]] = [
     {"temperature": 1e-30}, {"temperature": 5e-324}, {"temperature": 0.009}, {"top_k": 1},
-    {"top_k": 1, "temperature": 2}, {"top_p": 1e-9}, {"top_p": 1e-300, "temperature": 2}, {"top_p": 1e-9, "top_k": 50}, {"min_p": 1},
+    {"top_k": 1, "temperature": 2}, {"top_p": 1e-9}, {"top_p": 1e-300, "temperature": 2},
+    {"top_p": 1e-9, "top_k": 50}, {"min_p": 1},
     {"min_p": 1, "temperature": 2, "top_p": 0.9},
 ]  # fmt: skip
 
