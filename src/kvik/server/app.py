@@ -18,6 +18,8 @@ from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
 from kvik.server.dev.routes import add_dev_routes
+from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
+from kvik.server.invocations import InvocationRequest, invocations
 from kvik.server.limits import RequestLimits
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
@@ -26,6 +28,7 @@ from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_bodies, request_body
+from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.telemetry.http_metrics import HttpMetrics
 
@@ -108,8 +111,13 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     post("/detokenize", tokenize.detokenize, tokenize.DetokenizeRequest)
     if config.enable_tokenizer_info_endpoint:
         get("/tokenizer_info", tokenize.tokenizer_info)
-    post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
-    post("/v1/completions", create_completion, CompletionRequest)
+    if not config.tokens_only:
+        post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
+        post("/v1/completions", create_completion, CompletionRequest)
+        post("/generative_scoring", generative_scoring, GenerativeScoringRequest)
+        post("/invocations", invocations, InvocationRequest)
+    get("/kv_event_sources", basic.kv_event_sources)
+    add_scale_out_routes(app, config)
     if config.dev_mode:
         add_dev_routes(app)
 

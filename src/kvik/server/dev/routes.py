@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from kvik.server.abort import AbortRequest, abort_requests
 from kvik.server.dev import caches, info, rest, rpc
 from kvik.server.dev.query import parameters
 from kvik.server.openapi import request_body
@@ -39,6 +40,4 @@ def add_dev_routes(app: FastAPI) -> None:
     app.add_api_route(
         "/collective_rpc", rpc.collective_rpc, methods=["POST"], openapi_extra=request_body(rpc.RpcRequest)
     )
-    app.add_api_route(
-        "/abort_requests", rpc.abort_requests, methods=["POST"], openapi_extra=request_body(rpc.AbortRequest)
-    )
+    app.add_api_route("/abort_requests", abort_requests, methods=["POST"], openapi_extra=request_body(AbortRequest))

@@ -1,7 +1,4 @@
-"""POST /collective_rpc: calls into the engine by name, from a table of those that change nothing a client relies on.
-
-And POST /abort_requests, which ends requests by their ids.
-"""
+"""POST /collective_rpc: calls into the engine by name, from a table of those that change nothing a client relies on."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from kvik.server.state import state_of
 
 METHODS = ("check_integrity", "describe", "get_facts", "get_supported_tasks", "is_sleeping", "reset_prefix_cache")
 """None of them takes arguments here."""
-MAX_REQUEST_IDS = 4096
 MAX_TIMEOUT_S = 3600.0
 
 
@@ -41,16 +37,6 @@ class RpcRequest(BaseModel):
     timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = Field(None, description="seconds")
 
 
-class AbortRequest(BaseModel):
-    """Whom to end."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    request_ids: Annotated[list[str], Field(max_length=MAX_REQUEST_IDS)] | None = Field(
-        None, description="ids of answers; prompt i of several has ID-i; none: all requests"
-    )
-
-
 async def collective_rpc(request: Request) -> Response:
     """The answers of all engines, of which there is one."""
     state = state_of(request)
@@ -66,15 +52,3 @@ async def collective_rpc(request: Request) -> Response:
     except TimeoutError:
         raise RpcTimeoutError(f"{body.method} did not answer within {body.timeout:g} seconds") from None
     return json_response({"results": [result]})
-
-
-async def abort_requests(request: Request) -> Response:
-    """End requests; their answers end with finish reason "abort"."""
-    state = state_of(request)
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    body = await read_model(request, AbortRequest, state.limits) if has_body else AbortRequest(request_ids=None)
-    if body.request_ids is None:
-        num_aborted = state.client.abort_all()
-    else:
-        num_aborted = sum([await state.client.abort(request_id) for request_id in dict.fromkeys(body.request_ids)])
-    return json_response({"status": "aborted", "aborted": num_aborted})
