@@ -43,10 +43,7 @@ def replay(
     decoder = LogprobDecoder(tokenizer.backend)
     replayed = [Answer(given.index, "", prompt_token_ids, params, 0.0, tokenizer, decoder) for given in answers]
     for given, answer in zip(answers, replayed, strict=True):
-        delta = TokenDelta(
-            "", list(given.token_ids), given.logprobs, finish_reason=given.finish_reason, stop_reason=given.stop_reason
-        )
-        answer.update(delta, 0.0, IterationStats())
+        _take(answer, given)
     return RequestOutput(
         request_id="",
         prompt=prompt,
@@ -54,3 +51,14 @@ def replay(
         outputs=[answer.take_output() for answer in replayed],
         finished=True,
     )
+
+
+def _take(answer: Answer, given: GivenAnswer) -> None:
+    """A stop string is found in the text, as it was where the answer was generated; an engine ends by tokens only."""
+    ends_in_text = isinstance(given.stop_reason, str)
+    delta = TokenDelta("", list(given.token_ids), given.logprobs)
+    if not ends_in_text:
+        delta.finish_reason, delta.stop_reason = given.finish_reason, given.stop_reason
+    answer.update(delta, 0.0, IterationStats())
+    if answer.finish_reason is None:  # the stop string is not among those of the request
+        answer.end(given.finish_reason)

@@ -32,7 +32,7 @@ from kvik.server.scale_out.protocol import (
 )
 from kvik.server.scale_out.render import prompt_ids
 from kvik.server.state import ServerState, state_of
-from kvik.text.outputs import RequestOutput
+from kvik.text.outputs import Logprob, PositionLogprobs, RequestOutput
 from kvik.text.replay import GivenAnswer, replay
 from kvik.text.vocabulary_checks import check_token_ids
 
@@ -83,7 +83,27 @@ def _output(
     choices = sorted(response.choices, key=lambda choice: choice.index)
     vocab_size = state.client.config.model.spec.vocab_size
     answers = [_given(choice, vocab_size, f"{where}.choices") for choice in choices]
-    return replay(state.tokenizer, text, token_ids, call.params, answers)
+    output = replay(state.tokenizer, text, token_ids, call.params, answers)
+    output.prompt_logprobs = _prompt_logprobs(response, call, len(token_ids), where)
+    return output
+
+
+def _prompt_logprobs(
+    response: GenerateAnswer, call: EngineCall, num_prompt_tokens: int, where: str
+) -> list[PositionLogprobs | None] | None:
+    """One position per prompt token where the request asked for them."""
+    if call.params.prompt_logprobs is None:
+        return None
+    given = response.prompt_logprobs
+    if given is None or len(given) != num_prompt_tokens:
+        raise InvalidRequestError(
+            f"{where}.prompt_logprobs must have an entry for each of the {num_prompt_tokens} prompt tokens",
+            param=f"{where}.prompt_logprobs",
+        )
+    return [
+        None if position is None else {i: Logprob(p.logprob, p.rank, p.decoded_token) for i, p in position.items()}
+        for position in given
+    ]
 
 
 def _given(choice: GeneratedChoice, vocab_size: int, where: str) -> GivenAnswer:

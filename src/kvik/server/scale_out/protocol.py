@@ -69,10 +69,19 @@ class GeneratedChoice(BaseModel):
     stop_reason: int | str | None = None
 
 
+class PromptLogprob(BaseModel):
+    """One token at one position of a prompt."""
+
+    logprob: float
+    rank: Annotated[int, Field(ge=1, lt=2**31)]
+    decoded_token: str
+
+
 class GenerateAnswer(BaseModel):
     """What /inference/v1/generate answers, as far as derendering needs it."""
 
     request_id: str | None = None
+    prompt_logprobs: list[dict[TokenId, PromptLogprob] | None] | None = None
     choices: Annotated[list[GeneratedChoice], Field(min_length=1)]
 
 
