@@ -14,10 +14,12 @@ import msgspec
 from kvik.errors import InvalidRequestError
 from kvik.structured_outputs import StructuredOutputs
 
-GREEDY_EPSILON = 1e-5
-"""Temperatures below this are greedy; after `clamped` only an exact 0 is."""
 MIN_TEMPERATURE = 0.01
-"""A temperature between 0 and this is raised to it, so that dividing the logits by it stays finite."""
+"""Temperatures below this are greedy, as their limit is; after `clamped` only an exact 0 is."""
+_ONE_TOKEN_TOP_P = 2.0**-24
+"""The likeliest token of a vocabulary of up to 2^24 is at least so likely: it alone is the nucleus."""
+_ONE_TOKEN_MIN_P = 1.0 - 2.0**-25
+"""From here on min_p is 1 in fp32."""
 MAX_N = 16384
 MAX_LOGPROB_TOKEN_IDS = 128
 MAX_PATTERN_SIZE = 1024
@@ -106,7 +108,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature < GREEDY_EPSILON
+        return self.temperature < MIN_TEMPERATURE
 
     @property
     def reads_prefix_cache(self) -> bool:
@@ -117,20 +119,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def clamped(self) -> SamplingParams:
         """The same wishes in canonical form, as the sampler reads them.
 
-        -1 becomes "off" or None, a tiny temperature becomes `MIN_TEMPERATURE`, biases are cut to +-100, and
-        greedy requests lose the filters that cannot change an arg max.
+        -1 becomes "off" or None, a tiny temperature becomes 0, biases are cut to +-100, and greedy requests lose the
+        filters that cannot change an arg max. Where top_p or min_p leave one token, top_k 1 says so: of equally likely
+        ones it keeps the first, as arg max does.
         """
         changes: dict[str, object] = {}
-        if 0 < self.temperature < MIN_TEMPERATURE:
-            changes["temperature"] = MIN_TEMPERATURE
         if self.top_k == -1:
             changes["top_k"] = 0
+        if self.top_p <= _ONE_TOKEN_TOP_P or self.min_p >= _ONE_TOKEN_MIN_P:
+            changes |= {"top_p": 1.0, "top_k": 1, "min_p": 0.0}
         if self.seed == -1:
             changes["seed"] = None
         if self.logit_bias:
             changes["logit_bias"] = {i: max(-100.0, min(100.0, b)) for i, b in self.logit_bias.items()}
-        if self.temperature == 0:
-            changes |= {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
+        if self.is_greedy:
+            changes |= {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
         return msgspec.structs.replace(self, **changes) if changes else self
 
 
@@ -159,8 +162,6 @@ def _check_ranges(p: SamplingParams) -> None:
 
 
 def _check_combinations(p: SamplingParams) -> None:
-    if p.n > 1 and p.is_greedy:
-        raise InvalidRequestError("n must be 1 when temperature is 0: every answer would be the same", param="n")
     if p.max_tokens is not None and p.min_tokens > p.max_tokens:
         raise InvalidRequestError(
             f"min_tokens must be at most max_tokens={p.max_tokens}, got {p.min_tokens}", param="min_tokens"

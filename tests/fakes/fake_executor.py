@@ -66,6 +66,9 @@ class FakeExecutor:
         self.rows: dict[str, FakeRow] = {}
         self.num_steps = 0
         self.is_shut_down = False
+        self.absent: set[str] = set()
+        """Parts whose memory was given back."""
+        self.restore_error: Exception | None = None
 
     def start(self, phases: object) -> EngineFacts:
         return EngineFacts(
@@ -82,8 +85,20 @@ class FakeExecutor:
     def shutdown(self) -> None:
         self.is_shut_down = True
 
+    def release(self, part: str) -> int:
+        self.absent.add(part)
+        if part == "kv_cache":
+            self.memory.clear()
+        return 1 << 20
+
+    def restore(self, part: str) -> None:
+        if self.restore_error is not None:
+            raise self.restore_error
+        self.absent.discard(part)
+
     def execute(self, plan: StepPlan) -> StepResult:
         self.num_steps += 1
+        assert "weights" not in self.absent, "a step without weights"
         for request_id in plan.dropped_request_ids:
             self.rows.pop(request_id, None)
         for admitted in plan.admitted:

@@ -10,8 +10,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+from fakes.fake_core_client import FakeCoreClient
 from kvik.config import EngineConfig, ModelConfig
 from kvik.config.frontend import ServerConfig
+from kvik.engine_client.control import EngineControl
 from kvik.errors import EngineDeadError
 from kvik.messages import EngineFacts, Phase
 from kvik.modelfile.spec import ModelSpec, RopeSpec
@@ -20,7 +22,7 @@ from kvik.server.app import build_app, init_app_state
 from kvik.server.state import ServerState
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput, RequestTimes
-from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, PromptOptions
+from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions, TokenizedPrompt
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -43,6 +45,9 @@ class ByteTokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return [256] * add_special_tokens + list(text.encode())
+
+    def encode_batch(self, texts: list[str], add_special_tokens: bool = True) -> list[list[int]]:
+        return [self.encode(text, add_special_tokens) for text in texts]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         special = {256: "<s>", EOS: "</s>"}
@@ -122,10 +127,31 @@ class FakeAsyncLLM:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request comes, or its reader leaves."""
     drained_with: float | None = None
+    core: FakeCoreClient = field(default_factory=FakeCoreClient)
+
+    def __post_init__(self) -> None:
+        self.control = EngineControl(self.core, self.abort_all, may_sleep=self.config.model.enable_sleep_mode)
+
+    async def tokenize(
+        self, prompts: Sequence[Prompt], options: PromptOptions = DEFAULT_PROMPT_OPTIONS
+    ) -> list[Prompt]:
+        processor = Processor(self.config.model, self.tokenizer, MAX_MODEL_LEN)  # type: ignore[arg-type]
+        return await processor.tokenize_async(prompts, options)
+
+    async def utility(self, method: str, *args: Any) -> Any:
+        return await self.core.utility(method, *args)
+
+    def abort_all(self) -> int:
+        self.aborted.append("*")
+        return 2
+
+    async def abort(self, request_id: str) -> int:
+        self.aborted.append(request_id)
+        return int(request_id != "unknown")
 
     async def add_request(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         sampling_params: SamplingParams,
         request_id: str,
         *,
@@ -135,7 +161,11 @@ class FakeAsyncLLM:
         stream_interval: int = 1,
     ) -> FakeStream:
         processor = Processor(self.config.model, self.tokenizer, MAX_MODEL_LEN)  # type: ignore[arg-type]
-        done = processor.process(prompt, sampling_params, request_id, cache_salt=cache_salt, options=options)
+        self.control.check_open()
+        done = await processor.process_async(
+            prompt, sampling_params, request_id, cache_salt=cache_salt, options=options
+        )
+        prompt = prompt.text if isinstance(prompt, TokenizedPrompt) else prompt
         self.asked.append(Asked(prompt, done.params, request_id, priority, cache_salt, options, stream_interval))
         self.news.set()
         text = prompt if isinstance(prompt, str) else None

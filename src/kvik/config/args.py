@@ -61,6 +61,11 @@ class EngineArgs:
     enforce_eager: bool = flag(
         False, "accepted: nothing is compiled or captured on a CPU anyway", group=MODEL, common=True
     )
+    enable_sleep_mode: bool = flag(
+        False, "let operators put the engine to sleep and give its memory back (POST /sleep in development mode: see "
+        "docs/development-mode.md)",
+        group=MODEL, common=True,
+    )  # fmt: skip
     max_logprobs: int = flag(
         20, "largest logprobs, top_logprobs and prompt_logprobs of a request; -1: no limit", group=MODEL, common=True
     )

@@ -34,6 +34,8 @@ class ModelConfig:
     max_logprobs: int = 20
     logprobs_mode: str = "raw_logprobs"
     skip_tokenizer_init: bool = False
+    enable_sleep_mode: bool = False
+    """Operators may send the engine to sleep."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,21 @@ def api_key(environ: Mapping[str, str] = os.environ) -> str | None:
     return read("API_KEY", str, "a key", environ)
 
 
+def server_dev_mode(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the server has the routes of docs/development-mode.md (SERVER_DEV_MODE)."""
+    return bool(read("SERVER_DEV_MODE", _yes_or_no, "0 or 1", environ))
+
+
+def shown(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """All variables of ours that are set, by name; secrets as ***."""
+    ours = sorted(name for name in environ if name.startswith(("KVIK_", "VLLM_")))
+    return {name: "***" if _is_secret(name) else environ[name] for name in ours}
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"))
+
+
 def cpu_kvcache_bytes(environ: Mapping[str, str] = os.environ) -> int | None:
     """Bytes of the KV cache on a CPU; the variable CPU_KVCACHE_SPACE says it in GiB."""
     gib = read("CPU_KVCACHE_SPACE", _positive, "GiB, a number above 0", environ)

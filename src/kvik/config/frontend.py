@@ -54,6 +54,12 @@ class ServerConfig:
     enable_server_load_tracking: bool = flag(False, "let /load count the requests in flight")
     enable_force_include_usage: bool = flag(False, "usage in every stream, asked for or not")
     sse_keep_alive_interval: int = flag(0, "seconds between comment lines in a silent stream; 0: none")
+    tokens_only: bool = flag(
+        False, "of the routes that generate, serve only those that take and give token ids (--enable-scale-out's)"
+    )
+    enable_scale_out: bool = flag(
+        False, "serve /inference/v1/generate and the render and derender routes, for a front end elsewhere"
+    )
     enable_tokenizer_info_endpoint: bool = flag(False, "serve /tokenizer_info")
     enable_log_outputs: bool = flag(False, "log answers too; needs --enable-log-requests")
     enable_log_deltas: bool = flag(True, "with --enable-log-outputs: log each piece of a stream, not only its end")
@@ -83,6 +89,9 @@ class ServerConfig:
     custom_histogram_buckets: dict[str, Any] | None = flag(  # noqa: RUF009
         None, "upper bounds for families of histograms, a JSON object: see docs/metrics.md", group="ObservabilityConfig"
     )
+
+    dev_mode: bool = False
+    """Routes for operators, open to whoever reaches the port (KVIK_SERVER_DEV_MODE). No flag."""
 
     default_sampling_params: dict[str, Any] = field(default_factory=dict)
     """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:

@@ -91,6 +91,7 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
         max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
         seed=args.seed,
         max_logprobs=args.max_logprobs,
+        enable_sleep_mode=args.enable_sleep_mode,
     )
 
 

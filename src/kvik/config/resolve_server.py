@@ -22,6 +22,7 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
     config = replace(
         config,
         api_key=config.api_key or ((key,) if key is not None else ()),
+        dev_mode=env.server_dev_mode(),
         chat_template=_template_text(config.chat_template),
         default_sampling_params=default_sampling_params,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvik.config import EngineConfig
+from kvik.engine.rest import Rest
 from kvik.engine.utilities import Utility, call_utility
 from kvik.errors import EngineError, KvikError
 from kvik.executor.base import Executor
@@ -40,12 +41,19 @@ class EngineCore:
         self._facts: EngineFacts | None = None
         self._scheduler: Scheduler | None = None
         self._preparer: Preparer | None = None
+        self._rest = Rest(executor, lambda: self.scheduler)
         self._utilities: dict[str, Utility] = {
             "check_integrity": self.check_integrity,
             "describe": self.describe,
             "get_facts": self.get_facts,
             "get_supported_tasks": self.get_supported_tasks,
+            "is_sleeping": lambda: self._rest.is_sleeping,
+            "pause": self._rest.pause,
+            "release_kv_cache": self._rest.release_kv_cache,
             "reset_prefix_cache": self.reset_prefix_cache,
+            "resume": self._rest.resume,
+            "sleep": self._rest.sleep,
+            "wake_up": self._rest.wake_up,
         }
 
     def start(self, phases: PhaseTimer) -> EngineFacts:
@@ -75,7 +83,8 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        return self.scheduler.has_work
+        """Whether `step` has something to do; a resting engine has last words of ended requests at most."""
+        return self.scheduler.has_work if self._rest.may_compute else self.scheduler.has_last_words
 
     def add_request(self, request: NewRequest) -> None:
         """Queue a request. Never raises for what is wrong with it: that is its own last word, in the next step."""
@@ -99,9 +108,9 @@ class EngineCore:
         """Compute one step. None when it brought nothing to anybody and statistics are off, or there is no work."""
         started_s = self._clock()
         scheduler = self.scheduler
-        if not scheduler.has_work:
+        if not self.has_work:
             return None
-        plan = scheduler.schedule()
+        plan = scheduler.schedule() if self._rest.may_compute else None
         if plan is None and self._preparer is not None:
             self._preparer.wait(GRAMMAR_WAIT_S)
         deltas = scheduler.take_ended()
@@ -128,8 +137,14 @@ class EngineCore:
         """Call one of the methods below by its name. Raises `EngineError` for an unknown name or wrong arguments."""
         return call_utility(self._utilities, method, args)
 
-    def reset_prefix_cache(self) -> bool:
-        """Forget all cached prefixes. False, and nothing done, while a request holds blocks."""
+    def reset_prefix_cache(self, reset_running_requests: bool = False) -> bool:
+        """Forget all cached prefixes. False, and nothing done, while a request holds blocks.
+
+        `reset_running_requests`: take the blocks from those that run, which are computed again.
+        """
+        if reset_running_requests:
+            self._rest.reset_prefix_cache()
+            return True
         return self.scheduler.reset_prefix_cache()
 
     def check_integrity(self) -> str:

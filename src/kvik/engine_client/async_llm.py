@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol, Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol, Self
 
 from kvik.config import EngineConfig
+from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
 from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError, QueueFullError
@@ -24,7 +25,7 @@ from kvik.telemetry.stats import IterationStats
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
-from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, PromptOptions
+from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions
 from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
@@ -34,6 +35,9 @@ class StatLogger(Protocol):
     """Hears of every step, and of ends that no step brought (`stats` is None then)."""
 
     def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None: ...
+
+    def record_sleep(self, level: int | None) -> None:
+        """The engine sleeps at `level` now, or is awake."""
 
 
 class AsyncLLM:
@@ -62,6 +66,10 @@ class AsyncLLM:
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
         self._streams: dict[str, RequestStream] = {}
         """Open streams by internal id."""
+        self.control = EngineControl(
+            client, self.abort_all, self._record_sleep, may_sleep=config.model.enable_sleep_mode
+        )  # fmt: skip
+        """What operators do: pause, sleep, caches."""
         self._death: EngineDeadError | None = None
         self._is_draining = False
         self._idle = asyncio.Event()
@@ -128,9 +136,15 @@ class AsyncLLM:
         assert self._death is not None
         return self._death
 
+    async def tokenize(
+        self, prompts: Sequence[Prompt], options: PromptOptions = DEFAULT_PROMPT_OPTIONS
+    ) -> list[Prompt]:
+        """The same prompts, texts being tokenized in bulk and off the event loop. Raises `InvalidRequestError`."""
+        return await self._processor.tokenize_async(prompts, options)
+
     async def add_request(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         sampling_params: SamplingParams,
         request_id: str,
         *,
@@ -157,8 +171,7 @@ class AsyncLLM:
         self._streams[internal_id] = stream
         self._idle.clear()
         try:
-            for engine_request in request.engine_requests:
-                self._client.send(engine_request)
+            self.control.send(internal_id, request.engine_requests)
         except KvikError:
             self._abandon(internal_id)
             raise
@@ -191,9 +204,17 @@ class AsyncLLM:
         finally:
             await stream.aclose()
 
-    async def abort(self, request_id: str) -> None:
-        """End a request; its stream gets a last output with finish reason "abort". Unknown ids are ignored."""
-        self._abort(self._output_processor.internal_ids(request_id))
+    async def abort(self, request_id: str) -> int:
+        """End the requests of this id, and say how many there were; their streams end with reason "abort"."""
+        internal_ids = self._output_processor.internal_ids(request_id)
+        self._abort(internal_ids)
+        return len(internal_ids)
+
+    def abort_all(self) -> int:
+        """End all requests, as `abort` does one; how many there were."""
+        internal_ids = self._output_processor.internal_ids()
+        self._abort(internal_ids)
+        return len(internal_ids)
 
     async def check_health(self) -> None:
         """Raises `EngineDeadError` if the engine has died."""
@@ -202,7 +223,11 @@ class AsyncLLM:
 
     async def reset_prefix_cache(self) -> bool:
         """Forget all cached blocks; False while requests hold blocks."""
-        return bool(await self._client.utility("reset_prefix_cache"))
+        return await self.control.reset_prefix_cache()
+
+    async def utility(self, method: str, *args: Any) -> Any:
+        """Call a method of the engine by its name. Raises `EngineError` with its failure, or `EngineDeadError`."""
+        return await self._client.utility(method, *args)
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
         """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""
@@ -225,6 +250,7 @@ class AsyncLLM:
         most = self.config.scheduler.max_num_queued_reqs
         if most is not None and len(self._streams) >= most:
             raise QueueFullError(f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows")
+        self.control.check_open()
 
     async def _handle_outputs(self) -> None:
         """Read steps for ever. Ends with the engine, or with an error of its own: then all streams end too."""
@@ -262,6 +288,10 @@ class AsyncLLM:
             except Exception as error:
                 log_once(logger, logging.ERROR, "statistics are incomplete: %r", error)
 
+    def _record_sleep(self, level: int | None) -> None:
+        if self._stat_logger is not None:
+            self._stat_logger.record_sleep(level)
+
     def _abort(self, internal_ids: list[str]) -> None:
         if internal_ids:
             with contextlib.suppress(EngineDeadError):  # then there is nothing left to abort
@@ -275,14 +305,16 @@ class AsyncLLM:
 
     def _forget(self, internal_id: str) -> None:
         self._streams.pop(internal_id, None)
+        self.control.ended(internal_id)
         if not self._streams:
             self._idle.set()
 
     def _die(self, error: EngineDeadError) -> None:
         logger.error("the engine is dead: %s", error)
         self._death = error
-        for stream in self._streams.values():
+        for internal_id, stream in self._streams.items():
             stream.fail(EngineDeadError(str(error)))
+            self.control.ended(internal_id)
         self._streams.clear()
         self._idle.set()
         self._dead.set()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
 
 from kvik.config import EngineConfig
+from kvik.engine_client.control import EngineControl
 from kvik.messages import EngineFacts, Phase
 from kvik.sampling_params import SamplingParams
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import RequestOutput
-from kvik.text.processor import PromptOptions
+from kvik.text.processor import Prompt, PromptOptions
 from kvik.text.tokenizer import Tokenizer
 
 
@@ -35,6 +36,8 @@ class EngineClient(Protocol):
     facts: EngineFacts
     tokenizer: Tokenizer
     chat_template: ChatTemplate
+    control: EngineControl
+    """What operators do: pause, sleep, caches."""
 
     @property
     def is_dead(self) -> bool: ...
@@ -43,9 +46,12 @@ class EngineClient(Protocol):
     def phases(self) -> list[Phase]:
         """Phases of the start, of both processes, in order of their start."""
 
+    async def tokenize(self, prompts: Sequence[Prompt], options: PromptOptions = ...) -> list[Prompt]:
+        """The same prompts, texts being tokenized in bulk and off the event loop. Raises `InvalidRequestError`."""
+
     async def add_request(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         sampling_params: SamplingParams,
         request_id: str,
         *,
@@ -74,14 +80,20 @@ class EngineClient(Protocol):
     ) -> AsyncIterator[RequestOutput]:
         """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
 
-    async def abort(self, request_id: str) -> None:
-        """End a request; its stream gets a last output with finish reason "abort". Unknown ids are ignored."""
+    async def abort(self, request_id: str) -> int:
+        """End the requests of this id, and say how many there were; their streams end with reason "abort"."""
+
+    def abort_all(self) -> int:
+        """End all requests, as `abort` does one; how many there were."""
 
     async def check_health(self) -> None:
         """Raises `EngineDeadError` if the engine has died."""
 
     async def reset_prefix_cache(self) -> bool:
         """Forget all cached blocks; False while requests hold blocks."""
+
+    async def utility(self, method: str, *args: Any) -> Any:
+        """Call a method of the engine by its name. Raises `EngineError` with its failure, or `EngineDeadError`."""
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
         """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""

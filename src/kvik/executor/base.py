@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kvik.messages import EngineFacts
 from kvik.step import StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
+
+MemoryPart = Literal["kv_cache", "weights"]
+"""What a sleeping engine can do without."""
 
 
 class Executor(Protocol):
@@ -20,6 +23,15 @@ class Executor(Protocol):
 
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step. What a single request causes is its `SampledTokens.error`, not an exception."""
+
+    def release(self, part: MemoryPart) -> int:
+        """Give the memory of `part` back to the system, bytes; its contents are lost, no step may need them."""
+
+    def restore(self, part: MemoryPart) -> None:
+        """Make `part` usable again after `release`: the KV cache is zeros, the weights are the checkpoint's.
+
+        Raises `ModelFileError` where the checkpoint cannot be read any more, or is of another model.
+        """
 
     def shutdown(self) -> None:
         """Give back threads, memory and worker processes."""

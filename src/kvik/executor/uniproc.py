@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from kvik.config import EngineConfig
+from kvik.executor.base import MemoryPart
 from kvik.messages import EngineFacts
 from kvik.platforms import cpu
 from kvik.runner.model_runner import ModelRunner
@@ -28,6 +29,15 @@ class UniProcExecutor:
     def execute(self, plan: StepPlan) -> StepResult:
         assert self._runner is not None, "start() comes first"
         return self._runner.execute(plan)
+
+    def release(self, part: MemoryPart) -> int:
+        assert self._runner is not None, "start() comes first"
+        return self._runner.release_kv_cache() if part == "kv_cache" else self._runner.release_weights()
+
+    def restore(self, part: MemoryPart) -> None:
+        assert self._runner is not None, "start() comes first"
+        if part == "weights":  # pages of the KV cache come back when they are written
+            self._runner.reload_weights()
 
     def shutdown(self) -> None:
         self._runner = None

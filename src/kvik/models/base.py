@@ -66,6 +66,10 @@ class Model:
         """
         load_parameters(self._table, checkpoint, on_shard)
 
+    def release(self) -> int:
+        """Give back the memory of the weights, bytes; the model is of no use until the next `load` or `load_dummy`."""
+        return self._table.release()
+
     def load_dummy(self, seed: int = 0) -> None:
         """Fill the weights with random numbers, the same ones for the same seed."""
         self._table.fill_random(seed)

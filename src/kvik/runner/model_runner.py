@@ -14,10 +14,12 @@ from kvik.config import EngineConfig
 from kvik.errors import KvikError
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
+from kvik.kernels.pages import give_back_pages
 from kvik.kernels.tape import Counts
+from kvik.layers.batch import LayerKV
 from kvik.layers.formats import float_format, formats_in_memory
 from kvik.messages import EngineFacts
-from kvik.modelfile import open_model
+from kvik.modelfile import ModelFile, open_model
 from kvik.models import Model, build_model
 from kvik.runner.batch_builder import BatchBuilder
 from kvik.runner.kv_memory import activation_bytes, allocate_kv, max_logits_rows, plan_kv_memory
@@ -29,7 +31,7 @@ from kvik.runner.warm_up import warm_up_plan
 from kvik.step import AdmittedRequest, SampledTokens, StepPlan, StepResult
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
-from kvik.weights import open_checkpoint
+from kvik.weights import Checkpoint, open_checkpoint
 
 logger = get_logger(__name__)
 
@@ -74,6 +76,23 @@ class ModelRunner:
         hidden = self._model.forward(batch)
         return self._results.build(plan, batch, rows, hidden)
 
+    # --- memory that a sleeping engine gives back ------------------------------------------------------
+
+    def release_kv_cache(self) -> int:
+        """Give back the memory of all keys and values, bytes. No request may be running."""
+        return sum(give_back_pages(tensor) for layer in self._kv for tensor in (layer.k, layer.v))
+
+    def release_weights(self) -> int:
+        """Give back the memory of the weights, bytes; `reload_weights` comes before the next step."""
+        return self._weights.release()
+
+    def reload_weights(self) -> None:
+        """Read the weights again, to where they were. Raises `ModelFileError`."""
+        model_file, checkpoint = self._open_checkpoint()
+        self._fill(self._weights, model_file, checkpoint)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
     def _admit(self, request: AdmittedRequest) -> SampledTokens | None:
         """Take the request in, or say why not."""
         try:
@@ -107,9 +126,7 @@ class ModelRunner:
         asked = self._config.model
         logger.info("Starting to load model %s...", asked.model)
         started = time.perf_counter()
-        is_dummy = self._config.load.load_format == "dummy"
-        model_file = None if is_dummy else open_model(asked.model)
-        checkpoint = None if model_file is None else open_checkpoint(model_file)
+        model_file, checkpoint = self._open_checkpoint()
         dtype = getattr(torch, asked.dtype)
         max_positions = asked.max_model_len or asked.spec.max_position_embeddings
         stored = model_file.quantization if model_file else None
@@ -117,21 +134,33 @@ class ModelRunner:
         floats = float_format(dtype, is_exact=asked.matmul_precision == "highest")
         formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
         model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
-        if model_file is None or checkpoint is None:
-            model.load_dummy(asked.seed)
-        else:
-            kind = "gguf" if model_file.format == "gguf" else "safetensors"
-            bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
-            model.load(checkpoint, bar.advance)
+        self._fill(model, model_file, checkpoint)
         seconds = time.perf_counter() - started
         logger.info("Loading weights took %.2f seconds", seconds)
         logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)
         logger.info("Weights by format: %s", _by_format(model.weights_bytes_by_format))
         return model
 
+    def _open_checkpoint(self) -> tuple[ModelFile | None, Checkpoint | None]:
+        """None for random weights."""
+        if self._config.load.load_format == "dummy":
+            return None, None
+        model_file = open_model(self._config.model.model)
+        return model_file, open_checkpoint(model_file)
+
+    def _fill(self, model: Model, model_file: ModelFile | None, checkpoint: Checkpoint | None) -> None:
+        if model_file is None or checkpoint is None:
+            model.load_dummy(self._config.model.seed)
+            return
+        kind = "gguf" if model_file.format == "gguf" else "safetensors"
+        bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
+        model.load(checkpoint, bar.advance)
+
     def _prepare(self, model: Model, facts: EngineFacts) -> None:
         spec = self._config.model.spec
         kv = allocate_kv(self._config, facts)
+        self._weights = model
+        self._kv: list[LayerKV] = kv
         self._table = RequestTable(
             self._config.scheduler.max_num_seqs, facts.max_model_len, facts.block_size, spec.vocab_size
         )

@@ -84,6 +84,11 @@ class Scheduler:
         """Whether there is a request, or the last word of one, that nobody has fetched."""
         return bool(self._requests or self._ended)
 
+    @property
+    def has_last_words(self) -> bool:
+        """Whether requests have ended outside of a step and nobody has fetched that."""
+        return bool(self._ended)
+
     def add(self, message: NewRequest) -> None:
         """Queue a request. Raises `InvalidRequestError` when it can never run, `EngineRequestError` on a used id."""
         self._limits.check_prompt_length(len(message.prompt_token_ids))
@@ -339,6 +344,11 @@ class Scheduler:
         request.add_event(EventKind.PREEMPTED, self._clock())
         self._waiting.reinsert(request)
         self._counters.num_preemptions += 1
+
+    def preempt_all(self) -> None:
+        """Take every running request out of the batch; each is computed again when it is its turn."""
+        for request in reversed(self._running.copy()):
+            self._preempt(request)
 
     def _end(self, request: Request, status: RequestStatus, error: str | None = None) -> None:
         """End a request outside of `update`."""

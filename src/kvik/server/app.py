@@ -19,6 +19,9 @@ from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
+from kvik.server.dev.routes import add_dev_routes
+from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
+from kvik.server.invocations import InvocationRequest, invocations
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
@@ -26,6 +29,7 @@ from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_routes, request_body
+from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
@@ -109,8 +113,15 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     post("/detokenize", tokenize.detokenize, tokenize.DetokenizeRequest)
     if config.enable_tokenizer_info_endpoint:
         get("/tokenizer_info", tokenize.tokenizer_info)
-    post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
-    post("/v1/completions", create_completion, CompletionRequest)
+    if not config.tokens_only:
+        post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
+        post("/v1/completions", create_completion, CompletionRequest)
+        post("/generative_scoring", generative_scoring, GenerativeScoringRequest)
+        post("/invocations", invocations, InvocationRequest)
+    get("/kv_event_sources", basic.kv_event_sources)
+    add_scale_out_routes(app, config)
+    if config.dev_mode:
+        add_dev_routes(app)
 
 
 def route_lines(app: FastAPI) -> list[str]:

@@ -24,6 +24,11 @@ async def version(request: Request) -> Response:
     return json_response({"version": __version__})
 
 
+async def kv_event_sources(request: Request) -> Response:
+    """Who publishes which blocks are cached: nobody, so far."""
+    return json_response({})
+
+
 async def metrics(request: Request) -> Response:
     registry: CollectorRegistry = request.app.state.registry
     return Response(exposition.generate_latest(registry), headers={"content-type": exposition.CONTENT_TYPE_LATEST})

@@ -56,6 +56,13 @@ class BodyTooSlowError(RequestError):
     type = "RequestTimeoutError"
 
 
+class PermissionDeniedError(RequestError):
+    """The operator has not allowed this."""
+
+    status = 403
+    type = "PermissionDeniedError"
+
+
 class DrainingError(RequestError):
     """The server is going down and takes no more work."""
 

@@ -51,7 +51,7 @@ class GenerationFields(ConstraintFields):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     model: str | None = Field(None, description="a served name; none: the first one")
-    n: Int64 | None = Field(None, description="answers per prompt; 1 when greedy")
+    n: Int64 | None = Field(None, description="answers per prompt; equal ones when greedy")
     temperature: float | None = Field(None, description="0 to 2; 0 is greedy")
     top_p: float | None = Field(None, description="above 0, at most 1")
     top_k: Int64 | None = Field(None, description="at least 1; 0 and -1 are off")

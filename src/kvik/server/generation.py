@@ -15,10 +15,13 @@ from kvik.sampling_params import SamplingParams
 from kvik.server.request_id import engine_request_id
 from kvik.server.responses import settle
 from kvik.text.outputs import RequestOutput
-from kvik.text.processor import PromptOptions
+from kvik.text.processor import Prompt, PromptOptions
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient, OutputStream
+
+_ADDED_AT_ONCE = 8
+"""Prompts of one request that are handed over between two turns of the event loop: a millisecond."""
 
 
 class News(NamedTuple):
@@ -53,7 +56,11 @@ class Generation:
         streams: list[OutputStream] = []
         generation = cls(streams)
         try:
-            for i, prompt in enumerate(call.prompts):
+            is_bulk = len(call.prompts) > 1
+            prompts: Sequence[Prompt] = await client.tokenize(call.prompts, call.options) if is_bulk else call.prompts
+            for i, prompt in enumerate(prompts):
+                if i % _ADDED_AT_ONCE == _ADDED_AT_ONCE - 1:
+                    await asyncio.sleep(0)  # streams of others have their turn
                 name = engine_request_id(call.request_id, i, len(call.prompts))
                 streams.append(
                     await client.add_request(

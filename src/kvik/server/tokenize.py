@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvik.errors import InvalidRequestError
+from kvik.modelfile.json_file import read_json_object
 from kvik.server.body import read_model
 from kvik.server.chat.prompt import render_prompt
 from kvik.server.chat.protocol import Message, check_messages
@@ -17,12 +19,13 @@ from kvik.server.fields import TokenId, refuse_unsupported
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
 from kvik.server.validation import RequestModel
+from kvik.text.vocabulary_checks import check_token_ids
 
 if TYPE_CHECKING:
     from kvik.text.tokenizer import Tokenizer
 
 _LONG_TEXT_CHARS = 8192
-"""From here on, tokenizing takes longer than the event loop should wait."""
+"""From so many characters, or tokens, on, the work takes longer than the event loop should wait."""
 
 
 class TokenizeRequest(RequestModel):
@@ -39,7 +42,7 @@ class TokenizeRequest(RequestModel):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
     reasoning_effort: str | None = None
-    tools: Any = None
+    tools: list[dict[str, Any]] | None = Field(None, description="given to the template")
     media_io_kwargs: Any = None
     mm_processor_kwargs: Any = None
 
@@ -47,7 +50,7 @@ class TokenizeRequest(RequestModel):
 class DetokenizeRequest(RequestModel):
     """Token ids to turn into text."""
 
-    tokens: Annotated[list[TokenId], Field(description="ids outside the vocabulary decode to nothing")]
+    tokens: Annotated[list[TokenId], Field(description="ids of the vocabulary")]
     model: str | None = None
 
 
@@ -58,7 +61,9 @@ async def tokenize(request: Request) -> Response:
     state.check_model(body.model)
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequestError("give either prompt or messages", param="prompt")
-    refuse_unsupported(body, ("tools", "media_io_kwargs", "mm_processor_kwargs"))
+    refuse_unsupported(body, ("media_io_kwargs", "mm_processor_kwargs"))
+    if body.tools is not None and body.messages is None:
+        raise InvalidRequestError("tools go with messages; a prompt has no template to show them", param="tools")
     if body.messages is not None:
         check_messages(body.messages, state.limits)
     text = await render_prompt(body, state) if body.prompt is None else body.prompt
@@ -78,21 +83,33 @@ async def detokenize(request: Request) -> Response:
     body = await read_model(request, DetokenizeRequest, state.limits)
     state.check_model(body.model)
     tokenizer = state.tokenizer
-    known = [i for i in body.tokens if tokenizer.has_id(i)]
-    return json_response({"prompt": tokenizer.decode(known, skip_special_tokens=False)})
+    # A model's vocabulary may be padded beyond its tokens: such ids can be generated, and have no text.
+    vocab_size = max(state.client.config.model.spec.vocab_size, tokenizer.vocab_size)
+    if body.tokens and max(body.tokens) >= vocab_size:
+        check_token_ids("tokens", body.tokens, vocab_size)
+    if len(body.tokens) < _LONG_TEXT_CHARS:
+        text = tokenizer.decode(body.tokens, skip_special_tokens=False)
+    else:
+        text = await asyncio.to_thread(tokenizer.decode, body.tokens, skip_special_tokens=False)
+    return json_response({"prompt": text})
 
 
 async def tokenizer_info(request: Request) -> Response:
-    """What clients need to count tokens and build prompts themselves."""
-    tokenizer = state_of(request).tokenizer
+    """What clients need to count tokens and build prompts themselves: the model's tokenizer_config.json, if it has one.
+
+    The chat template is the one that this server uses.
+    """
+    state = state_of(request)
+    tokenizer = state.tokenizer
+    file = Path(state.client.config.model.tokenizer) / "tokenizer_config.json"
+    settings = await asyncio.to_thread(read_json_object, file) if file.is_file() else {}
     return json_response({
         "tokenizer_class": type(tokenizer).__name__,
         "vocab_size": tokenizer.vocab_size,
         "bos_token": tokenizer.bos_token,
         "eos_token": tokenizer.eos_token,
-        "chat_template": state_of(request).client.chat_template.source,
         "special_token_ids": sorted(tokenizer.special_token_ids),
-    })  # fmt: skip
+    } | settings | {"chat_template": state.client.chat_template.source})  # fmt: skip
 
 
 async def _encode(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> list[int]:

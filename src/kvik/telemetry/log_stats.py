@@ -59,6 +59,9 @@ class LogStats:
         self._drafts = DraftStats()
         self._interval_start_s = self._clock()
 
+    def record_sleep(self, level: int | None) -> None:
+        """Nothing to count."""
+
     def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None:
         """Take in one step."""
         if stats is not None:

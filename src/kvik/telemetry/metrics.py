@@ -29,6 +29,8 @@ PROMPT_SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 CACHE_TIERS = ("device", "host", "disk", "p2p", "external_unspecified")
 WAITING_REASONS = ("capacity", "deferred")
 SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
+_STATE_BY_LEVEL = {None: "awake", 0: "awake", 1: "weights_offloaded", 2: "discard_all"}
+"""The field's words; at level 1 weights stay where they are, for on a CPU there is nowhere else."""
 REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens")
 
 
@@ -76,8 +78,10 @@ class EngineMetrics:
             "num_requests_waiting_by_reason", "The same, by what they wait for.", "reason", WAITING_REASONS
         )
         self._kv_cache_usage = gauge("kv_cache_usage_perc", "Share of the usable KV blocks in use, from 0 to 1.")
-        sleep = gauges("engine_sleep_state", "1 for the state that the engine is in.", "sleep_state", SLEEP_STATES)
-        sleep["awake"].set(1)
+        self._sleep = gauges(
+            "engine_sleep_state", "1 for the state that the engine is in.", "sleep_state", SLEEP_STATES
+        )
+        self.record_sleep(None)
 
     def _make_counters(self) -> None:
         counter, counters = self._make.counter, self._make.counters
@@ -152,6 +156,11 @@ class EngineMetrics:
         self._iteration_tokens = histogram(
             "iteration_tokens_total", "Prompt tokens computed and tokens generated, per step.", "iteration_tokens"
         )
+
+    def record_sleep(self, level: int | None) -> None:
+        """The engine sleeps at `level` now; None: it is awake."""
+        for state, gauge in self._sleep.items():
+            gauge.set(state == _STATE_BY_LEVEL[level])
 
     def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None:
         """Take in one step: the scheduler's state, if it came along, and what the step brought."""

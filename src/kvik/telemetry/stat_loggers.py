@@ -21,6 +21,8 @@ class StatLogger(Protocol):
 
     def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None: ...
 
+    def record_sleep(self, level: int | None) -> None: ...
+
 
 class StatLoggerManager:
     """Passes each step on to all listeners, and ends the log line's intervals. Without listeners it does nothing."""
@@ -55,6 +57,11 @@ class StatLoggerManager:
         """Take in one step; cheap, on the path of every step."""
         for logger in self._loggers:
             logger.record(stats, iteration)
+
+    def record_sleep(self, level: int | None) -> None:
+        """The engine sleeps at `level` now; None: it is awake."""
+        for logger in self._loggers:
+            logger.record_sleep(level)
 
     def log(self) -> None:
         """Write the line of the interval that ends now."""

@@ -10,6 +10,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,8 @@ from kvik.text.vocabulary_checks import check_logprobs, check_stop_strings, chec
 
 _LONG_TEXT_CHARS = 8192
 """From here on, tokenizing takes longer than an event loop should wait (some milliseconds)."""
+_TEXTS_AT_ONCE = 64
+"""Of a request with many prompts: so many are tokenized before others get their turn."""
 _MAX_CACHE_SALT_CHARS = 128
 
 
@@ -44,6 +47,17 @@ class PromptOptions:
 
 
 DEFAULT_PROMPT_OPTIONS = PromptOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPrompt:
+    """A text and its token ids, from `Processor.tokenize_async`."""
+
+    text: str
+    token_ids: list[int]
+
+
+Prompt = str | list[int] | TokenizedPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +112,24 @@ class Processor:
         ids = self._tokenize(prompt, options) if isinstance(prompt, str) else prompt
         return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s)
 
+    async def tokenize_async(
+        self, prompts: Sequence[Prompt], options: PromptOptions = DEFAULT_PROMPT_OPTIONS
+    ) -> list[Prompt]:
+        """The same prompts, texts being tokenized: in bulk, in a thread. Raises `InvalidRequestError`."""
+        result = list(prompts)
+        texts = [(i, prompt) for i, prompt in enumerate(prompts) if isinstance(prompt, str)]
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            piece = texts[first : first + _TEXTS_AT_ONCE]
+            for _, text in piece:
+                self._check_prompt(text, options)
+            found = await asyncio.to_thread(self._tokenize_all, [text for _, text in piece], options)
+            for (i, text), ids in zip(piece, found, strict=True):
+                result[i] = TokenizedPrompt(text, ids)
+        return result
+
     async def process_async(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         params: SamplingParams,
         request_id: str,
         *,
@@ -110,6 +139,9 @@ class Processor:
     ) -> ProcessedRequest:
         """`process` for an event loop: long texts are tokenized in a thread."""
         arrival_time_s = time.monotonic()
+        if isinstance(prompt, TokenizedPrompt):
+            ids, text = prompt.token_ids, prompt.text
+            return self._build(text, ids, params, request_id, priority, cache_salt, options, arrival_time_s)
         self._check_prompt(prompt, options)
         params = await self._grammars.check_async(params)
         if not isinstance(prompt, str):
@@ -137,10 +169,19 @@ class Processor:
 
     def _tokenize(self, text: str, options: PromptOptions) -> list[int]:
         assert self._tokenizer is not None
-        ids = self._tokenizer.encode(text, add_special_tokens=options.add_special_tokens)
+        return self._checked(self._tokenizer.encode(text, add_special_tokens=options.add_special_tokens))
+
+    def _tokenize_all(self, texts: list[str], options: PromptOptions) -> list[list[int]]:
+        assert self._tokenizer is not None
+        found = self._tokenizer.encode_batch(texts, add_special_tokens=options.add_special_tokens)
+        return [self._checked(ids) for ids in found]
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        """`ids` of a text."""
         if not ids:
             raise InvalidRequestError("the prompt has no tokens; it must have at least one", param="prompt")
-        check_token_ids("prompt", ids, self._vocab_size)
+        if max(ids) >= self._vocab_size:
+            check_token_ids("prompt", ids, self._vocab_size)
         return ids
 
     def _build(

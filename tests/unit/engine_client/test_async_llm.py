@@ -33,12 +33,16 @@ STREAMED = SamplingParams(output_kind=OutputKind.DELTA)
 class RecordingLogger:
     def __init__(self, fails: bool = False) -> None:
         self.records: list[tuple[SchedulerStats | None, IterationStats | None]] = []
+        self.levels: list[int | None] = []
         self._fails = fails
 
     def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None:
         if self._fails:
             raise RuntimeError("no disk")
         self.records.append((stats, iteration))
+
+    def record_sleep(self, level: int | None) -> None:
+        self.levels.append(level)
 
 
 def with_llm(
@@ -298,7 +302,7 @@ def test_utilities() -> None:
         assert await llm.reset_prefix_cache() is True
         client.call_result = False
         assert await llm.reset_prefix_cache() is False
-        assert client.calls == [("reset_prefix_cache", ())] * 2
+        assert client.calls == [("reset_prefix_cache", (False,))] * 2
         await llm.check_health()
 
     with_llm(test)

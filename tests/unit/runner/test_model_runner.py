@@ -32,9 +32,11 @@ SPEC = ModelSpec(
 PROMPT = [3, 14, 15, 92, 65, 35, 89, 79, 32, 38, 46, 26, 43, 38, 32, 79, 50, 28, 84, 19]
 
 
-def start(**cache: Any) -> tuple[ModelRunner, EngineFacts, PhaseTimer]:
+def start(model: dict[str, Any] | None = None, **cache: Any) -> tuple[ModelRunner, EngineFacts, PhaseTimer]:
     config = EngineConfig(
-        model=ModelConfig(model=str(Path("dummy")), spec=SPEC, tokenizer="", served_model_names=("dummy",)),
+        model=ModelConfig(
+            model=str(Path("dummy")), spec=SPEC, tokenizer="", served_model_names=("dummy",), **(model or {})
+        ),
         cache=CacheConfig(**({"kv_cache_memory_bytes": 1 << 20} | cache)),
         scheduler=SchedulerConfig(max_num_batched_tokens=64, max_num_seqs=4),
         load=LoadConfig(load_format="dummy"),
@@ -131,3 +133,19 @@ def test_prompt_logprobs_come_once_per_position_however_the_prompt_is_cut(runner
         parts += runner.execute(plan).sampled[0].prompt_logprobs or []
     assert parts == at_once.prompt_logprobs
     drop(runner, "whole", "parts")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_memory_given_back_comes_back_with_the_same_bits(dtype: str) -> None:
+    runner, _, _ = start(kv_cache_memory_bytes=8 << 20, model={"dtype": dtype})
+    (before,) = runner.execute(whole(admitted("a", PROMPT, logprobs=5), 1)).sampled
+    drop(runner, "a")
+    assert runner.release_kv_cache() > 6 << 20
+    (without_cache,) = runner.execute(whole(admitted("b", PROMPT, logprobs=5), 1)).sampled
+    drop(runner, "b")
+    assert runner.release_weights() > 0
+    runner.reload_weights()
+    (after,) = runner.execute(whole(admitted("c", PROMPT, logprobs=5), 1)).sampled
+    drop(runner, "c")
+    for again in (without_cache, after):
+        assert (again.token_ids, again.logprobs) == (before.token_ids, before.logprobs)

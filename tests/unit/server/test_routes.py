@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kvik
+from kvik.text.chat_template import ChatTemplate
 from support.server_without_engine import MAX_MODEL_LEN, Server
 
 MakeServer = Callable[..., Server]
@@ -90,15 +94,76 @@ def test_tokenize_refuses(server: Server, fields: dict[str, Any]) -> None:
     assert server.http.post("/tokenize", json=fields).status_code == 400
 
 
-def test_detokenize_ignores_ids_outside_the_vocabulary(server: Server) -> None:
-    assert server.http.post("/detokenize", json={"tokens": [72, 105, 9999]}).json() == {"prompt": "Hi"}
+def test_detokenize_refuses_ids_outside_the_vocabulary(server: Server) -> None:
+    assert server.http.post("/detokenize", json={"tokens": [72, 105]}).json() == {"prompt": "Hi"}
+    for tokens in ([72, 258], [2**31 - 1] * 9000):
+        refused = server.http.post("/detokenize", json={"tokens": tokens})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tokens")
+        assert "ids 0 to 257" in refused.json()["error"]["message"]
+        assert len(refused.content) < 1000
     assert server.http.post("/detokenize", json={"tokens": [-1]}).status_code == 400
+
+
+def test_long_lists_are_detokenized_whole(server: Server) -> None:
+    assert server.http.post("/detokenize", json={"tokens": [65] * 9000}).json() == {"prompt": "A" * 9000}
+
+
+def test_tokenize_gives_tools_to_the_template(server: Server) -> None:
+    server.llm.chat_template = ChatTemplate(
+        "{% for t in tools or [] %}[{{ t.name }}]{% endfor %}{{ messages[0].content }}"
+    )
+    body = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"name": "f"}, {"name": "g"}]}
+    tokens = server.http.post("/tokenize", json=body).json()["tokens"]
+    assert bytes(tokens) == b"[f][g]Hi"
+    assert server.http.post("/tokenize", json=body | {"tools": ["f"]}).status_code == 400
+
+
+def test_there_are_no_kv_events(server: Server) -> None:
+    assert server.http.get("/kv_event_sources").json() == {}
+
+
+def test_invocations_are_conversations_or_prompts(server: Server) -> None:
+    chat = server.http.post("/invocations", json={"messages": [{"role": "user", "content": "Hi"}]})
+    assert chat.json()["object"] == "chat.completion"
+    assert server.http.post("/invocations", json={"prompt": "Hi"}).json()["object"] == "text_completion"
+    streamed = server.http.post("/invocations", json={"prompt": "Hi", "stream": True})
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "5", '{"messages": null}', '{"messages": 5}', '{"prompt": []}', "{", ""])
+def test_invocations_of_nothing_known(server: Server, body: str) -> None:
+    answer = server.http.post("/invocations", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
+def test_all_small_routes_are_in_the_document(serve: Any) -> None:
+    paths = serve(enable_tokenizer_info_endpoint=True, enable_scale_out=True).http.get("/openapi.json").json()["paths"]
+    wanted = {
+        "/health", "/ping", "/load", "/version", "/metrics", "/v1/models", "/v1/models/{model_id}", "/tokenize",
+        "/detokenize", "/tokenizer_info", "/invocations", "/kv_event_sources", "/generative_scoring",
+        "/inference/v1/generate", "/inference/v1/abort_requests", "/v1/chat/completions/render",
+        "/v1/completions/render", "/v1/chat/completions/derender", "/v1/completions/derender",
+    }  # fmt: skip
+    assert wanted <= set(paths)
+    assert set(paths["/ping"]) == {"get", "post"}
 
 
 def test_tokenizer_info_needs_its_flag(server: Server, serve: MakeServer) -> None:
     assert server.http.get("/tokenizer_info").status_code == 404
     info = serve(enable_tokenizer_info_endpoint=True).http.get("/tokenizer_info").json()
     assert (info["vocab_size"], info["eos_token"]) == (258, "</s>")
+
+
+def test_tokenizer_info_is_the_models_file(serve: MakeServer, tmp_path: Path) -> None:
+    settings = {"tokenizer_class": "TinyTokenizer", "padding_side": "left", "chat_template": "the model's"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    server = serve(enable_tokenizer_info_endpoint=True)
+    model = dataclasses.replace(server.llm.config.model, tokenizer=str(tmp_path))
+    server.llm.config = dataclasses.replace(server.llm.config, model=model)
+    info = server.http.get("/tokenizer_info").json()
+    assert (info["tokenizer_class"], info["padding_side"], info["vocab_size"]) == ("TinyTokenizer", "left", 258)
+    assert info["chat_template"] == server.llm.chat_template.source
 
 
 def test_without_a_tokenizer_its_routes_say_so(server: Server) -> None:

@@ -120,7 +120,7 @@ def test_bad_words_are_spelled() -> None:
 
 def test_parameters_arrive_in_canonical_form() -> None:
     params = process(temperature=0.001, top_k=-1).params
-    assert (params.temperature, params.top_k) == (0.01, 0)
+    assert (params.temperature, params.top_k) == (0.0, 0)
 
 
 @pytest.mark.parametrize("salt", ["", "x" * 129, "a@b", "a/b", "a\\b", "a\0b"])

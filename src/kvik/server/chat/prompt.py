@@ -22,6 +22,7 @@ async def render_prompt(body: Any, state: ServerState) -> str:
         body.messages,
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
+        tools=getattr(body, "tools", None),
         documents=body.documents,
         chat_template_kwargs=variables,
         template=body.chat_template,

@@ -33,13 +33,11 @@ async def create_completion(request: Request) -> Response:
     """Continue one or several prompts. All that is wrong with them is said before a stream starts."""
     state = state_of(request)
     body = await read_model(request, CompletionRequest, state.limits)
-    model = state.check_model(body.model)
-    check_completion_request(body, state.limits)
     request_id = f"cmpl-{request_id_base(request, body.request_id, state.limits)}"
-    call = _engine_call(body, state, request_id, priority_of(request, body.priority))
+    model, call = prepare_completion(body, state, request_id, priority_of(request, body.priority))
     log = RequestLog(state.config)
     log.received(call)
-    context = _context(body, state, request_id, model, len(call.prompts))
+    context = answer_context(body, state, request_id, model, len(call.prompts))
     generation = await Generation.start(state.client, call)
     if body.stream:
         writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config))
@@ -54,10 +52,15 @@ async def create_completion(request: Request) -> Response:
     return json_response(completion(context, outputs))
 
 
-def _engine_call(body: CompletionRequest, state: ServerState, request_id: str, priority: int) -> EngineCall:
+def prepare_completion(
+    body: CompletionRequest, state: ServerState, request_id: str, priority: int
+) -> tuple[str, EngineCall]:
+    """The model's name for the answer, and what the engine is told. Raises `RequestError` naming the field."""
+    model = state.check_model(body.model)
+    check_completion_request(body, state.limits)
     prompts = read_prompts(body.prompt, state.limits)
     params = _sampling_params(body, state)
-    return to_engine_call(body, prompts, params, state.limits, request_id, priority)
+    return model, to_engine_call(body, prompts, params, state.limits, request_id, priority)
 
 
 def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingParams:
@@ -72,9 +75,10 @@ def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingPar
     )
 
 
-def _context(
+def answer_context(
     body: CompletionRequest, state: ServerState, request_id: str, model: str, num_prompts: int
 ) -> CompletionAnswer:
+    """What the parts of the answer to a completion request share."""
     # An echo names the prompt's tokens; nothing else here needs a tokenizer.
     decode = state.tokenizer.decode if body.echo else None
     return CompletionAnswer(

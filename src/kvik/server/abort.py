@@ -1,0 +1,38 @@
+"""Ends requests by the ids of their answers. Knows no route: development mode and --enable-scale-out have one each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kvik.server.body import read_model
+from kvik.server.responses import json_response
+from kvik.server.state import state_of
+from kvik.server.validation import RequestModel
+
+MAX_REQUEST_IDS = 4096
+
+
+class AbortRequest(RequestModel):
+    """Whom to end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_ids: Annotated[list[str], Field(max_length=MAX_REQUEST_IDS)] | None = Field(
+        None, description="ids of answers; prompt i of several has ID-i; none: all requests"
+    )
+
+
+async def abort_requests(request: Request) -> Response:
+    """End requests; their answers end with finish reason "abort"."""
+    state = state_of(request)
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    body = await read_model(request, AbortRequest, state.limits) if has_body else AbortRequest(request_ids=None)
+    if body.request_ids is None:
+        num_aborted = state.client.abort_all()
+    else:
+        num_aborted = sum([await state.client.abort(request_id) for request_id in dict.fromkeys(body.request_ids)])
+    return json_response({"status": "aborted", "aborted": num_aborted})

@@ -1,0 +1,1 @@
+"""A front end elsewhere: text -> ids (render), ids -> ids (generate), ids -> text (derender)."""
