@@ -25,6 +25,7 @@ from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_bodies, request_body
+from kvik.server.responses_api.routes import add_responses_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.telemetry.http_metrics import HttpMetrics
 
@@ -109,6 +110,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         get("/tokenizer_info", tokenize.tokenizer_info)
     post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
     post("/v1/completions", create_completion, CompletionRequest)
+    add_responses_routes(app, config)
 
 
 def route_lines(app: FastAPI) -> list[str]:

@@ -59,7 +59,7 @@ def error_response(info: ErrorInfo, *, detail: str | None = None, headers: dict[
     """The error body; `detail` is added beside it where the framework would have sent it alone."""
     body = info.body() if detail is None else info.body() | {"detail": detail}
     extra = dict(headers or {})
-    if info.status == 503:
+    if info.status in (429, 503):
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
     if info.status in (408, 413):
         extra["Connection"] = "close"
