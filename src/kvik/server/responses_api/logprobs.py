@@ -20,8 +20,8 @@ class ContentLogprobs:
         """`num_top` alternatives per token; None: no logprobs are asked for, and none are given."""
         self._num_top = num_top
         self._as_ids = as_ids
-        self._waiting: list[tuple[str, PositionLogprobs]] = []
-        """Tokens with their texts."""
+        self._waiting: list[tuple[str, PositionLogprobs | None]] = []
+        """Tokens with their texts; of a token that has been given, the rest of its text and None."""
 
     def add(self, positions: Sequence[PositionLogprobs] | None) -> None:
         """The next tokens of the answer."""
@@ -32,31 +32,37 @@ class ContentLogprobs:
         """The tokens that `text` consists of, with their alternatives; those before it are dropped."""
         if self._num_top is None or not self._waiting or not text:
             return []
-        start = "".join(token for token, _ in self._waiting).find(text)
-        if start < 0:  # the parser wrote it anew, or it holds a character of several tokens
-            taken, self._waiting = self._waiting, []
-        else:
-            taken = self._cut(start, start + len(text))
-        content: list[dict[str, Any]] = chat_logprobs([position for _, position in taken], self._num_top, self._as_ids)[
-            "content"
-        ]
+        start = self._find(text)
+        if start < 0:  # the parser wrote it anew
+            start, text = 0, "".join(token for token, _ in self._waiting)
+        positions = self._cut(start, start + len(text))
+        content: list[dict[str, Any]] = chat_logprobs(positions, self._num_top, self._as_ids)["content"]
         return content
 
     def drop(self, text: str) -> None:
         """`text` is no part of a message: neither are its tokens."""
-        joined = "".join(token for token, _ in self._waiting)
-        start = joined.find(text) if text else -1
+        start = self._find(text) if text and self._waiting else -1
         if start >= 0:
             self._cut(start, start + len(text))
 
-    def _cut(self, start: int, end: int) -> list[tuple[str, PositionLogprobs]]:
+    def _find(self, text: str) -> int:
+        return "".join(token for token, _ in self._waiting).find(text)
+
+    def _cut(self, start: int, end: int) -> list[PositionLogprobs]:
         """Take the tokens of the characters from `start` to `end`, and forget those before them."""
-        first = last = None
+        taken: list[PositionLogprobs] = []
         position = 0
-        for i, (token, _) in enumerate(self._waiting):
-            if position < end and position + len(token) > start:
-                first, last = i if first is None else first, i + 1
-            position += len(token)
-        taken = self._waiting[first:last] if last is not None else []
-        self._waiting = self._waiting[last:] if last is not None else self._waiting
+        for i, (token, logprobs) in enumerate(self._waiting):
+            if position >= end:
+                self._waiting = self._waiting[i:]
+                return taken
+            after = position + len(token)
+            # The first bytes of a character are tokens without a text; they go with the one that completes it.
+            if logprobs is not None and (after > start or position == after == start):
+                taken.append(logprobs)
+            if after > end:
+                self._waiting = [(token[end - position :], None), *self._waiting[i + 1 :]]
+                return taken
+            position = after
+        self._waiting = []
         return taken
