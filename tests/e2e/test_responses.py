@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -205,6 +206,20 @@ def test_errors_are_those_of_the_client(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as builtin:
         client.responses.create(model=MODEL, input="Hi", tools=[{"type": "web_search"}])
     assert "web_search" in builtin.value.message
+
+
+def test_the_servers_end_is_the_end_of_what_runs_in_the_background() -> None:
+    with KvikServer("--shutdown-timeout", "0") as server:
+        events = server.client.responses.create(model=MODEL, input=ESSAY, background=True, stream=True)
+        for event in events:
+            if event.type == "response.output_text.delta" and server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
+                break
+        *_, last = events
+        assert last.type == "response.failed"
+        assert last.response.error.code == "server_error"
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log
 
 
 def test_every_last_event_is_known_to_the_client() -> None:

@@ -28,6 +28,7 @@ from kvik.server.responses_api.run import ResponseRun
 from kvik.server.responses_api.store import ResponseStore, StoredResponse
 from kvik.server.responses_api.writer import ResponseWriter
 from kvik.server.state import ServerState, state_of
+from kvik.text.parsing import AnswerParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class _Accepted:
     earlier: list[Item]
     input: list[Item]
     facts: ResponseFacts
-    chat: PreparedChat
+    parser: AnswerParser
     generation: Generation
     log: RequestLog
 
@@ -74,10 +75,11 @@ async def _accept(body: ResponsesRequest, request: Request, state: ServerState, 
             body, wishes, [*earlier, *items], state, response_id, priority_of(request, body.priority)
         )
         log.received(chat.call)
+        facts, parser = _facts(body, wishes, chat, state), chat.new_parser()
         generation = await Generation.start(state.client, chat.call)
     except InvalidRequestError as error:
         raise in_own_terms(error) from None
-    return _Accepted(body, earlier, items, _facts(body, wishes, chat, state), chat, generation, log)
+    return _Accepted(body, earlier, items, facts, parser, generation, log)
 
 
 def _check_store(body: ResponsesRequest, store: ResponseStore) -> None:
@@ -129,7 +131,7 @@ def _writer(accepted: _Accepted, state: ServerState, sink: EventSink) -> Respons
     def count_tokens(text: str) -> int:
         return len(state.tokenizer.encode(text, False))
 
-    return ResponseWriter(accepted.facts, accepted.chat.new_parser(), sink, count_tokens)
+    return ResponseWriter(accepted.facts, accepted.parser, sink, count_tokens)
 
 
 def _stored(

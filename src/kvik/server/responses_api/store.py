@@ -70,6 +70,7 @@ class ResponseStore:
     limits: StoreLimits = field(default_factory=StoreLimits)
     clock: Callable[[], float] = time.monotonic
     num_bytes: int = 0
+    """Of what is complete."""
     _responses: dict[str, StoredResponse] = field(default_factory=dict)
     _items: dict[str, Item] = field(default_factory=dict)
     """By id; those that came with a request or were made for it."""
@@ -110,6 +111,11 @@ class ResponseStore:
                 f"{num_running} responses are being made in the background, and that is as many as may be "
                 "(--max-background-responses); try again when one of them has ended"
             )
+        if self._num_running_bytes() > self.limits.max_bytes:
+            raise TooManyResponsesError(
+                "the responses that are being made in the background fill the store (--max-stored-responses-bytes); "
+                "try again when one of them has ended"
+            )
 
     def add(self, response: StoredResponse) -> None:
         """Keep a response; one that has a `run` is complete when `finish` is told so, and stays until then."""
@@ -145,9 +151,15 @@ class ResponseStore:
     def _evict(self) -> None:
         """Forget what is too old, and the oldest of what is too much; never what still runs."""
         too_old_s = self.clock() - self.limits.max_age_s
+        max_bytes = self.limits.max_bytes - self._num_running_bytes()
         for response in list(self._responses.values()):
-            is_over = len(self._responses) > self.limits.max_responses or self.num_bytes > self.limits.max_bytes
+            is_over = len(self._responses) > self.limits.max_responses or self.num_bytes > max_bytes
             if not is_over and response.created_s >= too_old_s:
                 return
             if response.run is None:
                 self.delete(response.id)
+
+    def _num_running_bytes(self) -> int:
+        """Of the events of what runs; the rest of it is counted when it has ended."""
+        running = (response.events for response in self._responses.values() if response.run is not None)
+        return sum(events.num_bytes for events in running if events is not None)

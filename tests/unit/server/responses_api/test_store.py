@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kvik.server.responses_api.errors import TooManyResponsesError, UnknownResponseError
+from kvik.server.responses_api.events import EventLog
 from kvik.server.responses_api.store import ResponseStore, StoredResponse, StoreLimits
 
 
@@ -22,9 +23,11 @@ def make_store(**limits: Any) -> tuple[ResponseStore, Clock]:
     return ResponseStore(StoreLimits(**limits), clock), clock
 
 
-def stored(store: ResponseStore, name: str, text: str = "x", run: Any = None) -> StoredResponse:
+def stored(
+    store: ResponseStore, name: str, text: str = "x", run: Any = None, events: EventLog | None = None
+) -> StoredResponse:
     items = [{"id": f"msg_{name}", "type": "message", "role": "user", "content": text}]
-    response = StoredResponse(name, [], items, {"id": name, "output": []}, store.clock(), run=run)
+    response = StoredResponse(name, [], items, {"id": name, "output": []}, store.clock(), events, run)
     store.add(response)
     return response
 
@@ -133,3 +136,15 @@ def test_the_first_of_two_with_one_id_stays() -> None:
     stored(store, "a", "other")
     assert store.get("a") is first
     assert store.num_bytes == first.num_bytes
+
+
+def test_events_of_what_runs_count() -> None:
+    store, _ = make_store(max_bytes=2000)
+    stored(store, "a", "x" * 700)
+    events = EventLog(keeps=True)
+    stored(store, "b", run=FakeRun("b"), events=events)
+    events.emit("x", text="x" * 1500)
+    assert [holds(store, name) for name in "ab"] == [False, True]
+    events.emit("x", text="x" * 500)
+    with pytest.raises(TooManyResponsesError, match="--max-stored-responses-bytes"):
+        store.check_room_in_background()
