@@ -74,6 +74,9 @@ def to_chat_request(body: ResponsesRequest, wishes: Wishes, items: Sequence[Item
 def in_own_terms(error: InvalidRequestError) -> InvalidRequestError:
     """The same error, naming the field that the client sent."""
     head, dot, rest = (error.param or "").partition(".")
+    if head == "tools" and ".function" in rest:  # here a function lies flat in its tool
+        flat = f"tools.{rest.replace('.function', '', 1)}"
+        return InvalidRequestError(error.message.replace(f"tools.{rest}", flat, 1), param=flat)
     name = _TERMS.get(head)
     if name is None:
         return error
