@@ -74,12 +74,10 @@ class Outcome:
     completed_s: int | None = None
     """Unix time."""
 
-    def end(self, status: Status, error: str | None = None) -> None:
-        self.status = status
+    def end(self, status: Status, error: dict[str, Any] | None = None) -> None:
+        self.status, self.error = status, error
         if status == "completed":
             self.completed_s = int(time.time())
-        if error is not None:
-            self.error = {"code": "server_error", "message": error}
 
 
 def response_body(facts: ResponseFacts, outcome: Outcome) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from kvik.errors import InvalidRequestError
 from kvik.server.errors import describe, is_foreseen
 from kvik.server.generation import Generation
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import settle
+from kvik.server.responses_api.convert import in_own_terms
 from kvik.server.responses_api.events import EventLog
 from kvik.server.responses_api.writer import ResponseWriter
 from kvik.telemetry.log import get_logger
@@ -79,13 +81,13 @@ class ResponseRun:
                     self._end()
                 yield
         except Exception as error:  # the status is sent: what is left is an event
-            info = describe(error)
+            info = describe(in_own_terms(error) if isinstance(error, InvalidRequestError) else error)
             if info.is_ours:
                 logger.error(
                     "a response ended with an error: %s", error, exc_info=None if is_foreseen(error) else error
                 )
             if not self.writer.has_ended:
-                self.writer.fail(info.message)
+                self.writer.fail(info.message, "server_error" if info.is_ours else "invalid_prompt")
                 self._end()
                 yield
 

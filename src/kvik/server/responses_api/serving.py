@@ -152,6 +152,8 @@ async def _whole(accepted: _Accepted, request: Request, state: ServerState, stor
     writer.start()
     try:
         outputs = await unless_disconnected(request.receive, accepted.generation.collect())
+    except InvalidRequestError as error:  # a grammar that nothing can follow any further
+        raise in_own_terms(error) from None
     finally:
         await accepted.generation.close()
     for answer in outputs[0].outputs:

@@ -6,7 +6,7 @@ Whole answers and streams come the same way: a whole answer is one output, and i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from kvik.server.responses_api.answer import RUNNING, Outcome, ResponseFacts, Status, response_body
 from kvik.server.responses_api.events import EventSink
@@ -15,6 +15,8 @@ from kvik.server.responses_api.logprobs import ContentLogprobs
 from kvik.text.outputs import CompletionOutput, RequestOutput
 from kvik.text.parsing import AnswerEvent, AnswerParser, ContentDelta, ReasoningDelta, ToolCallDelta
 
+ErrorCode = Literal["server_error", "invalid_prompt"]
+"""Those of OpenAI's codes that fit: our fault, or the request's."""
 _ABORTED = "the server ended this request before the answer was complete"
 
 
@@ -75,9 +77,9 @@ class ResponseWriter:
                 self._add(self._parser.finish())
                 self._finish(answer)
 
-    def fail(self, message: str) -> None:
+    def fail(self, message: str, code: ErrorCode = "server_error") -> None:
         """The engine could not finish."""
-        self._end("failed", message)
+        self._end("failed", {"code": code, "message": message})
 
     def cancel(self) -> None:
         """Nobody wants the rest."""
@@ -146,11 +148,11 @@ class ResponseWriter:
         if answer.finish_reason == "length":
             self._end("incomplete")
         elif answer.finish_reason == "abort":
-            self._end("failed", _ABORTED)
+            self.fail(_ABORTED)
         else:
             self._end("completed")
 
-    def _end(self, status: Status, error: str | None = None) -> None:
+    def _end(self, status: Status, error: dict[str, Any] | None = None) -> None:
         if self._open is None and not self.output and status in ("completed", "incomplete"):
             self._say_nothing()
         self._close("completed" if status == "completed" else "incomplete")

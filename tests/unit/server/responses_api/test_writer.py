@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvik.errors import EngineRequestError
+from kvik.errors import EngineRequestError, InvalidRequestError
 from support.response_events import checked_events, response_of
 from support.server_without_engine import Script
 
@@ -75,6 +75,17 @@ def test_a_failure_in_a_stream_is_its_last_event(labelled: Any) -> None:
     assert last["response"]["output"][0]["status"] == "incomplete"
     stored = labelled.server.http.get(f"/v1/responses/{last['response']['id']}").json()
     assert stored["status"] == "failed"
+
+
+def test_what_the_request_itself_makes_impossible_is_said_in_its_terms(labelled: Any) -> None:
+    labelled.server.llm.script = Script(
+        ["C:a|"], failure=InvalidRequestError("response_format is x", param="response_format")
+    )
+    answer = labelled.server.http.post("/v1/responses", json={"input": "Hi"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "text.format")
+    answer = labelled.server.http.post("/v1/responses", json={"input": "Hi", "stream": True})
+    error = checked_events(answer.text)[-1]["response"]["error"]
+    assert error == {"code": "invalid_prompt", "message": "text.format is x (parameter=text.format)"}
 
 
 def test_a_failure_of_a_whole_answer_is_a_500(labelled: Any) -> None:
