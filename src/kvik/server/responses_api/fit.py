@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kvik.server.chat.prepare import PreparedChat, prepare_chat
 from kvik.server.responses_api.convert import Wishes, to_chat_request
-from kvik.server.responses_api.input_items import Item
+from kvik.server.responses_api.input_items import Item, text_of
 from kvik.server.responses_api.protocol import ResponsesRequest
 from kvik.server.state import ServerState
 
@@ -30,10 +30,12 @@ async def prepare_items(
         kept = without_oldest(items, num_dropped)
         return await prepare_chat(to_chat_request(body, wishes, kept), state, request_id, priority)
 
-    chat = await without(0)
-    if body.truncation != "auto" or await _fits(chat, state):
+    if body.truncation != "auto":
+        return await without(0)
+    too_few, enough = _least_dropped(items, state), len(_droppable(items))
+    chat = await without(too_few)
+    if await _fits(chat, state):
         return chat
-    too_few, enough = 0, len(_droppable(items))
     chat = await without(enough)
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
@@ -61,6 +63,23 @@ def _droppable(items: Sequence[Item]) -> list[int]:
         if item.get("role") not in ("system", "developer")
         and not (item["type"] == "function_call" and item["call_id"] == last_call_id)
     ]
+
+
+def _least_dropped(items: Sequence[Item], state: ServerState) -> int:
+    """With fewer items left out than this, the characters alone are too many. No template needs to see those."""
+    max_chars = state.client.facts.max_model_len * state.tokenizer.max_chars_per_token
+    num_chars = sum(_num_chars(item) for item in items)
+    droppable = _droppable(items)
+    for num_dropped, i in enumerate(droppable):
+        if num_chars <= max_chars:
+            return num_dropped
+        num_chars -= _num_chars(items[i])
+    return len(droppable)
+
+
+def _num_chars(item: Item) -> int:
+    """Of the texts that every template shows."""
+    return sum(len(text) for text in text_of(item["content"])) if item["type"] == "message" else 0
 
 
 async def _fits(chat: PreparedChat, state: ServerState) -> bool:

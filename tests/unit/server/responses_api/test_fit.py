@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,3 +85,17 @@ def test_never_an_output_without_its_call(names: list[str], num_dropped: int) ->
     calls = {item["call_id"] for item in kept if item["type"] == "function_call"}
     assert all(item["call_id"] in calls for item in kept if item["type"] == "function_call_output")
     assert [item for item in items if item in kept] == kept
+
+
+def test_far_too_much_is_cut_without_rendering_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[int] = []
+    render = server.llm.chat_template.render
+
+    def counting(messages: Any, **options: Any) -> str:
+        rendered.append(len(messages))
+        return render(messages, **options)
+
+    monkeypatch.setattr(server.llm.chat_template, "render", counting)
+    assert post(server, [message("user", "x" * 50)] * 1000).status_code == 200
+    assert server.llm.asked[-1].prompt.count("<user>") == 2
+    assert max(rendered) <= 4
