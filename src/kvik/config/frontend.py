@@ -77,6 +77,14 @@ class ServerConfig:
     disable_fastapi_docs: bool = flag(False, "no OpenAPI, Swagger and ReDoc pages")
     h11_max_incomplete_event_size: int = flag(4194304, "bytes that an HTTP request's head may have", kind="size")
     h11_max_header_count: int = flag(256, "headers that an HTTP request may have")
+    max_stored_responses: int = flag(1000, "/v1/responses: responses that are stored; 0: none", ours=True)
+    max_stored_responses_bytes: int = flag(
+        268435456, "/v1/responses: bytes that stored responses may have", kind="size", ours=True
+    )
+    stored_responses_max_age: int = flag(86400, "/v1/responses: seconds that responses are stored", ours=True)
+    max_background_responses: int = flag(
+        64, "/v1/responses: responses that are made in the background at a time", ours=True
+    )
 
     disable_log_stats: bool = flag(
         False, "no periodic log line and no vllm: metrics", group=GENERAL, kind="switch", common=True

@@ -53,7 +53,10 @@ def _check_ranges(config: ServerConfig) -> None:
     _require(0 <= config.port <= 65535, f"--port takes 0 (any free one) to 65535, got {config.port}")
     _require(config.ssl_cert_reqs in (0, 1, 2), f"--ssl-cert-reqs takes 0, 1 or 2, got {config.ssl_cert_reqs}")
     _require(all(config.api_key), "--api-key takes keys that are not empty")
-    for name in ("sse_keep_alive_interval", "shutdown_timeout", "max_log_len"):
+    for name in (
+        "sse_keep_alive_interval", "shutdown_timeout", "max_log_len", "max_stored_responses",
+        "max_stored_responses_bytes", "stored_responses_max_age", "max_background_responses",
+    ):  # fmt: skip
         value = getattr(config, name)
         _require(value is None or value >= 0, f"--{name.replace('_', '-')} takes 0 or more, got {value}")
     for name in ("h11_max_incomplete_event_size", "h11_max_header_count"):

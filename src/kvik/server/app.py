@@ -29,6 +29,7 @@ from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_routes, request_body
+from kvik.server.responses_api.routes import add_responses_routes
 from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.validation import RequestModel
@@ -118,6 +119,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         post("/v1/completions", create_completion, CompletionRequest)
         post("/generative_scoring", generative_scoring, GenerativeScoringRequest)
         post("/invocations", invocations, InvocationRequest)
+        add_responses_routes(app, config)
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
     if config.dev_mode:

@@ -1,0 +1,1 @@
+"""/v1/responses: conversations as items, with a store, events, and answers made in the background."""

@@ -1,0 +1,199 @@
+"""POST /v1/responses: from the body to an engine call, and back to a whole response, a stream or a queued response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kvik.errors import InvalidRequestError
+from kvik.server.body import read_model
+from kvik.server.chat.prepare import PreparedChat
+from kvik.server.disconnect import unless_disconnected
+from kvik.server.generation import Generation
+from kvik.server.request_id import priority_of
+from kvik.server.request_log import RequestLog
+from kvik.server.responses import EventStreamResponse, json_response
+from kvik.server.responses_api.answer import ResponseFacts
+from kvik.server.responses_api.convert import Wishes, in_own_terms
+from kvik.server.responses_api.errors import UnknownResponseError
+from kvik.server.responses_api.events import EventLog, EventSink, NoEvents
+from kvik.server.responses_api.fit import prepare_items
+from kvik.server.responses_api.ids import new_id
+from kvik.server.responses_api.input_items import Item, check_outputs, read_input
+from kvik.server.responses_api.protocol import ResponsesRequest, check_request
+from kvik.server.responses_api.run import ResponseRun
+from kvik.server.responses_api.store import ResponseStore, StoredResponse
+from kvik.server.responses_api.writer import ResponseWriter
+from kvik.server.state import ServerState, state_of
+from kvik.text.parsing import AnswerParser
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A request whose generation runs."""
+
+    body: ResponsesRequest
+    earlier: list[Item]
+    input: list[Item]
+    facts: ResponseFacts
+    parser: AnswerParser
+    generation: Generation
+    log: RequestLog
+
+
+def store_of(request: Request) -> ResponseStore:
+    return cast(ResponseStore, request.app.state.responses)
+
+
+async def create_response(request: Request) -> Response:
+    """Continue a conversation. All that is wrong with it is said before a stream starts."""
+    state, store = state_of(request), store_of(request)
+    body = await read_model(request, ResponsesRequest, state.limits)
+    accepted = await _accept(body, request, state, store)
+    if body.background:
+        return await _in_background(accepted, state, store)
+    if body.stream:
+        return _streamed(accepted, state, store)
+    return await _whole(accepted, request, state, store)
+
+
+async def _accept(body: ResponsesRequest, request: Request, state: ServerState, store: ResponseStore) -> _Accepted:
+    """Raises `RequestError` for all that a client can have done wrong."""
+    check_request(body)
+    _check_store(body, store)
+    wishes = Wishes.of(body)
+    earlier = _earlier_items(body, store)
+    items = read_input(body.input, store.find_item, state.limits)
+    check_outputs([*earlier, *items], len(earlier))
+    response_id = body.request_id or new_id("resp")
+    log = RequestLog(state.config)
+    try:
+        chat = await prepare_items(
+            body, wishes, [*earlier, *items], state, response_id, priority_of(request, body.priority)
+        )
+        log.received(chat.call)
+        facts, parser = _facts(body, wishes, chat, state), chat.new_parser()
+        generation = await Generation.start(state.client, chat.call)
+    except InvalidRequestError as error:
+        raise in_own_terms(error) from None
+    return _Accepted(body, earlier, items, facts, parser, generation, log)
+
+
+def _check_store(body: ResponsesRequest, store: ResponseStore) -> None:
+    if body.background and not store.keeps:
+        raise InvalidRequestError(
+            "background=true needs a store, and this server has none (--max-stored-responses 0)", param="background"
+        )
+    if body.background:
+        store.check_room_in_background()
+    if body.request_id is not None and body.request_id in store:
+        raise InvalidRequestError(
+            f"request_id {body.request_id!r} is the id of a stored response; leave it out, or choose another",
+            param="request_id",
+        )
+
+
+def _earlier_items(body: ResponsesRequest, store: ResponseStore) -> list[Item]:
+    if body.previous_response_id is None:
+        return []
+    if not store.keeps:
+        raise UnknownResponseError(
+            "this server stores no responses (--max-stored-responses 0); send all items of the conversation as input",
+            param="previous_response_id",
+        )
+    previous = store.get(body.previous_response_id, "previous_response_id")
+    if previous.run is not None:
+        raise InvalidRequestError(
+            f"the response {previous.id} is still being made; wait until it has ended", param="previous_response_id"
+        )
+    return previous.conversation
+
+
+def _facts(body: ResponsesRequest, wishes: Wishes, chat: PreparedChat, state: ServerState) -> ResponseFacts:
+    has_prefix_cache = state.client.config.cache.enable_prefix_caching
+    return ResponseFacts(
+        id=chat.request_id,
+        request=body,
+        wishes=wishes,
+        params=chat.call.params,
+        model=chat.model,
+        created_s=chat.created_s,
+        max_model_len=state.client.facts.max_model_len,
+        block_size=state.client.facts.block_size if has_prefix_cache else 0,
+        as_token_ids=state.config.return_tokens_as_token_ids,
+    )
+
+
+def _writer(accepted: _Accepted, state: ServerState, sink: EventSink) -> ResponseWriter:
+    def count_tokens(text: str) -> int:
+        return len(state.tokenizer.encode(text, False))
+
+    return ResponseWriter(accepted.facts, accepted.parser, sink, count_tokens)
+
+
+def _stored(
+    accepted: _Accepted, writer: ResponseWriter, store: ResponseStore, events: EventLog | None
+) -> StoredResponse:
+    return StoredResponse(
+        id=accepted.facts.id,
+        earlier=accepted.earlier,
+        input=accepted.input,
+        body=writer.body(),
+        created_s=store.clock(),
+        events=events,
+    )
+
+
+async def _whole(accepted: _Accepted, request: Request, state: ServerState, store: ResponseStore) -> Response:
+    writer = _writer(accepted, state, NoEvents())
+    writer.start()
+    try:
+        outputs = await unless_disconnected(request.receive, accepted.generation.collect())
+    except InvalidRequestError as error:  # a grammar that nothing can follow any further
+        raise in_own_terms(error) from None
+    finally:
+        await accepted.generation.close()
+    for answer in outputs[0].outputs:
+        accepted.log.generated(accepted.facts.id, answer)
+    writer.push(outputs[0])
+    if accepted.body.is_stored and store.keeps:
+        store.add(_stored(accepted, writer, store, None))
+    return json_response(writer.body())
+
+
+def _streamed(accepted: _Accepted, state: ServerState, store: ResponseStore) -> Response:
+    """What the client leaves before its end is not stored."""
+    is_stored = accepted.body.is_stored and store.keeps
+    events = EventLog(keeps=is_stored)
+    writer = _writer(accepted, state, events)
+
+    def keep() -> None:
+        if is_stored:
+            store.add(_stored(accepted, writer, store, events))
+
+    run = ResponseRun(accepted.generation, writer, events, accepted.log, keep)
+    return EventStreamResponse(run.stream(), run.close, state.config.sse_keep_alive_interval)
+
+
+async def _in_background(accepted: _Accepted, state: ServerState, store: ResponseStore) -> Response:
+    try:
+        store.check_room_in_background()  # others may have come while this one was prepared
+    except BaseException:
+        await accepted.generation.close()
+        raise
+    events = EventLog(keeps=True)
+    writer = _writer(accepted, state, events)
+    stored = _stored(accepted, writer, store, events)
+    stored.run = ResponseRun(accepted.generation, writer, events, accepted.log, lambda: store.finish(stored))
+    store.add(stored)
+    stored.run.start_in_background()
+    if accepted.body.stream:
+        return EventStreamResponse(events.follow(-1), _nothing, state.config.sse_keep_alive_interval)
+    return json_response(writer.body())
+
+
+async def _nothing() -> None:
+    """What a stream in the background reads from goes on without it."""
