@@ -79,8 +79,6 @@ NOT_YET: tuple[Flag, ...] = (
         _flag("tool-server", "str", None, "tool servers, host:port, separated by commas"),
         _flag("cohere-is-reasoning-model", "bool", True, "Cohere tokenizers: the model reasons"),
         _flag("cohere-format", "str", "cmd4", "Cohere tokenizers: prompt format"),
-        _flag("anthropic-disabled-thinking-effort", "str", "auto", "effort where a Messages request turns thinking off",
-              choices="auto/high/low/max/medium/none/xhigh"),
         _flag("tokens-only", "bool", False, "serve only the endpoints that take and give token ids"),
         _flag("enable-scale-out", "bool", False, "serve the endpoints of a split front end"),
         _flag("grpc-port", "int", None, "port of a gRPC server beside HTTP"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -18,6 +19,8 @@ from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
 from kvik.server.limits import RequestLimits
+from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
+from kvik.server.messages_api.serving import count_tokens, create_message
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
@@ -109,6 +112,12 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         get("/tokenizer_info", tokenize.tokenizer_info)
     post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
     post("/v1/completions", create_completion, CompletionRequest)
+    _add_messages_routes(post)
+
+
+def _add_messages_routes(post: Callable[[str, Any, type[Any]], None]) -> None:
+    post("/v1/messages", create_message, MessagesRequest)
+    post("/v1/messages/count_tokens", count_tokens, CountTokensRequest)
 
 
 def route_lines(app: FastAPI) -> list[str]:
