@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from kvik import __version__
 from kvik.config.frontend import ServerConfig
 from kvik.server import basic, models, tokenize
+from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
@@ -113,6 +114,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
     post("/v1/completions", create_completion, CompletionRequest)
     _add_messages_routes(post)
+    post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
 
 
 def _add_messages_routes(post: Callable[[str, Any, type[Any]], None]) -> None:

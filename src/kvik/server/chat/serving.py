@@ -33,7 +33,7 @@ async def create_chat_completion(request: Request) -> Response:
         generation = await Generation.start(state.client, chat.call)
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
-    context = _context(chat, state)
+    context = answer_context(chat, state)
     if body.stream:
         writer = ChatStream(context, log, stream_usage(body.stream_options, state.config))
         return stream_response(generation, writer, state.config.sse_keep_alive_interval)
@@ -46,7 +46,8 @@ async def create_chat_completion(request: Request) -> Response:
     return json_response(chat_completion(context, outputs[0]))
 
 
-def _context(chat: PreparedChat, state: ServerState) -> ChatAnswer:
+def answer_context(chat: PreparedChat, state: ServerState) -> ChatAnswer:
+    """What the parts of the answer to `chat` share."""
     return ChatAnswer(
         request=chat.body,
         request_id=chat.request_id,
