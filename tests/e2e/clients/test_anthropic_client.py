@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from fakes.marked_parser import MarkedParser, with_parser
+from kvik.server.messages_api import serving
 from support.live_server import live_server
 from support.server import MODEL, KvikServer
+from support.server_without_engine import Script
 
 ASK: dict[str, Any] = {
     "model": MODEL,
@@ -154,6 +157,35 @@ def test_keys_and_a_closing_server(anthropic: ModuleType) -> None:
                 assert refused.value.body["error"]["type"] == "overloaded_error"
 
     asyncio.run(ask())
+
+
+def test_the_sdk_adds_up_thoughts_text_and_calls(anthropic: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "prepare_chat", with_parser(serving.prepare_chat, MarkedParser))
+
+    async def ask() -> None:
+        async with live_server() as live:
+            live.llm.script = Script(pieces=("(So.)", "Adding.", '{"a": [1, "é"]}'))
+            url = f"http://127.0.0.1:{live.port}"
+            asked = {"model": "tiny", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+            async with (
+                anthropic.AsyncAnthropic(base_url=url, api_key="none", max_retries=0) as client,
+                client.messages.stream(**asked) as stream,
+            ):
+                message = await stream.get_final_message()
+            assert [block.type for block in message.content] == ["thinking", "text", "tool_use"]
+            thought, text, call = message.content
+            assert (thought.thinking, text.text, call.input) == ("So.", "Adding.", {"a": [1, "é"]})
+            assert thought.signature
+            assert message.stop_reason == "tool_use"
+
+    asyncio.run(ask())
+
+
+def test_the_beta_client_and_the_list_of_models(anthropic: ModuleType, server: KvikServer, text: str) -> None:
+    with client_of(anthropic, server) as client:
+        answer = client.beta.messages.create(**ASK, betas=["context-management-2025-06-27"])
+        assert answer.content[0].text == text
+        assert [model.id for model in client.models.list()] == [MODEL]
 
 
 def test_parsed_answers(anthropic: ModuleType, structured: KvikServer) -> None:

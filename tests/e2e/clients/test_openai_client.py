@@ -137,6 +137,24 @@ def test_parsed_answers(structured: KvikServer) -> None:
     assert final.choices[0].message.parsed == parsed
 
 
+def test_an_agents_loop_of_three_calls(tool_server: KvikServer) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Add 1 and 2, then 3, then 4."}]
+    with tool_server.client as client:
+        for _ in range(3):
+            ask = ASK | {"messages": messages, "max_tokens": 200, "tools": [TOOL], "tool_choice": "required"}
+            said = client.chat.completions.create(**ask, parallel_tool_calls=False).choices[0].message
+            (call,) = said.tool_calls
+            arguments = json.loads(call.function.arguments)
+            result = str(arguments["a"] + arguments["b"])
+            messages += [
+                said.model_dump(exclude_none=True),
+                {"role": "tool", "tool_call_id": call.id, "content": result},
+            ]
+        last = client.chat.completions.create(**ASK | {"messages": messages, "tools": [TOOL], "tool_choice": "none"})
+    assert last.choices[0].message.content is not None
+    assert not last.choices[0].message.tool_calls
+
+
 def test_a_forced_call(tool_server: KvikServer) -> None:
     ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": "required"}
     with tool_server.client as client:

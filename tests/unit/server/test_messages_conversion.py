@@ -272,11 +272,27 @@ def test_a_schema_for_the_answer() -> None:
     assert schema in (asked["json_schema"].get("schema"), asked["json_schema"].get("json_schema"))
 
 
-def test_errors_speak_of_the_clients_fields() -> None:
-    error = in_messages_terms(InvalidRequestError("stop may hold at most 4 strings", param="stop"))
-    assert (error.param, error.message) == ("stop_sequences", "stop_sequences may hold at most 4 strings")
-    other = InvalidRequestError("no", param="temperature")
-    assert in_messages_terms(other) is other
+@pytest.mark.parametrize(
+    ("chats", "ours"),
+    [
+        ("stop", "stop_sequences"),
+        ("tools.2.function.name", "tools.2.name"),
+        ("tools.2.function.parameters.properties", "tools.2.input_schema.properties"),
+        ("response_format", "output_config.format.schema"),
+        ("response_format.json_schema.schema.properties.a", "output_config.format.schema.properties.a"),
+        ("structured_outputs.json", "output_config.format.schema"),
+        ("reasoning_effort", "output_config.effort"),
+    ],
+)
+def test_errors_speak_of_the_clients_fields(chats: str, ours: str) -> None:
+    error = in_messages_terms(InvalidRequestError(f"{chats} is wrong", param=chats))
+    assert (error.param, error.message) == (ours, f"{ours} is wrong")
+
+
+def test_errors_of_shared_fields_stay_as_they_are() -> None:
+    for param in ("temperature", "stop_token_ids", "messages.0.content", "tool_choice", None):
+        error = InvalidRequestError("no", param=param)
+        assert in_messages_terms(error) is error
 
 
 ANYTHING = st.recursive(

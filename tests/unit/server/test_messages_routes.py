@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fakes.marked_parser import MarkedParser, with_parser
 from kvik.errors import EngineDeadError, EngineRequestError
 from kvik.server.errors import ErrorInfo
 from kvik.server.messages_api import serving
 from kvik.server.messages_api.errors import error_body, speaks_messages
-from kvik.text.parsing import AnswerEvent, ContentDelta, ReasoningDelta, ToolCallDelta
 from support.server_without_engine import Script, Server
 
 MakeServer = Callable[..., Server]
@@ -37,29 +36,10 @@ def events(server: Server, **fields: Any) -> list[dict[str, Any]]:
     return found
 
 
-class MarkedParser:
-    """A format for tests: a piece in (round) brackets is thought, {curly} ones are the arguments of a call."""
-
-    def push(self, text: str) -> list[AnswerEvent]:
-        if text.startswith("("):
-            return [ReasoningDelta(text[1:-1])]
-        if text.startswith("{"):
-            return [ToolCallDelta(0, "add", ""), ToolCallDelta(0, None, text)]
-        return [ContentDelta(text)] if text else []
-
-    def finish(self) -> list[AnswerEvent]:
-        return []
-
-
 @pytest.fixture
 def marked_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of the server writes the format above."""
-    prepare_chat = serving.prepare_chat
-
-    async def prepare(*args: Any) -> Any:
-        return dataclasses.replace(await prepare_chat(*args), new_parser=MarkedParser)
-
-    monkeypatch.setattr(serving, "prepare_chat", prepare)
+    """The model of the server writes the format of `MarkedParser`."""
+    monkeypatch.setattr(serving, "prepare_chat", with_parser(serving.prepare_chat, MarkedParser))
 
 
 def test_an_answer(server: Server) -> None:

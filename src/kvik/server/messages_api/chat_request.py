@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kvik.errors import InvalidRequestError
@@ -18,15 +19,17 @@ from kvik.server.messages_api.protocol import (
 from kvik.server.messages_api.thinking import template_switches
 from kvik.server.messages_api.tools import chat_tool_fields
 
-_TERMS = {
-    "stop": "stop_sequences",
-    "response_format": "output_config.format",
-    "structured_outputs": "output_config.format",
-    "reasoning_effort": "output_config.effort",
-    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-    "continue_final_message": "messages",
-}
-"""Chat's field -> the field here that it came from."""
+_TERMS = (
+    (r"tools\.(\d+)\.function\.parameters", r"tools.\1.input_schema"),
+    (r"tools\.(\d+)\.function", r"tools.\1"),
+    (r"response_format(\.json_schema(\.schema)?)?", "output_config.format.schema"),
+    (r"structured_outputs(\.json)?", "output_config.format.schema"),
+    ("stop", "stop_sequences"),
+    ("reasoning_effort", "output_config.effort"),
+    ("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"),
+    ("continue_final_message", "messages"),
+)
+"""Chat's fields, as patterns, and the fields here that they came from. What follows a field's name stays as it is."""
 
 
 def to_chat_request(body: ConversationFields, disabled_effort: str) -> ChatCompletionRequest:
@@ -50,10 +53,12 @@ def to_chat_request(body: ConversationFields, disabled_effort: str) -> ChatCompl
 
 def in_messages_terms(error: InvalidRequestError) -> InvalidRequestError:
     """The error with the name of the field that the client knows."""
-    name = _TERMS.get(error.param or "")
-    if name is None or error.param is None:
-        return error
-    return InvalidRequestError(error.message.replace(error.param, name, 1), param=name)
+    param = error.param or ""
+    for pattern, ours in _TERMS:
+        name, found = re.subn(rf"^{pattern}(?=\.|$)", ours, param)
+        if found:
+            return InvalidRequestError(error.message.replace(param, name, 1), param=name)
+    return error
 
 
 def _generation_fields(body: MessagesRequest) -> dict[str, Any]:
