@@ -23,7 +23,7 @@ from types import FrameType
 
 from bench.ceilings import Ceilings, measured
 from bench.engines import KVIK, LLAMA, MODEL_NAME, VLLM, Contestant, Installed
-from bench.roofline import bound
+from bench.roofline import bound, weight_files
 from bench.table import medians, number, section
 from bench.traffic import Closed, Numbers
 from bench.workloads import WORKLOADS, Workload
@@ -34,6 +34,8 @@ from kvik.modelfile import embedded_model_path
 from kvik.text.tokenizer import Tokenizer
 
 Round = dict[str, Numbers]
+MACHINE = "the machine"
+"""Has a row in each round, where a roofline is drawn: what it could do in that minute."""
 WARM_UP = Closed(num_clients=2, num_prompts=2, input_len=64, output_len=8)
 
 
@@ -42,15 +44,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     installed = Installed(_programs(args), _models(args.model))
     chosen = _scaled([w for w in WORKLOADS if not args.only or w.name in args.only], args.scale)
-    print(f"{installed.num_threads} cores; measuring what the machine can do", file=sys.stderr)
-    ceilings = measured()
-    parts: list[str] = [_heading(installed, ceilings, args.rounds)]
-    results: dict[str, object] = {"ceilings": asdict(ceilings), "machine": _machine(), "command": sys.argv}
+    parts: list[str] = [_heading(installed, args.rounds)]
+    results: dict[str, object] = {"machine": _machine(), "command": sys.argv}
     try:
         for workload, rounds, skipped in _measured(chosen, installed, args.rounds):
             found = medians(rounds)
-            parts.append(section(workload, found, skipped, _roofs(workload, found, installed, ceilings)))
             results[workload.name] = {"rounds": rounds, "medians": found, "skipped": skipped}
+            machine = found.pop(MACHINE, None)
+            roofs = {} if machine is None else _roofs(workload, found, installed, Ceilings(**machine))
+            parts.append(section(workload, found, skipped, roofs))
+            if machine is not None:
+                parts[-1] += _ceilings_line(Ceilings(**machine))
             print(parts[-1], flush=True)
     finally:  # what was measured before an end of any kind is kept
         args.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
@@ -122,7 +126,7 @@ def _measured(
             able, skipped = _able(first.contestants, installed)
             if first.traffic is None:
                 for workload in group:
-                    yield workload, _starts(able, installed, Path(folder), num_rounds, skipped), skipped
+                    yield workload, _starts(workload, able, installed, Path(folder), num_rounds, skipped), skipped
             else:
                 yield from _driven(group, able, installed, Path(folder), num_rounds, skipped)
 
@@ -136,14 +140,22 @@ def _able(contestants: Iterable[Contestant], installed: Installed) -> tuple[list
 
 
 def _starts(
-    able: Sequence[Contestant], installed: Installed, folder: Path, num_rounds: int, skipped: dict[str, str]
+    workload: Workload,
+    able: Sequence[Contestant],
+    installed: Installed,
+    folder: Path,
+    num_rounds: int,
+    skipped: dict[str, str],
 ) -> list[Round]:
     """Each contestant started anew in each round."""
     rounds: list[Round] = []
     for number_of_round in range(num_rounds):
         figures: Round = {}
         for contestant in (c for c in able if c.label not in skipped):
-            cat_s = _cat_s(installed.models[contestant.model])
+            files = weight_files(installed.models[contestant.model])
+            cat_s = _cat_s(files, is_cold=workload.is_cold)
+            if workload.is_cold:
+                _forget(files)
             try:
                 with installed.server(contestant, folder) as server:
                     figures[contestant.label] = _memory(server) | {
@@ -177,7 +189,7 @@ def _driven(
         for number_of_round in range(num_rounds):
             turns = list(servers.items())[:: -1 if number_of_round % 2 else 1]
             for workload in group:
-                figures: Round = {}
+                figures: Round = {MACHINE: asdict(measured())} if _has_roof(workload) else {}
                 for contestant, server in turns:
                     with _awake(server):
                         figures[contestant.label] = _drive(workload, server, tokenizers[contestant], number_of_round)
@@ -240,9 +252,10 @@ def _endpoint(server: ServerProcess) -> Endpoint:
     return Endpoint(HOST, server.port, "/v1/completions", "openai", MODEL_NAME, sends_token_ids=True)
 
 
-def _cat_s(path: Path) -> float:
-    """Seconds to read the weights from start to end, as `cat` does; so they are in the file cache for all alike."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+def _cat_s(files: Iterable[Path], *, is_cold: bool) -> float:
+    """Seconds to read the files from start to end, as `cat` does; then they are in the file cache for all alike."""
+    if is_cold:
+        _forget(files)
     started_s = time.perf_counter()
     for file in files:
         with file.open("rb", buffering=0) as stream:
@@ -252,12 +265,23 @@ def _cat_s(path: Path) -> float:
     return time.perf_counter() - started_s
 
 
+def _forget(files: Iterable[Path]) -> None:
+    """Take the files out of the file cache."""
+    for file in files:
+        with file.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _has_roof(workload: Workload) -> bool:
+    """Whether it is known how often each weight is needed: not with shared prompts or drafts."""
+    return isinstance(workload.traffic, Closed) and not (workload.traffic.prefix_len or workload.traffic.quotes)
+
+
 def _roofs(
     workload: Workload, found: Mapping[str, Numbers], installed: Installed, ceilings: Ceilings
 ) -> dict[str, str]:
     """Label -> the bound of this machine and the share of it that was reached."""
-    if not isinstance(workload.traffic, Closed) or workload.traffic.prefix_len or workload.traffic.quotes:
-        return {}
+    assert isinstance(workload.traffic, Closed)
     roofs = {}
     for contestant in (c for c in workload.contestants if c.label in found):
         ms, most = bound(contestant, installed.models[contestant.model], workload.traffic, ceilings)
@@ -280,13 +304,18 @@ def _machine() -> str:
     return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory_gib:.0f} GiB"
 
 
-def _heading(installed: Installed, ceilings: Ceilings, num_rounds: int) -> str:
+def _heading(installed: Installed, num_rounds: int) -> str:
     engines = ", ".join([KVIK, *installed.programs])
     return (
         f"{_machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}. Engines: {engines}. Medians "
-        f"of {num_rounds} alternating rounds; in brackets times the first row. The machine's ceilings: "
-        f"{ceilings.read_gb_per_s:.1f} GB/s read (dot products in numpy over 512 MiB per core), "
-        f"{ceilings.bf16_gflop_per_s:.0f} GFLOP/s bf16 and {ceilings.fp32_gflop_per_s:.0f} fp32 (torch, 2048 cubed).\n"
+        f"of {num_rounds} alternating rounds; in brackets times the first row.\n"
+    )
+
+
+def _ceilings_line(ceilings: Ceilings) -> str:
+    return (
+        f"\nThe machine in these minutes: {ceilings.read_gb_per_s:.1f} GB/s read, "
+        f"{ceilings.bf16_gflop_per_s:.0f} GFLOP/s bf16, {ceilings.fp32_gflop_per_s:.0f} fp32.\n"
     )
 
 

@@ -40,6 +40,8 @@ class Workload:
     shown: tuple[str, ...]
     """Figures that the table has columns for."""
     bars: tuple[Bar, ...] = ()
+    is_cold: bool = False
+    """Start with nothing of the weights in the file cache."""
 
 
 KV_MEMORY = ("--kv-cache-memory-bytes", "512M")
@@ -82,7 +84,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "startup-8b", "launch to ready, 8B bf16", (Contestant(KVIK, KVIK, "llama-8b"),), None,
         ("startup_s", "cat_s", "peak_rss_mb"),
-        (Bar("startup_over_cat", KVIK, at_most=1.3), Bar("peak_rss_mb", KVIK, at_most=20_000)),
+        (Bar("startup_over_cat", KVIK, at_most=1.3), Bar("peak_rss_mb", KVIK, at_most=20_000)), is_cold=True,
     ),
     Workload(
         "smollm2-1", "SmolLM2 bf16, 1 client, 256/128", SMOLLM2, Closed(1, 6, 256, 128), SPEED,

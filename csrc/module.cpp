@@ -83,6 +83,13 @@ void bind_tape(nb::module_& m) {
         .def(nb::init<>())
         .def("start", &Tape::start, "From now on this thread's ops are recorded and not run.")
         .def("stop", &Tape::stop)
+        .def_static(
+            "announce",
+            [](uintptr_t data, int64_t num_pieces, int64_t piece_bytes) {
+                if (Tape* tape = Tape::recording())
+                    tape->announce({reinterpret_cast<const uint8_t*>(data), num_pieces, piece_bytes});
+            },
+            "Where this thread records: the next call reads num_pieces of piece_bytes from data on, shared by threads.")
         .def(
             "replay",
             [](const Tape& tape, int64_t num_rows, int64_t num_requests, int64_t block_table_width) {

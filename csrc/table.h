@@ -8,6 +8,7 @@
 //   isa_unit.cpp     includes every ops/*.h; compiled once per instruction set, it fills one Table
 //   dispatch.cpp     asks the processor what it can do and picks a Table (kernels/runtime.py may lower it)
 //   thread_pool.*    persistent workers; parallel.h is the kernels' door to them
+//   upcoming.h       what they fetch while they wait
 //   memory.*         big zeroed blocks on huge pages
 //   tape.*           a forward pass's calls, recorded once, replayed with other counts
 //   module.cpp       the Python module kvik._native: each op under its own name, without the GIL

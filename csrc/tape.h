@@ -3,7 +3,9 @@
 // While a thread records, an op called in it is appended to the tape instead of being run. At replay each call is made
 // again with the arguments that it was recorded with, but for those of a count's type (NumRows, NumRequests,
 // BlockTableWidth; table.h), which become the step's. Pointers stay: what differs from step to step is written to the
-// same buffers by the caller. Knows no op by name, and nothing of who owns the memory: kernels/tape.py checks that.
+// same buffers by the caller. A call may be announced with the memory that it reads: with few rows that is what it
+// takes its time for, so waiting threads fetch ahead of it. Knows no op by name, and nothing of who owns the memory:
+// kernels/tape.py checks that.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "table.h"
+#include "upcoming.h"
 
 namespace kvik {
 
@@ -115,7 +118,10 @@ public:
     // The tape on which the calling thread records, or null.
     static Tape* recording();
 
-    void append(std::unique_ptr<RecordedCall> call) { calls_.push_back(std::move(call)); }
+    // What the call that is appended next reads.
+    void announce(const Stream& stream) { announced_ = stream; }
+
+    void append(std::unique_ptr<RecordedCall> call);
 
     // Makes all calls in order. Throws std::out_of_range for the first that finds a bad row; the rest is not made then.
     void replay(const Counts& counts) const;
@@ -124,6 +130,8 @@ public:
 
 private:
     std::vector<std::unique_ptr<RecordedCall>> calls_;
+    std::vector<Stream> ahead_;  // for each call what the first announced one after it reads
+    Stream announced_;
 };
 
 }  // namespace kvik

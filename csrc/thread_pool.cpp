@@ -29,13 +29,18 @@ void cpu_pause() {
 #endif
 }
 
-// Spins until ready() or until kSpin is over; returns what ready() said last.
+thread_local Stream upcoming;  // as the caller has said
+thread_local ShareFetcher fetcher;
+
+// Spins until ready() or until kSpin is over; returns what ready() said last. Memory that would lie idle meanwhile is
+// asked for what this thread reads next.
 template <class Ready>
 bool spin_until(Ready ready) {
     const auto deadline = std::chrono::steady_clock::now() + kSpin;
     do {
         for (int i = 0; i < 32; ++i) {
             if (ready()) return true;
+            fetcher.fetch_some();
             cpu_pause();
         }
         sched_yield();
@@ -73,6 +78,7 @@ struct Job {
     void* context = nullptr;
     int64_t num_tasks = 0;
     int num_shares = 0;
+    Stream upcoming;  // what the region after it reads
 
     // An exception would leave other threads computing for a caller that is gone: it ends the process instead.
     void run_share(int share, int thread) const noexcept {
@@ -122,7 +128,9 @@ private:
             if (!open(claims)) return false;
         } while (!claims_.compare_exchange_weak(claims, claims + 1));
         const int num_shares = static_cast<int>(claims >> 32);
-        job_.run_share(static_cast<int>(static_cast<uint32_t>(claims)), thread);
+        const int share = static_cast<int>(static_cast<uint32_t>(claims));
+        job_.run_share(share, thread);
+        fetcher.aim(job_.upcoming, share, num_shares);
         if (num_done_.fetch_add(1) + 1 == num_shares) done_.wake();
         return true;
     }
@@ -181,8 +189,10 @@ void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, vo
         fn(context, 0, num_tasks, 0);
         return;
     }
-    pool->run({fn, context, num_tasks, num_shares});
+    pool->run({fn, context, num_tasks, num_shares, upcoming});
 }
+
+void set_upcoming(const Stream& stream) { upcoming = stream; }
 
 int num_threads() { return pool ? pool->size() : 1; }
 

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "upcoming.h"
+
 namespace kvik {
 
 // Called with the tasks [begin, end) and the number of the thread, 0 for the caller, below num_threads().
@@ -14,6 +16,10 @@ using RangeFn = void (*)(void* context, int64_t begin, int64_t end, int thread);
 // and num_threads(); which thread computes a share is left open, and one may compute several, one after another.
 // A call from inside a task runs in that task's thread, as one share.
 void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, void* context);
+
+// The regions that the calling thread asks for from here on are followed by one that reads `stream`, or by none known.
+// A thread that waits after its share of them fetches the beginning of what it will read. No result depends on it.
+void set_upcoming(const Stream& stream);
 
 // Threads that compute, the caller included. Not to be called while kernels run in other threads.
 void set_num_threads(int num_threads);

@@ -9,6 +9,7 @@
     ├── RequestError                   a client's request cannot be served; carries the HTTP status
     │   ├── InvalidRequestError        400: a field is wrong; `param` names it
     │   ├── UnknownModelError          404: no such model here
+    │   ├── QueueFullError             429: not before others have ended
     │   └── OverloadedError            503: not now
     └── EngineError                    our fault
         ├── EngineDeadError            the engine process is gone
@@ -78,8 +79,15 @@ class UnknownModelError(RequestError):
     type = "NotFoundError"
 
 
+class QueueFullError(RequestError):
+    """As many requests are open as the operator allows; the client may try again."""
+
+    status = 429
+    type = "RateLimitError"
+
+
 class OverloadedError(RequestError):
-    """The server is full or draining; the client may try again."""
+    """The server is going down; the client may try another one."""
 
     status = 503
     type = "ServiceUnavailableError"

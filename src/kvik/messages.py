@@ -175,7 +175,7 @@ class TokenDelta(_Part):
     """For the next stretch of prompt positions; the very first position has None."""
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
-    """The stop token id that ended it, if it was not the EOS token."""
+    """The stop token id that ended it, if it was not the EOS token; "repetition_detected"."""
     error: str | None = None
     """Set with FinishReason.ERROR: what went wrong with this request."""
     num_cached_tokens: int = 0

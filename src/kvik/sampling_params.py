@@ -19,6 +19,9 @@ MIN_TEMPERATURE = 0.01
 """A temperature between 0 and this is raised to it, so that dividing the logits by it stays finite."""
 MAX_N = 16384
 MAX_LOGPROB_TOKEN_IDS = 128
+MAX_PATTERN_SIZE = 1024
+"""Tokens; sizes are tried one by one after each token."""
+MAX_PATTERN_COUNT = 1024
 
 Token = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -32,6 +35,26 @@ class OutputKind(IntEnum):
     """Only what is new."""
     FINAL_ONLY = 2
     """Nothing until the request is finished."""
+
+
+class RepetitionDetection(msgspec.Struct, frozen=True, kw_only=True):
+    """End an answer that repeats itself: whose last tokens are `min_count` times one pattern of so many tokens.
+
+    Raises `InvalidRequestError` from `__post_init__`.
+    """
+
+    max_pattern_size: int
+    min_pattern_size: int = 1
+    min_count: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("min_pattern_size", 1, MAX_PATTERN_SIZE),
+            ("max_pattern_size", self.min_pattern_size, MAX_PATTERN_SIZE),
+            ("min_count", 2, MAX_PATTERN_COUNT),
+        ):
+            value = getattr(self, name)
+            _require(least <= value <= most, f"repetition_detection.{name}", value, f"from {least} to {most}")
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +95,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed_token_ids: list[int] | None = None
     skip_reading_prefix_cache: bool | None = None
     """None: read it unless `prompt_logprobs` is asked for, whose logits a cached block does not have."""
+    repetition_detection: RepetitionDetection | None = None
 
     def __post_init__(self) -> None:
         _check_ranges(self)

@@ -48,6 +48,19 @@ void count_once(int64_t num_tasks, int64_t min_tasks) {
     for (int64_t i = 0; i < num_tasks; ++i) CHECK(counts[i] == 1, words("task", i, "ran so many times:", counts[i]));
 }
 
+// Waiting threads fetch from it, also where it is gone by then.
+TEST(an_upcoming_stream_changes_nothing) {
+    set_num_threads(3);
+    for (int64_t pieces : {0, 1, 2, 1000}) {
+        std::vector<uint8_t> memory(static_cast<size_t>(pieces) * 192);
+        set_upcoming({memory.data(), pieces, 192});
+        for (int times = 0; times < 20; ++times) count_once(8, 1);
+    }
+    count_once(8, 1);
+    set_upcoming({});
+    count_once(8, 1);
+}
+
 TEST(each_task_runs_once) {
     for (const int threads : {1, 2, 3, 4, 7}) {
         set_num_threads(threads);

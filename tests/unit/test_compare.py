@@ -111,8 +111,12 @@ def test_roofline(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(2_000_000))
     ceilings = Ceilings(read_gb_per_s=1.0, fp32_gflop_per_s=1.0, bf16_gflop_per_s=1.0)
     bf16, int8 = Contestant("a", KVIK, "m"), Contestant("b", KVIK, "m", ("--quantization", "int8"))
-    assert bound(bf16, tmp_path, Closed(1, 1, 100, 100), ceilings) == (2.0, 250.0)
     assert bound(bf16, tmp_path, Closed(1, 1, 0, 100), ceilings) == (2.0, 500.0)
+    assert bound(bf16, tmp_path, Closed(1, 1, 100, 100), ceilings) == (2.0, 250.0)
+    quick = Ceilings(read_gb_per_s=1.0, fp32_gflop_per_s=1.0, bf16_gflop_per_s=4.0)
+    reading, prompts, steps = 100 * 2e-3, 2 * 100 * 0.5e-3, 100 * 8 * 0.5e-3
+    assert bound(bf16, tmp_path, Closed(2, 1, 100, 100), quick)[1] == pytest.approx(200 / (reading + prompts))
+    assert bound(bf16, tmp_path, Closed(8, 1, 0, 100), quick)[1] == pytest.approx(800 / steps)
     assert bound(int8, tmp_path, Closed(4, 1, 100, 100), ceilings) == (1.0, 4000.0)
 
 

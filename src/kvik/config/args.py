@@ -127,6 +127,9 @@ class EngineArgs:
     )
     watermark: float = flag(0.0, "share of the KV blocks that admission leaves free", group=SCHEDULER)
     stream_interval: int = flag(1, "tokens per chunk of a stream", group=SCHEDULER)
+    max_num_queued_reqs: int | None = flag(
+        None, "prompts, waiting and running, from which on the answer is 429; unset: no limit", group=SCHEDULER
+    )
 
     performance_mode: str = flag(
         "balanced", "throughput doubles the defaults of --max-num-batched-tokens and --max-num-seqs",

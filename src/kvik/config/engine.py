@@ -68,6 +68,8 @@ class SchedulerConfig:
     """Share of the blocks kept free at admission."""
     stream_interval: int = 1
     """Tokens per streamed chunk."""
+    max_num_queued_reqs: int | None = None
+    """Open prompts from which on new ones are refused; None: no limit."""
 
 
 @dataclass(frozen=True)

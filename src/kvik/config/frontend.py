@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvik.config.flags import flag
+from kvik.config.limits import RequestLimits
 
 GENERAL = "General"
 """The group of the flags that concern the process rather than the API."""
@@ -91,3 +92,5 @@ class ServerConfig:
     default_sampling_params: dict[str, Any] = field(default_factory=dict)
     """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:
     names of `SamplingParams` (temperature, top_p, top_k, min_p, repetition_penalty, max_tokens). No flag."""
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    """Flags of their own."""

@@ -191,6 +191,8 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
     _require(threshold >= 0, f"--long-prefill-token-threshold takes 0 (off) or more, got {threshold}")
     _require(0 <= args.watermark < 1, f"--watermark takes a share from 0 to below 1, got {args.watermark}")
     _require(interval >= 1, f"--stream-interval takes 1 or more, got {interval}")
+    most = args.max_num_queued_reqs
+    _require(most is None or most >= 1, f"--max-num-queued-reqs takes 1 or more, got {most}")
     return SchedulerConfig(
         max_num_batched_tokens=budget,
         max_step_ms=_max_step_ms(args, chunked),
@@ -201,6 +203,7 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
         scheduler_reserve_full_isl=args.scheduler_reserve_full_isl,
         watermark=args.watermark,
         stream_interval=interval,
+        max_num_queued_reqs=most,
     )
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from kvik.config import env
 from kvik.config.frontend import ServerConfig
+from kvik.config.limits import RequestLimits
 from kvik.errors import ConfigError
 
 
 def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[str, Any]) -> ServerConfig:
     """Pick the front end's flags out of `Parsed.values` and check them. Raises `ConfigError`."""
-    names = {f.name for f in fields(ServerConfig)}
-    config = ServerConfig(**{name: value for name, value in values.items() if name in names})
+    config = ServerConfig(**_chosen(ServerConfig, values), limits=RequestLimits(**_chosen(RequestLimits, values)))
     key = env.api_key()
     config = replace(
         config,
@@ -30,6 +30,10 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
     _check_files(config)
     _check_buckets(config.custom_histogram_buckets)
     return config
+
+
+def _chosen(config: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: values[f.name] for f in fields(config) if f.name in values}
 
 
 def _template_text(template: str | None) -> str | None:

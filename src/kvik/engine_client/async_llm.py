@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from kvik.config import EngineConfig
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
-from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError
+from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError, QueueFullError
 from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.log import get_logger, log_once
@@ -142,7 +142,8 @@ class AsyncLLM:
         """Check the request, hand it to the engine and return its outputs.
 
         All that a client can have done wrong is raised here, as `InvalidRequestError`, before anything is sent.
-        `OverloadedError` while shutting down; `EngineDeadError`. `stream_interval` can only raise the server's.
+        `QueueFullError`; `OverloadedError` while shutting down; `EngineDeadError`. `stream_interval` can only raise the
+        server's.
         """
         self._check_open()
         request = await self._processor.process_async(
@@ -221,6 +222,9 @@ class AsyncLLM:
             raise self._death
         if self._is_draining:
             raise OverloadedError("the server is shutting down and takes no new requests; try another one")
+        most = self.config.scheduler.max_num_queued_reqs
+        if most is not None and len(self._streams) >= most:
+            raise QueueFullError(f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows")
 
     async def _handle_outputs(self) -> None:
         """Read steps for ever. Ends with the engine, or with an error of its own: then all streams end too."""

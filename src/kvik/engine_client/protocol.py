@@ -57,7 +57,8 @@ class EngineClient(Protocol):
         """Check the request, hand it to the engine and return its outputs.
 
         All that a client can have done wrong is raised here, as `InvalidRequestError`, before anything is sent:
-        a server can still answer with a status. `OverloadedError` while shutting down, `EngineDeadError`.
+        a server can still answer with a status. `QueueFullError`, `OverloadedError` while shutting down,
+        `EngineDeadError`.
         """
 
     def generate(

@@ -1,6 +1,6 @@
 """One request inside the engine: its tokens, how far they are computed, and where it stands.
 
-    WAITING ──> RUNNING ──> FINISHED_STOPPED | FINISHED_LENGTH_CAPPED
+    WAITING ──> RUNNING ──> FINISHED_STOPPED | FINISHED_LENGTH_CAPPED | FINISHED_REPETITION
        │         │   ▲
        │         ▼   │
        │       PREEMPTED
@@ -27,6 +27,7 @@ class RequestStatus(Enum):
     PREEMPTED = "preempted"
     FINISHED_STOPPED = "finished_stopped"
     FINISHED_LENGTH_CAPPED = "finished_length_capped"
+    FINISHED_REPETITION = "finished_repetition"
     FINISHED_ABORTED = "finished_aborted"
     FINISHED_ERROR = "finished_error"
 
@@ -34,6 +35,7 @@ class RequestStatus(Enum):
 FINISH_REASONS = {
     RequestStatus.FINISHED_STOPPED: FinishReason.STOP,
     RequestStatus.FINISHED_LENGTH_CAPPED: FinishReason.LENGTH,
+    RequestStatus.FINISHED_REPETITION: FinishReason.REPETITION,
     RequestStatus.FINISHED_ABORTED: FinishReason.ABORT,
     RequestStatus.FINISHED_ERROR: FinishReason.ERROR,
 }

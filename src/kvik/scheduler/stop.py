@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from kvik.scheduler.repetition import ends_in_repetition
 from kvik.scheduler.request import Request, RequestStatus
 
+Stop = tuple[RequestStatus, int | str | None]
+"""Final status and stop reason."""
+REPETITION = "repetition_detected"
 
-def check_stop(request: Request) -> tuple[RequestStatus, int | None] | None:
-    """(final status, stop reason) if the newest token ends the request, else None.
 
-    The first that holds counts: EOS (no stop reason), a stop token id (which is the reason), the length. `min_tokens`
-    needs no line here: until then the sampler masks EOS and the stop token ids.
+def check_stop(request: Request) -> Stop | None:
+    """How the newest token ends the request, or None.
+
+    The first that holds counts: EOS (no stop reason), a stop token id (which is the reason), the length, a repetition
+    that the request does not want. `min_tokens` binds the last alone: for the others the sampler masks EOS and the stop
+    token ids until then.
     """
     token_id = request.token_ids[-1]
     if token_id == request.eos_token_id:
@@ -18,10 +24,19 @@ def check_stop(request: Request) -> tuple[RequestStatus, int | None] | None:
         return RequestStatus.FINISHED_STOPPED, token_id
     if len(request.token_ids) >= request.max_tokens_in_all:
         return RequestStatus.FINISHED_LENGTH_CAPPED, None
+    if _repeats_itself(request):
+        return RequestStatus.FINISHED_REPETITION, REPETITION
     return None
 
 
-def append_until_stop(request: Request, token_ids: list[int]) -> tuple[int, tuple[RequestStatus, int | None] | None]:
+def _repeats_itself(request: Request) -> bool:
+    unwanted = request.sampling_params.repetition_detection
+    if unwanted is None or request.num_output_tokens < request.sampling_params.min_tokens:
+        return False
+    return ends_in_repetition(request.token_ids, request.num_prompt_tokens, unwanted)
+
+
+def append_until_stop(request: Request, token_ids: list[int]) -> tuple[int, Stop | None]:
     """Give the request the tokens of a step in their order, up to one that ends it.
 
     Returns how many it got, and what `check_stop` said of the last one.

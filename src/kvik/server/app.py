@@ -10,16 +10,17 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response
 
 from kvik import __version__
 from kvik.config.frontend import ServerConfig
+from kvik.config.limits import RequestLimits
 from kvik.server import basic, models, tokenize
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
-from kvik.server.limits import RequestLimits
 from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
 from kvik.server.messages_api.serving import count_tokens, create_message
 from kvik.server.middleware.admission import AdmissionMiddleware
@@ -28,8 +29,9 @@ from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, frame
 from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
-from kvik.server.openapi import describe_bodies, request_body
+from kvik.server.openapi import describe_routes, request_body
 from kvik.server.state import ServerState, system_fingerprint
+from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
     """What the handlers share. The engine must be ready."""
-    state = ServerState(client=client, config=config, limits=limits or RequestLimits())
+    state = ServerState(client=client, config=config, limits=limits or config.limits)
     state.fingerprint = system_fingerprint(config, client.config)
     return state
 
@@ -62,7 +64,7 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
     app.state.kvik = state
     app.state.registry = registry
     _add_routes(app, config)
-    describe_bodies(app)
+    describe_routes(app)
     return app
 
 
@@ -95,15 +97,15 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     def get(path: str, handler: Any, **options: Any) -> None:
         app.add_api_route(path, handler, methods=["GET"], **options)
 
-    def post(path: str, handler: Any, body: type[Any]) -> None:
+    def post(path: str, handler: Any, body: type[RequestModel]) -> None:
         app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
-    get("/health", basic.health)
-    get("/ping", basic.health)
-    app.add_api_route("/ping", basic.health, methods=["POST"])
+    get("/health", basic.health, response_class=Response)
+    get("/ping", basic.health, response_class=Response)
+    app.add_api_route("/ping", basic.health, methods=["POST"], response_class=Response)
     get("/load", basic.load)
     get("/version", basic.version)
-    get("/metrics", basic.metrics)
+    get("/metrics", basic.metrics, response_class=PlainTextResponse)
     get("/metrics{rest:path}", basic.metrics, include_in_schema=False)
     get("/v1/models", models.list_models)
     get("/v1/models/{model_id:path}", models.retrieve_model)
@@ -117,7 +119,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
 
 
-def _add_messages_routes(post: Callable[[str, Any, type[Any]], None]) -> None:
+def _add_messages_routes(post: Callable[[str, Any, type[RequestModel]], None]) -> None:
     post("/v1/messages", create_message, MessagesRequest)
     post("/v1/messages/count_tokens", count_tokens, CountTokensRequest)
 

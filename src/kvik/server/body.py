@@ -1,35 +1,19 @@
-"""From a request's bytes to a checked model: size, JSON, depth, shape. Every failure is an `InvalidBodyError`.
-
-Knows no endpoint. The message of a shape error is a list, one line per error, in the form that clients of the
-field know: `{'type': ..., 'loc': 'body.messages', 'msg': ..., 'input': ...}`.
-"""
+"""From a request's bytes to JSON: content type, size, time, syntax, depth. Knows no endpoint and no field."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from typing import Any, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from kvik.config.limits import RequestLimits
 from kvik.server.errors import BodyTooLargeError, BodyTooSlowError, ClientDisconnectedError, InvalidBodyError
-from kvik.server.limits import RequestLimits
-from kvik.telemetry.log import get_logger
+from kvik.server.validation import RequestModel, validate
 
-logger = get_logger(__name__)
-
-M = TypeVar("M", bound=BaseModel)
-
-MAX_ERRORS = 10
-MAX_ERROR_CHARS = 1000
-MAX_INPUT_CHARS = 200
-MAX_UNKNOWN_FIELDS = 256
-"""Distinct unknown field names that are warned of in the life of a process."""
-
-_warned_fields: set[str] = set()
+M = TypeVar("M", bound=RequestModel)
 
 
 async def read_model(request: Request, model: type[M], limits: RequestLimits) -> M:
@@ -85,34 +69,10 @@ def decode(body: bytes, max_depth: int) -> Any:
     return content
 
 
-def validate(content: Any, model: type[M]) -> M:
-    """`content` as a `model`; fields that the model does not have are ignored, with one warning each."""
-    try:
-        result = model.model_validate(content)
-    except ValidationError as error:
-        raise _invalid(error) from None
-    if isinstance(content, dict):
-        _warn_of_unknown(content.keys() - known_fields(model))
-    return result
-
-
-def known_fields(model: type[BaseModel]) -> set[str]:
-    return set(model.model_fields)
-
-
-def _warn_of_unknown(names: set[str]) -> None:
-    for name in sorted(names - _warned_fields):
-        if len(_warned_fields) >= MAX_UNKNOWN_FIELDS:
-            return
-        _warned_fields.add(name)
-        logger.log(logging.WARNING, "request field %.100r is unknown here and ignored", name)
-
-
 def _malformed(reason: str, num_bytes: int) -> InvalidBodyError:
     at = re.search(r"\(byte (\d+)\)", reason)
     loc = f"body.{at.group(1) if at else num_bytes}"
-    entry = {"type": "json_invalid", "loc": loc, "msg": "JSON decode error", "input": {}, "ctx": {"error": reason}}
-    return InvalidBodyError(_listed([entry], 1), param=loc)
+    return InvalidBodyError(f"the body is not valid JSON: {reason}", param=loc)
 
 
 def _too_deep(max_depth: int) -> InvalidBodyError:
@@ -130,30 +90,3 @@ def _check_depth(content: Any, max_depth: int) -> None:
             return
         level = nested
     raise _too_deep(max_depth)
-
-
-def _invalid(error: ValidationError) -> InvalidBodyError:
-    entries = []
-    for found in error.errors(include_url=False, include_context=True)[:MAX_ERRORS]:
-        entry: dict[str, Any] = {
-            "type": found["type"],
-            "loc": ".".join(["body", *(str(part)[:100] for part in found["loc"])]),
-            "msg": found["msg"],
-            "input": _cut(found["input"]),
-        }
-        if "ctx" in found:
-            entry["ctx"] = {key: _cut(value) for key, value in found["ctx"].items()}
-        entries.append(entry)
-    return InvalidBodyError(_listed(entries, error.error_count()), param=entries[0]["loc"])
-
-
-def _cut(value: Any) -> Any:
-    text = repr(value)
-    return value if len(text) <= MAX_INPUT_CHARS else text[:MAX_INPUT_CHARS] + "..."
-
-
-def _listed(entries: list[dict[str, Any]], num_errors: int) -> str:
-    lines = [f"  {entry}"[:MAX_ERROR_CHARS] for entry in entries]
-    if num_errors > len(entries):
-        lines.append(f"  ... and {num_errors - len(entries)} more")
-    return "\n".join([f"{num_errors} validation error{'s' if num_errors != 1 else ''}:", *lines])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvik.config.limits import RequestLimits
 from kvik.sampling_params import SamplingParams
 from kvik.server.fields import GenerationFields
 from kvik.server.generation import EngineCall
-from kvik.server.limits import RequestLimits
 from kvik.text.processor import PromptOptions
 
 

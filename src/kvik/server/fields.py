@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
-from kvik.sampling_params import OutputKind, SamplingParams
-from kvik.server.limits import RequestLimits
+from kvik.sampling_params import OutputKind, RepetitionDetection, SamplingParams
+from kvik.server.validation import RequestModel
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -24,14 +25,26 @@ _WITH_SERVER_DEFAULT = (
 )  # fmt: skip
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(RequestModel):
     """What a stream holds besides its text."""
 
     include_usage: bool | None = Field(None, description="a last chunk with the usage of the whole request")
     continuous_usage_stats: bool | None = Field(None, description="usage in every chunk; needs include_usage")
 
 
-class GenerationFields(BaseModel):
+class RepetitionFields(RequestModel):
+    """Ends an answer that repeats itself."""
+
+    max_pattern_size: int = Field(description="tokens of the longest pattern that is looked for")
+    min_pattern_size: int = Field(1, description="tokens of the shortest")
+    min_count: int = Field(2, description="times that a pattern must follow itself")
+
+    def to_params(self) -> RepetitionDetection | None:
+        """None for a `max_pattern_size` of 0, which is off."""
+        return RepetitionDetection(**self.model_dump()) if self.max_pattern_size else None
+
+
+class GenerationFields(RequestModel):
     """Fields of every request that generates text."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -69,6 +82,7 @@ class GenerationFields(BaseModel):
     priority: Int64 | None = Field(None, description="lower is sooner, with --scheduling-policy priority")
     request_id: str | None = Field(None, description="base of the answer's id; X-Request-Id wins")
     cache_salt: str | None = Field(None, description="isolates this request's entries of the prefix cache")
+    repetition_detection: RepetitionFields | None = Field(None, description="finish reason: repetition")
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = Field(None, description="logprobs name tokens as token_id:N")
     user: str | None = Field(None, description="ignored")
@@ -88,7 +102,6 @@ class GenerationFields(BaseModel):
     early_stopping: Any = None
     kv_transfer_params: Any = None
     ec_transfer_params: Any = None
-    repetition_detection: Any = None
     watermarking: Any = None
     vllm_xargs: Any = None
 
@@ -114,7 +127,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 GENERATION_UNSUPPORTED = (
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
     "guided_decoding_backend", "guided_whitespace_pattern", "response_format", "use_beam_search", "length_penalty",
-    "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params", "repetition_detection", "watermarking",
+    "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params", "watermarking",
     "vllm_xargs",
 )  # fmt: skip
 
@@ -175,6 +188,7 @@ def to_sampling_params(
         output_kind=OutputKind.DELTA if request.stream else OutputKind.FINAL_ONLY,
         logit_bias=_logit_bias(request.logit_bias),
         allowed_token_ids=request.allowed_token_ids,
+        repetition_detection=request.repetition_detection.to_params() if request.repetition_detection else None,
     )
 
 

@@ -6,8 +6,8 @@ import uuid
 
 from starlette.requests import Request
 
+from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
-from kvik.server.limits import RequestLimits
 
 HEADER = "X-Request-Id"
 

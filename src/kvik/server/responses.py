@@ -65,7 +65,7 @@ def error_response(
     """The error body, or `body` in place of it; `detail` is added where the framework would have sent it alone."""
     body = body or info.body() | ({} if detail is None else {"detail": detail})
     extra = dict(headers or {})
-    if info.status == 503:
+    if info.status in (429, 503):
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
     if info.status in (408, 413):
         extra["Connection"] = "close"

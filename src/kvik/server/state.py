@@ -12,8 +12,8 @@ from starlette.requests import Request
 from kvik import __version__
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
+from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError, UnknownModelError
-from kvik.server.limits import RequestLimits
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +16,7 @@ from kvik.server.chat.protocol import Message, check_messages
 from kvik.server.fields import TokenId, refuse_unsupported
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
+from kvik.server.validation import RequestModel
 
 if TYPE_CHECKING:
     from kvik.text.tokenizer import Tokenizer
@@ -24,7 +25,7 @@ _LONG_TEXT_CHARS = 8192
 """From here on, tokenizing takes longer than the event loop should wait."""
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(RequestModel):
     """A text, or a conversation, as the model would read it. Exactly one of `prompt` and `messages`."""
 
     prompt: str | None = None
@@ -43,7 +44,7 @@ class TokenizeRequest(BaseModel):
     mm_processor_kwargs: Any = None
 
 
-class DetokenizeRequest(BaseModel):
+class DetokenizeRequest(RequestModel):
     """Token ids to turn into text."""
 
     tokens: Annotated[list[TokenId], Field(description="ids outside the vocabulary decode to nothing")]

@@ -14,6 +14,7 @@ from kvik.config.args import AsyncEngineArgs
 from kvik.config.catalog import GROUPS, serve_flags
 from kvik.config.flags import Flag, flags_of
 from kvik.config.frontend import ServerConfig
+from kvik.config.limits import RequestLimits
 from kvik.config.not_yet import NOT_YET
 
 TABLE = Path(__file__).with_name("interface_flags.tsv")
@@ -85,7 +86,7 @@ def test_every_flag_has_help_and_a_known_group() -> None:
 
 
 def test_every_supported_flag_is_a_field_and_no_other_is() -> None:
-    own: set[str] = {f.name for f in fields(ServerConfig)} | {f.name for f in fields(AsyncEngineArgs)}
+    own = {f.name for config in (ServerConfig, RequestLimits, AsyncEngineArgs) for f in fields(config)}
     assert not {f.dest for f in NOT_YET} & own
     supported = {f.dest for f in FLAGS.values() if f.is_supported}
     assert supported - own == {"model_tag", "help", "config"}

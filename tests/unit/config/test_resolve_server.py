@@ -46,6 +46,7 @@ def test_a_template_is_a_file_or_itself(tmp_path: Path) -> None:
         ({"shutdown_timeout": -1}, "--shutdown-timeout takes 0"),
         ({"max_log_len": -1}, "--max-log-len takes 0"),
         ({"h11_max_header_count": 0}, "--h11-max-header-count takes 1"),
+        ({"max_n": 0}, "--max-n takes 1"),
         ({"default_chat_template_kwargs": [1]}, "--default-chat-template-kwargs takes a JSON object"),
         ({"enable_log_outputs": True}, "--enable-log-outputs needs --enable-log-requests"),
         ({"enable_per_request_metrics": True, "disable_log_stats": True}, "--enable-per-request-metrics needs"),
@@ -72,3 +73,8 @@ def test_bounds_of_histograms(bounds: object) -> None:
 def test_good_bounds_are_kept() -> None:
     buckets = {"request_latency": [0.5, 1]}
     assert server_config_of({"custom_histogram_buckets": buckets}, {}).custom_histogram_buckets == buckets
+
+
+def test_limits_are_flags_of_their_own() -> None:
+    config = server_config_of({"max_n": 7, "max_body_bytes": 1 << 20, "port": 80}, {})
+    assert (config.limits.max_n, config.limits.max_body_bytes, config.limits.max_stop_strings) == (7, 1 << 20, 4)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,17 @@ import pytest
 from fakes.byte_tokenizer import EOS, HELLO, byte_tokenizer
 from fakes.engine_config import MAX_MODEL_LEN, engine_config, engine_facts
 from fakes.fake_core_client import FakeCoreClient
+from kvik.config import EngineConfig
 from kvik.engine_client.async_llm import AsyncLLM
 from kvik.engine_client.protocol import EngineClient, OutputStream
-from kvik.errors import EngineDeadError, EngineRequestError, InvalidRequestError, OverloadedError, WireError
+from kvik.errors import (
+    EngineDeadError,
+    EngineRequestError,
+    InvalidRequestError,
+    OverloadedError,
+    QueueFullError,
+    WireError,
+)
 from kvik.messages import FinishReason, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.stats import IterationStats
@@ -33,14 +42,16 @@ class RecordingLogger:
 
 
 def with_llm(
-    test: Callable[[AsyncLLM, FakeCoreClient], Awaitable[None]], logger: RecordingLogger | None = None
+    test: Callable[[AsyncLLM, FakeCoreClient], Awaitable[None]],
+    logger: RecordingLogger | None = None,
+    config: EngineConfig | None = None,
 ) -> None:
     """Run a test in an event loop, with an engine of its own."""
 
     async def run() -> None:
         client = FakeCoreClient()
         llm = AsyncLLM(
-            engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None), stat_logger=logger
+            config or engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None), stat_logger=logger
         )
         try:
             await asyncio.wait_for(test(llm, client), 20)
@@ -238,6 +249,21 @@ def test_a_broken_logger_costs_no_stream() -> None:
         assert not llm.is_dead
 
     with_llm(test, RecordingLogger(fails=True))
+
+
+def test_more_prompts_than_allowed_are_refused_until_one_has_ended() -> None:
+    asked = engine_config()
+    config = replace(asked, scheduler=replace(asked.scheduler, max_num_queued_reqs=1))
+
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        stream = await llm.add_request("a", STREAMED, "id")
+        with pytest.raises(QueueFullError, match="1 prompts are open"):
+            await llm.add_request("b", STREAMED, "second")
+        client.tokens([97], FinishReason.LENGTH)
+        assert await texts(stream) == ["a"]
+        await (await llm.add_request("b", STREAMED, "third")).aclose()
+
+    with_llm(test, config=config)
 
 
 def test_shutdown_waits_for_open_requests_and_refuses_new_ones() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvik.server.limits import RequestLimits
+from kvik.config.limits import RequestLimits
 from support.server_without_engine import Script, Server
 
 MakeServer = Callable[..., Server]

@@ -49,6 +49,8 @@ def linear(out: torch.Tensor, x: torch.Tensor, weight: PackedWeight, bias: torch
     """out [T, N] may be columns of a wider tensor."""
     x = x.contiguous()
     bias = None if bias is None else bias.contiguous()
+    panels = weight.data.shape[0]
+    native.Tape.announce(weight.data.data_ptr(), panels, weight.data.nbytes // panels)
     native.linear(
         out.data_ptr(),
         out.stride(0),

@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
 from kvik.server.body import read_model
 from kvik.server.chat.answer import chat_completion
@@ -20,7 +21,6 @@ from kvik.server.chat.protocol import ChatCompletionRequest, Message
 from kvik.server.chat.serving import answer_context
 from kvik.server.disconnect import unless_disconnected
 from kvik.server.generation import EngineCall, Generation
-from kvik.server.limits import RequestLimits
 from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
+from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
 from kvik.server.fields import GENERATION_UNSUPPORTED, GenerationFields, Int64, check_common, refuse_unsupported
-from kvik.server.limits import RequestLimits
 
 _TEXT_PART_SCHEMA = {
     "type": "object",

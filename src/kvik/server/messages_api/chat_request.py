@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from kvik.errors import InvalidRequestError
-from kvik.server.body import validate
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.fields import refuse_unsupported
 from kvik.server.messages_api.conversation import chat_messages, continues_last_message
@@ -18,6 +17,7 @@ from kvik.server.messages_api.protocol import (
 )
 from kvik.server.messages_api.thinking import template_switches
 from kvik.server.messages_api.tools import chat_tool_fields
+from kvik.server.validation import validate
 
 _TERMS = (
     (r"tools\.(\d+)\.function\.parameters", r"tools.\1.input_schema"),

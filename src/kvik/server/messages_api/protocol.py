@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kvik.errors import InvalidRequestError
 from kvik.server.fields import Int64, refuse_unsupported
+from kvik.server.validation import RequestModel
 
 _BLOCK_TYPES = ["text", "document", "tool_use", "tool_result", "tool_reference", "thinking", "redacted_thinking"]
 _BLOCK_SCHEMA = {
@@ -25,7 +26,7 @@ _MESSAGE_SCHEMA = {
 MessageParam = Annotated[dict[str, Any], WithJsonSchema(_MESSAGE_SCHEMA)]
 
 
-class Tool(BaseModel):
+class Tool(RequestModel):
     """A tool that the client runs."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -35,7 +36,7 @@ class Tool(BaseModel):
     strict: bool | None = None
 
 
-class ToolChoice(BaseModel):
+class ToolChoice(RequestModel):
     """Whether, and which, tools are called."""
 
     type: Literal["auto", "any", "tool", "none"]
@@ -43,7 +44,7 @@ class ToolChoice(BaseModel):
     disable_parallel_tool_use: bool | None = Field(None, description="at most one call per answer")
 
 
-class Thinking(BaseModel):
+class Thinking(RequestModel):
     """Whether the model thinks before it answers."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
@@ -51,23 +52,23 @@ class Thinking(BaseModel):
     display: Literal["summarized", "omitted"] | None = Field(None, description="omitted: the thoughts are not sent")
 
 
-class OutputFormat(BaseModel):
+class OutputFormat(RequestModel):
     type: Literal["json_schema"]
     json_schema: dict[str, Any] = Field(alias="schema")
 
 
-class OutputConfig(BaseModel):
+class OutputConfig(RequestModel):
     """How the answer is to be."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(None, description="given to the template")
     format: OutputFormat | None = Field(None, description="the text of the answer follows this schema")
 
 
-class Metadata(BaseModel):
+class Metadata(RequestModel):
     user_id: str | None = Field(None, description="ignored, as chat's user")
 
 
-class ConversationFields(BaseModel):
+class ConversationFields(RequestModel):
     """What is said to the model, and how it is to answer."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
