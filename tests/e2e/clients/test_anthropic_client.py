@@ -139,7 +139,7 @@ def test_errors_are_the_sdks_own(anthropic: ModuleType, messages: Any) -> None:
         messages.create(**ASK | {"messages": [{"role": "user", "content": [picture]}]})
 
 
-def test_keys_and_a_closing_server(anthropic: ModuleType) -> None:
+def test_keys_and_a_server_that_closes_or_is_full(anthropic: ModuleType) -> None:
     async def ask() -> None:
         async with live_server(api_key=("k",)) as live:
             url = f"http://127.0.0.1:{live.port}"
@@ -155,6 +155,10 @@ def test_keys_and_a_closing_server(anthropic: ModuleType) -> None:
                 live.state.is_draining = False
                 assert refused.value.status_code == 503
                 assert refused.value.body["error"]["type"] == "overloaded_error"
+                live.fill_up()
+                with pytest.raises(anthropic.RateLimitError) as full:
+                    await client.messages.create(**body)
+                assert full.value.body["error"]["type"] == "rate_limit_error"
 
     asyncio.run(ask())
 

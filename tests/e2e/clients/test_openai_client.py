@@ -14,6 +14,7 @@ from openai import (
     InternalServerError,
     NotFoundError,
     OpenAI,
+    RateLimitError,
 )
 from pydantic import BaseModel
 
@@ -107,7 +108,7 @@ def test_errors_are_the_sdks_own(client: OpenAI) -> None:
         client.models.retrieve("gpt-4o")
 
 
-def test_keys_and_a_closing_server() -> None:
+def test_keys_and_a_server_that_closes_or_is_full() -> None:
     async def ask() -> None:
         async with live_server(api_key=("k",)) as live:
             url = f"http://127.0.0.1:{live.port}/v1"
@@ -123,6 +124,10 @@ def test_keys_and_a_closing_server() -> None:
                     await client.chat.completions.create(model="tiny", messages=messages)
                 assert refused.value.status_code == 503
                 live.state.is_draining = False
+                live.fill_up()
+                with pytest.raises(RateLimitError) as full:
+                    await client.chat.completions.create(model="tiny", messages=messages, stream=True)
+                assert full.value.response.headers["retry-after"]
 
     asyncio.run(ask())
 
