@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from kvik.errors import QueueFullError
 from kvik.server.app import build_app
 from kvik.server.lifecycle import Stop
 from kvik.server.serve import serve_http
@@ -42,6 +43,14 @@ class Live:
         status = int((await reader.read()).split(b" ")[1])
         writer.close()
         return status
+
+    def fill_up(self) -> None:
+        """From now on, requests are refused as they are beyond --max-num-queued-reqs."""
+
+        async def refuse(*args: Any, **options: Any) -> Any:
+            raise QueueFullError("1 prompts are open, which is all that --max-num-queued-reqs allows")
+
+        self.llm.add_request = refuse  # type: ignore[method-assign]
 
     async def until_aborted(self) -> None:
         while not self.llm.aborted:

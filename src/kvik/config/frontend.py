@@ -47,6 +47,11 @@ class ServerConfig:
         None, "template variables that requests need not set, a JSON object"
     )
     response_role: str = flag("assistant", "role of the answer")
+    anthropic_disabled_thinking_effort: str = flag(
+        "auto",
+        "effort where a Messages request turns thinking off; auto: the template is told to leave it out",
+        choices=("auto", "high", "low", "max", "medium", "none", "xhigh"),
+    )
     return_tokens_as_token_ids: bool = flag(False, "logprobs name tokens as token_id:N")
     max_log_len: int | None = flag(None, "prompt characters, or ids, per log line; unset: all", kind="size")
     enable_prompt_tokens_details: bool = flag(False, "fill usage.prompt_tokens_details")

@@ -79,8 +79,6 @@ NOT_YET: tuple[Flag, ...] = (
         _flag("tool-server", "str", None, "tool servers, host:port, separated by commas"),
         _flag("cohere-is-reasoning-model", "bool", True, "Cohere tokenizers: the model reasons"),
         _flag("cohere-format", "str", "cmd4", "Cohere tokenizers: prompt format"),
-        _flag("anthropic-disabled-thinking-effort", "str", "auto", "effort where a Messages request turns thinking off",
-              choices="auto/high/low/max/medium/none/xhigh"),
         _flag("grpc-port", "int", None, "port of a gRPC server beside HTTP"),
         _flag("data-parallel-supervisor-port", "int", 9256, "health port of the supervisor of several servers"),
         _flag("dp-supervisor-probe-interval-s", "float", 5.0, "seconds between its probes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from kvik import __version__
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.server import basic, models, tokenize
+from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
@@ -22,6 +24,8 @@ from kvik.server.completions.serving import create_completion
 from kvik.server.dev.routes import add_dev_routes
 from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
 from kvik.server.invocations import InvocationRequest, invocations
+from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
+from kvik.server.messages_api.serving import count_tokens, create_message
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
@@ -120,10 +124,17 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         post("/generative_scoring", generative_scoring, GenerativeScoringRequest)
         post("/invocations", invocations, InvocationRequest)
         add_responses_routes(app, config)
+        _add_messages_routes(post)
+        post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
     if config.dev_mode:
         add_dev_routes(app)
+
+
+def _add_messages_routes(post: Callable[[str, Any, type[RequestModel]], None]) -> None:
+    post("/v1/messages", create_message, MessagesRequest)
+    post("/v1/messages/count_tokens", count_tokens, CountTokensRequest)
 
 
 def route_lines(app: FastAPI) -> list[str]:

@@ -55,9 +55,15 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     return Response(encode(content), status_code=status, headers=headers, media_type="application/json")
 
 
-def error_response(info: ErrorInfo, *, detail: str | None = None, headers: dict[str, str] | None = None) -> Response:
-    """The error body; `detail` is added beside it where the framework would have sent it alone."""
-    body = info.body() if detail is None else info.body() | {"detail": detail}
+def error_response(
+    info: ErrorInfo,
+    *,
+    detail: str | None = None,
+    headers: dict[str, str] | None = None,
+    body: dict[str, Any] | None = None,
+) -> Response:
+    """The error body, or `body` in place of it; `detail` is added where the framework would have sent it alone."""
+    body = body or info.body() | ({} if detail is None else {"detail": detail})
     extra = dict(headers or {})
     if info.status in (429, 503):
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))

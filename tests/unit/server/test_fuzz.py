@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.completions.protocol import CompletionRequest
+from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
 from kvik.server.tokenize import DetokenizeRequest, TokenizeRequest
 from support.server_without_engine import make_server
 
@@ -89,3 +90,22 @@ def test_any_bytes(content: bytes) -> None:
 @pytest.mark.parametrize("field", ["n", "seed", "max_tokens", "priority", "top_k", "min_tokens", "prompt_logprobs"])
 def test_giant_integers(field: str, value: int) -> None:
     assert SERVER.complete(**{field: value}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_messages(path: str, data: st.DataObject) -> None:
+    model = MessagesRequest if path == "/v1/messages" else CountTokensRequest
+    required = {"model": st.just("tiny"), "max_tokens": st.just(9), "messages": st.just(good_message) | messages}
+    answer = SERVER.http.post(path, json=data.draw(bodies(model, required)))
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        assert answer.json()["type"] == "error"
+        assert answer.json()["error"]["message"]
+
+
+@given(bodies(ChatCompletionRequest, {"messages": st.lists(st.just(good_message) | messages, max_size=3)}))
+@settings(max_examples=100, deadline=None)
+def test_batches_of_chats(body: dict[str, Any]) -> None:
+    ask("/v1/chat/completions/batch", body)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kvik.server.error_shapes import refusal
 from kvik.server.errors import DrainingError, describe
 from kvik.server.middleware.paths import is_open, route_path
-from kvik.server.responses import error_response
 from kvik.server.state import ServerState
 
 
@@ -24,15 +24,15 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or is_open(route_path(scope)):
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal()
-        if refusal is not None:
-            await error_response(describe(refusal))(scope, receive, send)
+        problem = self._problem()
+        if problem is not None:
+            await refusal(scope, describe(problem))(scope, receive, send)
         elif self._state.config.enable_server_load_tracking and scope["method"] == "POST":
             await self._counted(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _refusal(self) -> Exception | None:
+    def _problem(self) -> Exception | None:
         if self._state.is_draining:
             return DrainingError("the server is shutting down and takes no new requests; try again elsewhere or later")
         if self._state.client.is_dead:

@@ -1,4 +1,4 @@
-"""The last resort: whatever a handler raises becomes an answer in the OpenAI error shape, and is logged once."""
+"""The last resort: whatever a handler raises becomes an answer in the error shape of its route, and is logged once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kvik.errors import EngineDeadError, KvikError
+from kvik.server.error_shapes import refusal
 from kvik.server.errors import ClientDisconnectedError, describe, describe_status
-from kvik.server.responses import error_response
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
@@ -57,7 +57,7 @@ class ErrorBoundaryMiddleware:
             logger.error("%s %s failed in an unforeseen way", scope["method"], scope["path"], exc_info=error)
         elif info.is_ours or self._log_stacks:
             logger.error("%s failed: %s", scope["path"], error, exc_info=error if self._log_stacks else None)
-        return error_response(info)
+        return refusal(scope, info)
 
 
 async def framework_error(request: Request, error: Exception) -> Response:
@@ -66,4 +66,4 @@ async def framework_error(request: Request, error: Exception) -> Response:
     template = _FRAMEWORK_MESSAGES.get(error.status_code)
     message = template.format(method=request.method, path=request.url.path[:200]) if template else error.detail
     headers = dict(error.headers or {})
-    return error_response(describe_status(error.status_code, message), detail=error.detail, headers=headers)
+    return refusal(request.scope, describe_status(error.status_code, message), detail=error.detail, headers=headers)
