@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -272,19 +273,24 @@ def tool_client() -> Iterator[OpenAI]:
 
 
 @needs_tools
-def test_an_agents_loop(tool_client: OpenAI) -> None:
-    call = tool_client.responses.create(
-        model=MODEL, input="What is 3 plus 4?", tools=[ADD], tool_choice="required", temperature=0,
-        max_output_tokens=200,
-    )  # fmt: skip
-    items = [item for item in strict(call).output if item.type == "function_call"]
-    assert items[0].name == "add"
-    outputs: Any = [{"type": "function_call_output", "call_id": item.call_id, "output": "7"} for item in items]
-    answer = tool_client.responses.create(
-        model=MODEL, input=outputs, previous_response_id=call.id, tools=[ADD], tool_choice="none", temperature=0,
-        max_output_tokens=40,
-    )  # fmt: skip
+def test_an_agents_loop_of_three_calls(tool_client: OpenAI) -> None:
+    options: Any = {"model": MODEL, "tools": [ADD], "temperature": 0, "max_output_tokens": 60}
+    content: Any = "Add 1 and 2, then add 3 to that, then add 4."
+    previous = None
+    for _ in range(3):
+        response = tool_client.responses.create(
+            **options, input=content, previous_response_id=previous, tool_choice={"type": "function", "name": "add"}
+        )
+        [call] = [item for item in strict(response).output if item.type == "function_call"]
+        arguments = json.loads(call.arguments)
+        assert (call.name, call.status, sorted(arguments)) == ("add", "completed", ["a", "b"])
+        total = str(arguments["a"] + arguments["b"])
+        content = [{"type": "function_call_output", "call_id": call.call_id, "output": total}]
+        previous = response.id
+    answer = tool_client.responses.create(**options, input=content, previous_response_id=previous, tool_choice="none")
     assert strict(answer).output_text
+    items = tool_client.responses.input_items.list(answer.id, order="asc").data
+    assert [item.type for item in items] == ["message"] + ["function_call", "function_call_output"] * 3
 
 
 @needs_tools

@@ -22,6 +22,8 @@ def chat_messages(items: Sequence[Item], instructions: str | None) -> list[Messa
     names = {item["call_id"]: item["name"] for item in items if item["type"] == "function_call"}
     turn: Message | None = None
     for item in items:
+        if item["type"] == "reasoning" and not reasoning_text(item):
+            continue  # all of it is encrypted, by somebody else
         if _is_said_by_model(item):
             if turn is None or not _goes_on(turn, item):
                 turn = {"role": "assistant", "content": ""}
@@ -48,9 +50,7 @@ def _goes_on(turn: Message, item: Item) -> bool:
 
 def _add(turn: Message, item: Item) -> None:
     if item["type"] == "reasoning":
-        text = reasoning_text(item)
-        if text:
-            turn["reasoning"] = turn.get("reasoning", "") + text
+        turn["reasoning"] = turn.get("reasoning", "") + reasoning_text(item)
     elif item["type"] == "function_call":
         turn.setdefault("tool_calls", []).append(_tool_call(item))
     else:

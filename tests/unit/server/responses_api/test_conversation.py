@@ -87,6 +87,11 @@ def test_reasoning_after_text_begins_the_next_turn() -> None:
     ]
 
 
+def test_reasoning_that_cannot_be_read_is_left_out() -> None:
+    secret = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}
+    assert messages_of([{"role": "user", "content": "a"}, secret]) == [{"role": "user", "content": "a"}]
+
+
 def test_ids_that_come_with_items_are_not_kept() -> None:
     [item] = read_input([{"role": "user", "content": "x", "id": "msg_mine"}], lambda item_id: None, RequestLimits())
     assert item["id"] != "msg_mine"

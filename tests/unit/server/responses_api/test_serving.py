@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from kvik.server.errors import describe
+from kvik.server.responses import error_response
+from kvik.server.responses_api.errors import TooManyResponsesError
 from kvik.server.responses_api.store import ResponseStore
 from support.live_server import Live, live_server
 from support.response_events import checked_events, events_of, response_of
@@ -270,6 +273,11 @@ def test_so_many_in_the_background_and_no_more() -> None:
         assert (await call(live, "POST", "/v1/responses", {"input": "Hi", "model": "nope"}))[0] == 404
 
     scenario(body, max_background_responses=1)
+
+
+def test_who_is_turned_away_for_now_is_told_when_to_come_back() -> None:
+    answer = error_response(describe(TooManyResponsesError("full")))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
 
 
 def test_a_failure_in_the_background_is_a_status() -> None:
