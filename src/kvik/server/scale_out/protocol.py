@@ -72,7 +72,7 @@ class GeneratedChoice(BaseModel):
 class PromptLogprob(BaseModel):
     """One token at one position of a prompt."""
 
-    logprob: float
+    logprob: Annotated[float, Field(le=0, allow_inf_nan=False)]
     rank: Annotated[int, Field(ge=1, lt=2**31)]
     decoded_token: str
 
