@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import OutputKind, SamplingParams
@@ -26,8 +26,6 @@ _NOT_BUILT = ("features", "content_parts", "reasoning_ended", "kv_transfer_param
 
 class GenerateRequest(BaseModel):
     """Token ids to continue."""
-
-    model_config = ConfigDict(extra="forbid")
 
     token_ids: Annotated[list[TokenId], Field(min_length=1)]
     request_id: str | None = Field(None, description="id of the answer; X-Request-Id wins")
@@ -88,16 +86,12 @@ class GenerateAnswer(BaseModel):
 class DerenderChatRequest(BaseModel):
     """A chat request and what its token ids were answered with."""
 
-    model_config = ConfigDict(extra="forbid")
-
     request: ChatCompletionRequest
     response: GenerateAnswer
 
 
 class DerenderCompletionRequest(BaseModel):
     """A completion request and what the token ids of each of its prompts were answered with."""
-
-    model_config = ConfigDict(extra="forbid")
 
     request: CompletionRequest
     responses: Annotated[list[GenerateAnswer], Field(min_length=1)]
