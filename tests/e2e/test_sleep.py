@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
 
 from support.server import KvikServer, eventually
 
@@ -20,6 +21,17 @@ def sleeper() -> Iterator[KvikServer]:
     flags = ("--enable-sleep-mode", "--max-model-len", "4096", "--kv-cache-memory-bytes", "256M", "--dtype", "float32")
     with KvikServer(*flags, "--enable-prompt-tokens-details", env={"KVIK_SERVER_DEV_MODE": "1"}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def client(sleeper: KvikServer) -> Iterator[OpenAI]:
+    with sleeper.client as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def model(client: OpenAI) -> str:
+    return client.models.list().data[0].id
 
 
 def resident_bytes(server: KvikServer) -> int:
@@ -58,11 +70,11 @@ def test_memory_goes_and_answers_stay(sleeper: KvikServer, level: int) -> None:
     assert (after, num_cached) == (before, 0)
 
 
-def test_a_stream_that_is_kept_goes_on(sleeper: KvikServer) -> None:
+def test_a_stream_that_is_kept_goes_on(sleeper: KvikServer, client: OpenAI, model: str) -> None:
     more = {"max_tokens": 60, "logprobs": None}
     whole, _ = answer_of(sleeper, **more)
-    stream = sleeper.client.completions.create(
-        model=sleeper.client.models.list().data[0].id, prompt=PROMPT, max_tokens=60,
+    stream = client.completions.create(
+        model=model, prompt=PROMPT, max_tokens=60,
         temperature=0, stream=True, extra_body={"ignore_eos": True},
     )  # fmt: skip
     pieces = [next(stream).choices[0].text for _ in range(3)]
@@ -83,14 +95,33 @@ def test_released_memory_fills_again(sleeper: KvikServer) -> None:
     assert (after, num_cached) == (before, 0)
 
 
-def test_a_reset_and_a_pause(sleeper: KvikServer) -> None:
+def test_a_reset_and_a_pause(sleeper: KvikServer, client: OpenAI, model: str) -> None:
     before, _ = answer_of(sleeper)
     assert ask(sleeper, "/reset_prefix_cache") == {"success": True}
     assert answer_of(sleeper) == (before, 0)
     assert ask(sleeper, "/pause") == {"status": "paused"}
-    with sleeper.client.completions.with_streaming_response.create(
-        model=sleeper.client.models.list().data[0].id, prompt="Hi", max_tokens=2, stream=True
-    ) as held:
+    with client.completions.with_streaming_response.create(model=model, prompt="Hi", max_tokens=2, stream=True) as held:
         assert eventually(lambda: sleeper.request("GET", "/is_paused")[1] == {"is_paused": True})
         assert ask(sleeper, "/resume") == {"status": "resumed"}
         assert held.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_the_server_tells_of_itself(sleeper: KvikServer) -> None:
+    info = sleeper.request("GET", "/server_info?config_format=json")[1]
+    assert info["vllm_config"]["model"]["enable_sleep_mode"] is True
+    assert info["vllm_config"]["facts"]["num_blocks"] > 0
+    assert info["vllm_config"]["server"]["dev_mode"] is True
+    assert info["vllm_env"]["KVIK_SERVER_DEV_MODE"] == "1"
+    assert "enable_sleep_mode=True" in sleeper.request("GET", "/server_info")[1]["vllm_config"]
+    assert ask(sleeper, "/collective_rpc", {"method": "check_integrity"}) == {"results": ["ok"]}
+    assert ask(sleeper, "/collective_rpc", {"method": "describe"})["results"][0]["running"] == []
+
+
+def test_all_requests_can_be_ended(sleeper: KvikServer, client: OpenAI, model: str) -> None:
+    stream = client.completions.create(
+        model=model, prompt="Count: one", max_tokens=2000, stream=True, extra_body={"ignore_eos": True}
+    )
+    name = next(stream).id
+    assert ask(sleeper, "/abort_requests", {"request_ids": [name, "unknown"]}) == {"status": "aborted", "aborted": 1}
+    *_, last = stream
+    assert last.choices[0].finish_reason == "abort"

@@ -88,9 +88,14 @@ class EngineControl:
     async def pause(self, mode: QuietMode = "abort", clear_cache: bool = True) -> None:
         """Compute nothing until `resume`. `clear_cache`: forget all prefixes; what is kept is computed again."""
         async with self._turn:
-            self._is_paused = True
-            await self._quieten(mode)
-            await self._client.utility("pause")
+            was_paused, self._is_paused = self._is_paused, True
+            try:
+                await self._quieten(mode)
+                await self._client.utility("pause")
+            except BaseException:
+                self._is_paused = was_paused
+                self._send_held()
+                raise
             if clear_cache:
                 await self.reset_prefix_cache(reset_running_requests=True)
 

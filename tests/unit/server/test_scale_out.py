@@ -107,7 +107,6 @@ def test_logprobs_name_ids(out: Server) -> None:
         ({"token_ids": [258]}, "prompt"),
         ({"token_ids": [1] * 201}, "input_tokens"),
         ({"token_ids": "a"}, "body.token_ids"),
-        ({"extra": 1}, "body.extra"),
         ({"features": {}}, "features"),
         ({"kv_transfer_params": {"a": 1}}, "kv_transfer_params"),
         ({"stream_options": {}}, "stream_options"),

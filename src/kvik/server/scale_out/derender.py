@@ -148,9 +148,10 @@ def _position(entry: Any) -> TokenLogprobs:
 
 def _id_and_logprob(entry: Any) -> tuple[int, float]:
     name = _TOKEN_NAME.fullmatch(entry["token"])
-    if name is None:
+    logprob = entry["logprob"]
+    if name is None or type(logprob) not in (int, float):
         raise ValueError
-    return int(name.group(1)), float(entry["logprob"])
+    return int(name.group(1)), float(logprob)
 
 
 def _known_id(response: GenerateAnswer, prefix: str) -> str | None:

@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError
@@ -27,8 +27,6 @@ _NOT_BUILT = ("features", "content_parts", "reasoning_ended", "kv_transfer_param
 
 class GenerateRequest(RequestModel):
     """Token ids to continue."""
-
-    model_config = ConfigDict(extra="forbid")
 
     token_ids: Annotated[list[TokenId], Field(min_length=1)]
     request_id: str | None = Field(None, description="id of the answer; X-Request-Id wins")
@@ -73,7 +71,7 @@ class GeneratedChoice(RequestModel):
 class PromptLogprob(RequestModel):
     """One token at one position of a prompt."""
 
-    logprob: float
+    logprob: Annotated[float, Field(le=0, allow_inf_nan=False)]
     rank: Annotated[int, Field(ge=1, lt=2**31)]
     decoded_token: str
 
@@ -89,16 +87,12 @@ class GenerateAnswer(RequestModel):
 class DerenderChatRequest(RequestModel):
     """A chat request and what its token ids were answered with."""
 
-    model_config = ConfigDict(extra="forbid")
-
     request: ChatCompletionRequest
     response: GenerateAnswer
 
 
 class DerenderCompletionRequest(RequestModel):
     """A completion request and what the token ids of each of its prompts were answered with."""
-
-    model_config = ConfigDict(extra="forbid")
 
     request: CompletionRequest
     responses: Annotated[list[GenerateAnswer], Field(min_length=1)]
