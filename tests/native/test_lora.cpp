@@ -19,7 +19,7 @@ std::vector<Shape> shapes() {
     std::vector<Shape> all;
     size_t i = 0;
     for (const int64_t m : tail_sizes())
-        for (int times = 0; times < 3; ++times, ++i) all.push_back({m, depths[i % 8], ranks[i % 6], parts[i % 7]});
+        for (int times = 0; times < 2; ++times, ++i) all.push_back({m, depths[i % 8], ranks[i % 6], parts[i % 7]});
     all.push_back({150, 513, 16, {130, 40, 40}});
     return all;
 }
@@ -71,21 +71,27 @@ template <class T>
 void check_row(const float* out, const float* before, const float* x, const Shape& s, const Adapters<T>& adapters,
                int32_t slot) {
     int64_t column = 0;
-    for (size_t part = 0; part < s.parts.size(); ++part)
+    for (size_t part = 0; part < s.parts.size(); ++part) {
+        const size_t which = static_cast<size_t>(slot) * s.parts.size() + part;
+        const int64_t rank = slot < 0 ? 0 : adapters.ranks[which];
+        std::vector<double> inner(rank), inner_size(rank);  // x A^T times the scale, and the size of its terms
+        for (int64_t r = 0; r < rank; ++r)
+            for (int64_t i = 0; i < s.k; ++i) {
+                const double term = x[i] * value_of(adapters.plain_a[which][r * s.k + i]) * adapters.scales[which];
+                inner[r] += term;
+                inner_size[r] += std::fabs(term);
+            }
         for (int64_t n = 0; n < s.parts[part]; ++n, ++column) {
             double sum = before[column], size = std::fabs(sum);
-            const size_t which = static_cast<size_t>(slot) * s.parts.size() + part;
-            const int64_t rank = slot < 0 ? 0 : adapters.ranks[which];
-            for (int64_t r = 0; r < rank; ++r)
-                for (int64_t i = 0; i < s.k; ++i) {
-                    const double a = value_of(adapters.plain_a[which][r * s.k + i]);
-                    const double term = x[i] * a * value_of(adapters.plain_b[which][n * rank + r]) * adapters.scales[which];
-                    sum += term;
-                    size += std::fabs(term);
-                }
+            for (int64_t r = 0; r < rank; ++r) {
+                const double b = value_of(adapters.plain_b[which][n * rank + r]);
+                sum += inner[r] * b;
+                size += inner_size[r] * std::fabs(b);
+            }
             const double tolerance = static_cast<double>(2 * (s.k + rank) + 8) * 0x1p-24 * size;
             CHECK_NEAR(out[column], sum, rank ? tolerance : 0.0, column);
         }
+    }
 }
 
 template <class T>

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.modelfile.spec import ModelSpec
 
@@ -107,3 +108,5 @@ class EngineConfig:
     observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
     speculative: SpeculativeConfig | None = None
     """None: no drafts."""
+    lora: LoraConfig | None = None
+    """None: no adapters."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from kvik.config import EngineConfig
 from kvik.engine.utilities import Utility, call_utility
-from kvik.errors import EngineError, KvikError
+from kvik.errors import ConfigError, EngineError, KvikError, ModelFileError
 from kvik.executor.base import Executor
-from kvik.messages import EngineFacts, NewRequest, StepOutputs
+from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
 from kvik.scheduler import Scheduler
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
@@ -35,10 +35,12 @@ class EngineCore:
         self._facts: EngineFacts | None = None
         self._scheduler: Scheduler | None = None
         self._utilities: dict[str, Utility] = {
+            "add_lora": self.add_lora,
             "check_integrity": self.check_integrity,
             "describe": self.describe,
             "get_facts": self.get_facts,
             "get_supported_tasks": self.get_supported_tasks,
+            "remove_lora": self.remove_lora,
             "reset_prefix_cache": self.reset_prefix_cache,
         }
 
@@ -52,6 +54,7 @@ class EngineCore:
             facts.max_model_len,
             self._clock,
             self._config.speculative,
+            self._config.lora,
         )
         self._facts = facts
         return facts
@@ -119,6 +122,24 @@ class EngineCore:
     def reset_prefix_cache(self) -> bool:
         """Forget all cached prefixes. False, and nothing done, while a request holds blocks."""
         return self.scheduler.reset_prefix_cache()
+
+    def add_lora(self, name: str, int_id: int, path: str) -> str | None:
+        """Read an adapter, into a slot where one is idle. None, or what is wrong with it.
+
+        Requests bring their adapter with them, so this is not needed before they come: it is what tells early.
+        """
+        lora = LoraRequest(name, int_id, path)
+        slot = self.scheduler.place_adapter(lora)
+        try:
+            self._executor.load_lora(lora, slot)
+        except (ConfigError, ModelFileError) as error:
+            self.scheduler.forget_adapter(lora)
+            return str(error)
+        return None
+
+    def remove_lora(self, name: str, int_id: int, path: str) -> None:
+        """Free an adapter's slot, once the requests that run with it have ended."""
+        self.scheduler.forget_adapter(LoraRequest(name, int_id, path))
 
     def check_integrity(self) -> str:
         """ "ok", or raises `EngineError` with the numbers that disagree."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kvik.messages import EngineFacts
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.step import StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
 
@@ -20,6 +20,12 @@ class Executor(Protocol):
 
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step. What a single request causes is its `SampledTokens.error`, not an exception."""
+
+    def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
+        """Put an adapter into a slot that no running request uses; None: only see whether it could be.
+
+        Raises `ModelFileError` where it cannot, `ConfigError` where adapters are off.
+        """
 
     def shutdown(self) -> None:
         """Give back threads, memory and worker processes."""

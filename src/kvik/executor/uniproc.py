@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from kvik.config import EngineConfig
-from kvik.messages import EngineFacts
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.platforms import cpu
 from kvik.runner.model_runner import ModelRunner
 from kvik.step import StepPlan, StepResult
@@ -28,6 +28,10 @@ class UniProcExecutor:
     def execute(self, plan: StepPlan) -> StepResult:
         assert self._runner is not None, "start() comes first"
         return self._runner.execute(plan)
+
+    def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
+        assert self._runner is not None, "start() comes first"
+        self._runner.load_lora(lora, slot)
 
     def shutdown(self) -> None:
         self._runner = None
