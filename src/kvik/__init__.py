@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvik.llm import LLM
+    from kvik.messages import LoraRequest as LoRARequest
     from kvik.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "SamplingParams", "__version__"]
+__all__ = ["LLM", "LoRARequest", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from kvik.llm import LLM
 
         return LLM
+    if name == "LoRARequest":
+        from kvik.messages import LoraRequest
+
+        return LoraRequest
     if name == "SamplingParams":
         from kvik.sampling_params import SamplingParams
 

@@ -16,7 +16,7 @@ from kvik.config import EngineConfig
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
 from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError
-from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
+from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
@@ -138,6 +138,7 @@ class AsyncLLM:
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> RequestStream:
         """Check the request, hand it to the engine and return its outputs.
 
@@ -146,7 +147,7 @@ class AsyncLLM:
         """
         self._check_open()
         request = await self._processor.process_async(
-            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options
+            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
         )
         self._check_open()
         internal_id = request.internal_id
@@ -173,6 +174,7 @@ class AsyncLLM:
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
         stream = await self.add_request(
@@ -183,6 +185,7 @@ class AsyncLLM:
             cache_salt=cache_salt,
             options=options,
             stream_interval=stream_interval,
+            lora=lora,
         )
         try:
             async for output in stream:
@@ -202,6 +205,15 @@ class AsyncLLM:
     async def reset_prefix_cache(self) -> bool:
         """Forget all cached blocks; False while requests hold blocks."""
         return bool(await self._client.utility("reset_prefix_cache"))
+
+    async def add_lora(self, lora: LoraRequest) -> str | None:
+        """Have the engine read an adapter. None, or what is wrong with it. Raises `EngineError`."""
+        problem = await self._client.utility("add_lora", lora.lora_name, lora.lora_int_id, lora.lora_path)
+        return None if problem is None else str(problem)
+
+    async def remove_lora(self, lora: LoraRequest) -> None:
+        """Free an adapter's place; requests that run with it go on."""
+        await self._client.utility("remove_lora", lora.lora_name, lora.lora_int_id, lora.lora_path)
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
         """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""

@@ -11,8 +11,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from kvik import __version__
+from kvik.config import env
 from kvik.config.frontend import ServerConfig
-from kvik.server import basic, models, tokenize
+from kvik.server import basic, lora, models, tokenize
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
@@ -109,6 +110,17 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         get("/tokenizer_info", tokenize.tokenizer_info)
     post("/v1/chat/completions", create_chat_completion, ChatCompletionRequest)
     post("/v1/completions", create_completion, CompletionRequest)
+    _add_lora_routes(app)
+
+
+def _add_lora_routes(app: FastAPI) -> None:
+    if not env.allows_runtime_lora_updating():
+        return
+    for path, handler, body in (
+        ("/v1/load_lora_adapter", lora.load_lora_adapter, lora.LoadLoraAdapterRequest),
+        ("/v1/unload_lora_adapter", lora.unload_lora_adapter, lora.UnloadLoraAdapterRequest),
+    ):
+        app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
 
 def route_lines(app: FastAPI) -> list[str]:

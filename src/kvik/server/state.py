@@ -13,6 +13,8 @@ from kvik import __version__
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.errors import InvalidRequestError, UnknownModelError
+from kvik.messages import LoraRequest
+from kvik.server.adapters import AdapterRegistry
 from kvik.server.limits import RequestLimits
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class ServerState:
     """Requests that are being worked on; counted only with --enable-server-load-tracking."""
     fingerprint: str | None = None
     """`system_fingerprint` of answers."""
+    adapters: AdapterRegistry = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.adapters = AdapterRegistry(self.client)
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -57,12 +63,28 @@ class ServerState:
         return hashlib.sha256(f"{name} {self.created_s}".encode()).hexdigest()[:16]
 
     def check_model(self, name: str | None) -> str:
-        """The name for the answer, always the first one. Raises `UnknownModelError` for a name not served."""
+        """The name for the answer: an adapter's, else always the model's first one.
+
+        Raises `UnknownModelError` for a name not served.
+        """
+        if (lora := self.adapters.find(name)) is not None:
+            return lora.lora_name
         if name and name not in self.model_names:
-            raise UnknownModelError(
-                f"the model {name[:200]!r} does not exist; served here: {', '.join(self.model_names)}", param="model"
-            )
+            raise self.unknown_model(name)
         return self.model_names[0]
+
+    def lora_of(self, name: str | None) -> LoraRequest | None:
+        """The adapter of a name that `check_model` has just let through; None: the model itself.
+
+        To be asked before anything is awaited: adapters come and go.
+        """
+        return self.adapters.find(name)
+
+    def unknown_model(self, name: str) -> UnknownModelError:
+        names = [*self.model_names, *(served.lora.lora_name for served in self.adapters.served)]
+        return UnknownModelError(
+            f"the model {name[:200]!r} does not exist; served here: {', '.join(names)[:1000]}", param="model"
+        )
 
 
 def state_of(request: Request) -> ServerState:

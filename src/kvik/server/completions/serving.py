@@ -7,6 +7,7 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.server.body import read_model
 from kvik.server.completions.answer import CompletionAnswer, completion
@@ -33,10 +34,10 @@ async def create_completion(request: Request) -> Response:
     """Continue one or several prompts. All that is wrong with them is said before a stream starts."""
     state = state_of(request)
     body = await read_model(request, CompletionRequest, state.limits)
-    model = state.check_model(body.model)
+    model, lora = state.check_model(body.model), state.lora_of(body.model)
     check_completion_request(body, state.limits)
     request_id = f"cmpl-{request_id_base(request, body.request_id, state.limits)}"
-    call = _engine_call(body, state, request_id, priority_of(request, body.priority))
+    call = _engine_call(body, state, request_id, priority_of(request, body.priority), lora)
     log = RequestLog(state.config)
     log.received(call)
     context = _context(body, state, request_id, model, len(call.prompts))
@@ -54,10 +55,12 @@ async def create_completion(request: Request) -> Response:
     return json_response(completion(context, outputs))
 
 
-def _engine_call(body: CompletionRequest, state: ServerState, request_id: str, priority: int) -> EngineCall:
+def _engine_call(
+    body: CompletionRequest, state: ServerState, request_id: str, priority: int, lora: LoraRequest | None
+) -> EngineCall:
     prompts = read_prompts(body.prompt, state.limits)
     params = _sampling_params(body, state)
-    return to_engine_call(body, prompts, params, state.limits, request_id, priority)
+    return to_engine_call(body, prompts, params, state.limits, request_id, priority, lora)
 
 
 def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingParams:
