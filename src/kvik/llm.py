@@ -109,7 +109,9 @@ class LLM:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         lora_request: LoraRequest | Sequence[LoraRequest | None] | None = None,
     ) -> list[RequestOutput]:
-        """Answer one conversation or several; one output each. `add_generation_prompt` to `chat_template_kwargs` are the template's; `lora_request` as in `generate`."""
+        """Answer one conversation or several; one output each. `lora_request` is as in `generate`; what stands
+        between `use_tqdm` and it is the template's.
+        """
         prompts = [
             self.chat_template.render(
                 conversation,

@@ -57,7 +57,7 @@ class AdapterConfig:
 
     def rank_of(self, module: str) -> int:
         """The rank that the configuration gives to a module such as "model.layers.0.self_attn.q_proj"."""
-        return _by_pattern(self.rank_pattern, module, self.rank)
+        return int(_by_pattern(self.rank_pattern, module, self.rank))
 
     def scale_of(self, module: str) -> float:
         rank, alpha = self.rank_of(module), _by_pattern(self.alpha_pattern, module, self.alpha)
@@ -128,7 +128,7 @@ def _patterns(fields: Fields, name: str) -> dict[str, Any]:
     return patterns
 
 
-def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
     """As in PEFT: the first pattern that is the module's name, or its end from a dot on; "^" is its beginning."""
     for pattern, value in patterns.items():
         name = pattern.replace("\\.", ".")

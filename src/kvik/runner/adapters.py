@@ -58,8 +58,8 @@ class Adapters:
         """Its factors by module, rounded as they are kept."""
         config, factors = read_adapter(Path(lora.lora_path))
         self._check_targets(config, factors)
-        for module, pair in factors.items():
-            self._check_module(config, module, pair)
+        for module, found in factors.items():
+            self._check_module(config, module, found)
         dtype: torch.dtype = getattr(torch, self._config.dtype)
         kept = {module: LoraFactors(p.a.to(dtype), p.b.to(dtype), p.scale) for module, p in factors.items()}
         for module, pair in kept.items():
