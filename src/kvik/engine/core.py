@@ -11,7 +11,7 @@ from typing import Any
 
 from kvik.config import EngineConfig
 from kvik.engine.utilities import Utility, call_utility
-from kvik.errors import ConfigError, EngineError, KvikError, ModelFileError
+from kvik.errors import EngineError, KvikError, ModelFileError
 from kvik.executor.base import Executor
 from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
 from kvik.scheduler import Scheduler
@@ -128,11 +128,13 @@ class EngineCore:
 
         Requests bring their adapter with them, so this is not needed before they come: it is what tells early.
         """
+        if self._config.lora is None:
+            return "adapters are off; start with --enable-lora"
         lora = LoraRequest(name, int_id, path)
         slot = self.scheduler.place_adapter(lora)
         try:
             self._executor.load_lora(lora, slot)
-        except (ConfigError, ModelFileError) as error:
+        except ModelFileError as error:
             self.scheduler.forget_adapter(lora)
             return str(error)
         return None
