@@ -58,6 +58,12 @@ class ServerState:
             raise InvalidRequestError("this server runs without a tokenizer (--skip-tokenizer-init)")
         return tokenizer
 
+    def fingerprint_of(self, lora: LoraRequest | None) -> str | None:
+        """`system_fingerprint` of answers that an adapter took part in: a replaced adapter gives another."""
+        if lora is None or self.fingerprint is None or self.config.fingerprint_mode == "custom":
+            return self.fingerprint
+        return f"{self.fingerprint}-{hashlib.sha256(repr(lora).encode()).hexdigest()[:8]}"
+
     def permission_id(self, name: str) -> str:
         """Stable while the server lives."""
         return hashlib.sha256(f"{name} {self.created_s}".encode()).hexdigest()[:16]

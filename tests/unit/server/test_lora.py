@@ -80,6 +80,15 @@ def test_in_place_a_name_gets_another_adapter(served: Server, folder: str) -> No
     assert served.llm.asked[-1].lora == LoraRequest("sql", 2, folder), "the one before goes on"
 
 
+def test_a_replaced_adapter_has_another_fingerprint(served: Server, folder: str) -> None:
+    load(served, lora_name="sql", lora_path=folder)
+    prints = [served.chat(model=name).json()["system_fingerprint"] for name in ("tiny", "sql", "sql")]
+    load(served, lora_name="sql", lora_path=folder, load_inplace=True)
+    prints.append(served.complete(model="sql").json()["system_fingerprint"])
+    assert prints[1] == prints[2]
+    assert len(set(prints)) == 3
+
+
 def test_what_is_wrong_with_a_load(served: Server, folder: str) -> None:
     assert "no LoRA adapter in" in error_of(load(served, lora_name="a", lora_path=folder + "/nowhere"), 404)
     assert "no LoRA adapter in" in error_of(load(served, lora_name="a", lora_path="x" * 4096), 404)

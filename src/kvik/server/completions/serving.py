@@ -40,7 +40,7 @@ async def create_completion(request: Request) -> Response:
     call = _engine_call(body, state, request_id, priority_of(request, body.priority), lora)
     log = RequestLog(state.config)
     log.received(call)
-    context = _context(body, state, request_id, model, len(call.prompts))
+    context = _context(body, state, call, model)
     generation = await Generation.start(state.client, call)
     if body.stream:
         writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config))
@@ -75,19 +75,17 @@ def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingPar
     )
 
 
-def _context(
-    body: CompletionRequest, state: ServerState, request_id: str, model: str, num_prompts: int
-) -> CompletionAnswer:
+def _context(body: CompletionRequest, state: ServerState, call: EngineCall, model: str) -> CompletionAnswer:
     # An echo names the prompt's tokens; nothing else here needs a tokenizer.
     decode = state.tokenizer.decode if body.echo else None
     return CompletionAnswer(
         request=body,
-        request_id=request_id,
+        request_id=call.request_id,
         created_s=int(time.time()),
         model=model,
         decode=lambda ids: "" if decode is None else decode(ids, skip_special_tokens=False),
-        num_prompts=num_prompts,
-        fingerprint=state.fingerprint,
+        num_prompts=len(call.prompts),
+        fingerprint=state.fingerprint_of(call.lora),
         as_token_ids=bool(body.return_tokens_as_token_ids or state.config.return_tokens_as_token_ids),
         with_usage_details=state.config.enable_prompt_tokens_details,
         with_timings=state.config.enable_per_request_metrics,
