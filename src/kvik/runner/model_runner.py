@@ -11,7 +11,7 @@ import time
 import torch
 
 from kvik.config import EngineConfig
-from kvik.errors import ConfigError, KvikError
+from kvik.errors import ConfigError, InsufficientMemoryError, KvikError
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.tape import Counts
@@ -147,7 +147,14 @@ class ModelRunner:
         config = self._config.lora
         if config is None:
             return None, 0
-        num_bytes = model.reserve_adapters(config.max_cpu_loras, config.max_lora_rank, getattr(torch, config.dtype))
+        num_slots, rank = config.max_cpu_loras, config.max_lora_rank
+        try:
+            num_bytes = model.reserve_adapters(num_slots, rank, getattr(torch, config.dtype))
+        except MemoryError:
+            raise InsufficientMemoryError(
+                f"{num_slots} slots for LoRA adapters of rank {rank} do not fit the memory; lower --max-cpu-loras, "
+                "--max-loras or --max-lora-rank"
+            ) from None
         logger.info("Slots of LoRA adapters: %d, %.4f GiB in all", config.max_cpu_loras, num_bytes / GIB)
         return Adapters(model.lora_targets, config), num_bytes
 

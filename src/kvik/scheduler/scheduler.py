@@ -364,7 +364,8 @@ class Scheduler:
         )
         if self._adapters is not None:
             stats.running_loras = sorted({lora.lora_name for lora in self._adapters.running})
-            stats.waiting_loras = sorted({r.lora.lora_name for r in self._waiting if r.lora is not None})
+            waiting = (r for r in self._requests.values() if r.status is not RequestStatus.RUNNING)
+            stats.waiting_loras = sorted({r.lora.lora_name for r in waiting if r.lora is not None})
         return stats
 
     def describe(self) -> dict[str, Any]:

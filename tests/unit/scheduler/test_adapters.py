@@ -164,3 +164,12 @@ def test_a_forgotten_adapter_keeps_its_slot_until_its_requests_have_ended() -> N
     assert slots.running == [B]
     assert slots.place(C) == slot
     slots.forget(LoraRequest("nobody", 7, "/"))
+
+
+def test_waiting_by_priority_leaves_nothing_behind_in_the_heap() -> None:
+    engine = Engine(policy="priority")  # type: ignore[arg-type]
+    engine.add("1", A, max_tokens=30)
+    engine.add("2", B)
+    for _ in range(20):
+        engine.step()
+    assert len(engine.scheduler._waiting._heap) == 1  # type: ignore[attr-defined]
