@@ -7,6 +7,7 @@
 #include "ops/gated_activation.h"
 #include "ops/linear.h"
 #include "ops/logprobs.h"
+#include "ops/lora.h"
 #include "ops/paged_attention.h"
 #include "ops/quantize.h"
 #include "ops/rms_norm.h"

@@ -50,6 +50,9 @@ struct BlockTableWidth {  // columns of the step's block tables
                           float eps, bool unit_offset, int dtype))                                                     \
     OP(linear, void(float* out, int64_t out_stride, const float* x, const void* weight, const float* bias, NumRows m,  \
                     int64_t n, int64_t k, int format))                                                                 \
+    OP(lora, void(float* out, int64_t out_stride, const float* x, float* shrunk, const void* a, const void* b,         \
+                  const int32_t* slots, const int32_t* ranks, const float* scales, const int32_t* columns, NumRows m,  \
+                  int64_t parts, int64_t k, int64_t max_rank, int dtype))                                              \
     OP(pack_rows, void(void* packed, int64_t k, int64_t first_row, const void* rows, int64_t num_rows,                 \
                        int format, int rows_dtype))                                                                    \
     OP(pack_blocks, void(void* packed, int64_t k, int64_t first_row, const uint8_t* rows, int64_t num_rows,            \

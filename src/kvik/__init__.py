@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvik.llm import LLM
+    from kvik.messages import LoraRequest as LoRARequest
     from kvik.sampling_params import SamplingParams
     from kvik.structured_outputs import StructuredOutputs
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "SamplingParams", "StructuredOutputs", "StructuredOutputsParams", "__version__"]
+__all__ = ["LLM", "LoRARequest", "SamplingParams", "StructuredOutputs", "StructuredOutputsParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from kvik.llm import LLM
 
         return LLM
+    if name == "LoRARequest":
+        from kvik.messages import LoraRequest
+
+        return LoraRequest
     if name == "SamplingParams":
         from kvik.sampling_params import SamplingParams
 

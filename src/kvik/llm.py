@@ -22,7 +22,7 @@ from kvik.config import EngineConfig
 from kvik.config.args import EngineArgs
 from kvik.engine_client.llm_engine import LLMEngine
 from kvik.errors import EngineRequestError, InvalidRequestError
-from kvik.messages import EngineFacts, Phase
+from kvik.messages import EngineFacts, LoraRequest, Phase
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.phases import PhaseTimer
 from kvik.text.chat_template import ChatTemplate
@@ -71,6 +71,7 @@ class LLM:
         self.llm_engine = LLMEngine(config, self._core, facts, self.tokenizer)
         self.phases: list[Phase] = timer.phases
         self._request_ids = count()
+        self._known_loras: set[LoraRequest] = set()
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What requests get that bring none: the model's own defaults."""
@@ -83,13 +84,17 @@ class LLM:
         *,
         use_tqdm: bool = True,
         priority: Sequence[int] | None = None,
+        lora_request: LoraRequest | Sequence[LoraRequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Answer all prompts; one output per prompt, in their order. A list of integers is one prompt.
 
-        Parameters and priorities: one for all prompts, or one each. `use_tqdm` shows a progress bar on a terminal.
+        Parameters, priorities and adapters: one for all prompts, or one each. Adapters need `LLM(enable_lora=True)`.
+        `use_tqdm` shows a progress bar on a terminal.
         Raises `InvalidRequestError` before anything runs, or `EngineRequestError`; nothing keeps running then.
         """
-        return self._run(_as_prompts(prompts), sampling_params, priority, use_tqdm, DEFAULT_PROMPT_OPTIONS)
+        return self._run(
+            _as_prompts(prompts), sampling_params, priority, use_tqdm, DEFAULT_PROMPT_OPTIONS, lora_request
+        )
 
     def chat(
         self,
@@ -102,8 +107,11 @@ class LLM:
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        lora_request: LoraRequest | Sequence[LoraRequest | None] | None = None,
     ) -> list[RequestOutput]:
-        """Answer one conversation or several; one output each. The last four are the chat template's."""
+        """Answer one conversation or several; one output each. `lora_request` is as in `generate`; what stands
+        between `use_tqdm` and it is the template's.
+        """
         prompts = [
             self.chat_template.render(
                 conversation,
@@ -115,7 +123,7 @@ class LLM:
             )
             for conversation in _as_conversations(messages)
         ]
-        return self._run(prompts, sampling_params, None, use_tqdm, _CHAT_OPTIONS)
+        return self._run(prompts, sampling_params, None, use_tqdm, _CHAT_OPTIONS, lora_request)
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached blocks."""
@@ -140,26 +148,42 @@ class LLM:
         priority: Sequence[int] | None,
         use_tqdm: bool,
         options: PromptOptions,
+        lora_request: LoraRequest | Sequence[LoraRequest | None] | None,
     ) -> list[RequestOutput]:
         params = _one_each("sampling_params", sampling_params or self.get_default_sampling_params(), len(prompts))
         priorities = _one_each("priority", priority or 0, len(prompts))
+        loras = _one_each("lora_request", lora_request, len(prompts))
+        self._check_adapters(loras)
         ids = [str(next(self._request_ids)) for _ in prompts]
         try:
-            for request_id, prompt, p, rank in zip(ids, prompts, params, priorities, strict=True):
-                self._add(request_id, prompt, p, rank, options)
+            for request_id, prompt, p, rank, lora in zip(ids, prompts, params, priorities, loras, strict=True):
+                self._add(request_id, prompt, p, rank, options, lora)
             done = self._finish(len(prompts), use_tqdm)
         except BaseException:
             self.llm_engine.abort_all()
             raise
         return [done[request_id] for request_id in ids]
 
+    def _check_adapters(self, loras: Sequence[LoraRequest | None]) -> None:
+        """Raises `InvalidRequestError` for one that cannot be used. Each is read once; later it may be read again."""
+        for lora in dict.fromkeys(lora for lora in loras if lora is not None):
+            if lora not in self._known_loras:
+                self.llm_engine.add_lora(lora)
+                self._known_loras.add(lora)
+
     def _add(
-        self, request_id: str, prompt: Prompt, params: SamplingParams, priority: int, options: PromptOptions
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: SamplingParams,
+        priority: int,
+        options: PromptOptions,
+        lora: LoraRequest | None,
     ) -> None:
         content, cache_salt = _prompt_parts(prompt)
         final = replace(params, output_kind=OutputKind.FINAL_ONLY)
         self.llm_engine.add_request(
-            request_id, content, final, priority=priority, cache_salt=cache_salt, options=options
+            request_id, content, final, priority=priority, cache_salt=cache_salt, options=options, lora=lora
         )
 
     def _finish(self, num_requests: int, use_tqdm: bool) -> dict[str, RequestOutput]:
@@ -215,7 +239,7 @@ def _prompt_parts(prompt: Prompt) -> tuple[str | list[int], str | None]:
 
 
 def _one_each(name: str, values: Any, num_prompts: int) -> list[Any]:
-    if not isinstance(values, Sequence):
+    if not isinstance(values, Sequence) or isinstance(values, LoraRequest):
         return [values] * num_prompts
     if len(values) != num_prompts:
         raise InvalidRequestError(

@@ -55,6 +55,17 @@ class Start(_Message):
     config: EngineConfig
 
 
+class LoraRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Which adapter a request wants: one load of one folder. Two that are equal are the same adapter."""
+
+    lora_name: str
+    """What clients call it."""
+    lora_int_id: int
+    """1 or more; each load has its own, so that what was computed with an earlier one is never taken for this one's."""
+    lora_path: str
+    """A PEFT folder."""
+
+
 class NewRequest(_Message):
     """One sequence to generate. A request with n > 1 arrives as n of these."""
 
@@ -68,6 +79,8 @@ class NewRequest(_Message):
     """Lower is sooner; read by the priority policy only."""
     cache_salt: str | None = None
     """Requests with different salts never share cached blocks."""
+    lora: LoraRequest | None = None
+    """The adapter; None: the model as it is."""
 
 
 class Abort(_Message):
@@ -216,6 +229,10 @@ class SchedulerStats(_Part):
     step_time_s: float = 0.0
     spec_decode: SpecDecodeStats | None = None
     """None where nothing was drafted since the last report."""
+    running_loras: list[str] = []
+    """Names of the adapters of running requests."""
+    waiting_loras: list[str] = []
+    """Names of the adapters of waiting requests."""
 
 
 class StepOutputs(_Message):

@@ -30,6 +30,8 @@ class MemoryBudget:
     """Peak of activations, and what the framework itself takes."""
     graphs_bytes: int = 0
     """Captured CUDA graphs."""
+    adapters_bytes: int = 0
+    """Slots of LoRA adapters."""
 
     @property
     def requested_bytes(self) -> int:
@@ -37,7 +39,7 @@ class MemoryBudget:
 
     @property
     def taken_bytes(self) -> int:
-        return self.weights_bytes + self.activations_bytes + self.graphs_bytes
+        return self.weights_bytes + self.activations_bytes + self.graphs_bytes + self.adapters_bytes
 
     @property
     def available_bytes(self) -> int:
@@ -147,10 +149,11 @@ def _origin(cache: CacheConfig, budget: MemoryBudget) -> str:
     if cache.kv_cache_memory_bytes is not None:
         return f"--kv-cache-memory-bytes gives {_gib(cache.kv_cache_memory_bytes)}"
     missing = "" if budget.available_bytes >= 0 else "less than nothing: "
+    adapters = f", {_gib(budget.adapters_bytes)} of LoRA adapters" if budget.adapters_bytes else ""
     return (
         f"{missing}{_gib(budget.available_bytes)} are available "
         f"({_gib(budget.total_bytes)} x {budget.utilization:.2f}, less "
-        f"{_gib(budget.weights_bytes)} of weights, {_gib(budget.activations_bytes)} of activations and "
+        f"{_gib(budget.weights_bytes)} of weights, {_gib(budget.activations_bytes)} of activations{adapters} and "
         f"{_gib(budget.graphs_bytes)} of graphs)"
     )
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from kvik.messages import TokenLogprobs
+from kvik.messages import LoraRequest, TokenLogprobs
 from kvik.sampling_params import SamplingParams
 
 
@@ -23,6 +23,10 @@ class AdmittedRequest(msgspec.Struct, array_like=True):
     sampling_params: SamplingParams
     eos_token_id: int | None
     """As in `NewRequest`; masked, with the stop token ids, until min_tokens are there."""
+    lora: LoraRequest | None = None
+    """Its adapter."""
+    lora_slot: int = -1
+    """Where the adapter is, or is to be put: no running request has another one there. -1: no adapter."""
 
 
 class ScheduledRequest(msgspec.Struct, array_like=True):

@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kvik.messages import EngineFacts, TokenLogprobs
+from kvik.errors import ModelFileError
+from kvik.messages import EngineFacts, LoraRequest, TokenLogprobs
 from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan, StepResult
 
 GARBAGE_TOKEN = 10**6
@@ -36,7 +37,8 @@ class FakeRow:
     """Of the step that runs."""
 
     def digest(self, position: int) -> int:
-        return hash(tuple([*self.token_ids, *self.draft_token_ids][: position + 1]))
+        lora = self.admitted.lora
+        return hash((lora, *[*self.token_ids, *self.draft_token_ids][: position + 1]))
 
 
 class FakeExecutor:
@@ -65,6 +67,10 @@ class FakeExecutor:
         """Slot -> digest of the tokens up to it."""
         self.rows: dict[str, FakeRow] = {}
         self.num_steps = 0
+        self.loaded: dict[int, LoraRequest] = {}
+        """Adapters by slot."""
+        self.unreadable: dict[str, str] = {}
+        """What is wrong with adapters of these paths."""
         self.is_shut_down = False
         self.absent: set[str] = set()
         """Parts whose memory was given back."""
@@ -104,9 +110,20 @@ class FakeExecutor:
         for admitted in plan.admitted:
             assert admitted.request_id not in self.rows, "admitted twice"
             self.rows[admitted.request_id] = FakeRow(admitted, list(admitted.token_ids))
+            assert (admitted.lora is None) == (admitted.lora_slot < 0), "a slot without an adapter, or none with one"
+            if admitted.lora is not None:
+                self.load_lora(admitted.lora, admitted.lora_slot)
         failed_ids = {s.request_id for s in plan.scheduled if self._fails(s)}
         self._write_all(plan, failed_ids)
         return StepResult([self._answer(s, failed_ids) for s in plan.scheduled])
+
+    def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
+        if lora.lora_path in self.unreadable:
+            raise ModelFileError(self.unreadable[lora.lora_path])
+        if slot is not None:
+            users = [row.admitted.lora for row in self.rows.values() if row.admitted.lora_slot == slot]
+            assert all(user == lora for user in users), "two adapters in one slot"
+            self.loaded[slot] = lora
 
     def _fails(self, share: ScheduledRequest) -> bool:
         position = self.failing.get(share.request_id)

@@ -15,7 +15,7 @@ from kvik.config import EngineConfig, ModelConfig
 from kvik.config.frontend import ServerConfig
 from kvik.engine_client.control import EngineControl
 from kvik.errors import EngineDeadError
-from kvik.messages import EngineFacts, Phase
+from kvik.messages import EngineFacts, LoraRequest, Phase
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.app import build_app, init_app_state
@@ -72,6 +72,7 @@ class Asked:
     cache_salt: str | None
     options: PromptOptions
     stream_interval: int
+    lora: LoraRequest | None = None
 
 
 @dataclass
@@ -127,6 +128,10 @@ class FakeAsyncLLM:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request comes, or its reader leaves."""
     drained_with: float | None = None
+    loras: list[LoraRequest] = field(default_factory=list)
+    """Those that were added and not removed."""
+    lora_problem: str | None = None
+    """What `add_lora` finds wrong."""
     core: FakeCoreClient = field(default_factory=FakeCoreClient)
 
     def __post_init__(self) -> None:
@@ -159,6 +164,7 @@ class FakeAsyncLLM:
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> FakeStream:
         processor = Processor(self.config.model, self.tokenizer, MAX_MODEL_LEN)  # type: ignore[arg-type]
         self.control.check_open()
@@ -166,7 +172,7 @@ class FakeAsyncLLM:
             prompt, sampling_params, request_id, cache_salt=cache_salt, options=options
         )
         prompt = prompt.text if isinstance(prompt, TokenizedPrompt) else prompt
-        self.asked.append(Asked(prompt, done.params, request_id, priority, cache_salt, options, stream_interval))
+        self.asked.append(Asked(prompt, done.params, request_id, priority, cache_salt, options, stream_interval, lora))
         self.news.set()
         text = prompt if isinstance(prompt, str) else None
         return FakeStream(self, request_id, self._outputs(request_id, text, done.prompt_token_ids, done.params))
@@ -203,6 +209,14 @@ class FakeAsyncLLM:
             finish_reason=self.script.finish_reason if is_last else None,
             stop_reason=self.script.stop_reason if is_last else None,
         )
+
+    async def add_lora(self, lora: LoraRequest) -> str | None:
+        if self.lora_problem is None:
+            self.loras.append(lora)
+        return self.lora_problem
+
+    async def remove_lora(self, lora: LoraRequest) -> None:
+        self.loras.remove(lora)
 
     async def check_health(self) -> None:
         if self.is_dead:

@@ -13,7 +13,7 @@ import pytest
 
 from fakes.byte_tokenizer import HELLO, VOCAB_SIZE, byte_tokenizer
 from fakes.fake_executor import FakeExecutor
-from kvik import LLM, SamplingParams
+from kvik import LLM, LoRARequest, SamplingParams
 from kvik.errors import ConfigError, EngineRequestError, InvalidRequestError
 
 CONFIG = {
@@ -137,3 +137,31 @@ def test_flags_that_do_not_exist(executors: Executors, model: str) -> None:
 def test_close_gives_back_the_executor(executors: Executors, model: str) -> None:
     LLM(model, load_format="dummy").close()
     assert executors.made[0].is_shut_down
+
+
+SQL, LAW = LoRARequest("sql", 1, "/adapters/sql"), LoRARequest("law", 2, "/adapters/law")
+
+
+def test_adapters_one_for_all_or_one_each(executors: Executors, model: str) -> None:
+    with LLM(model, load_format="dummy", enable_lora=True, max_loras=2) as llm:
+        llm.generate(["a", "b"], PARAMS, lora_request=SQL)
+        assert list(executors.made[0].loaded.values()) == [SQL]
+        llm.generate(["a", "b"], PARAMS, lora_request=[None, LAW])
+        llm.chat([{"role": "user", "content": "hi"}], PARAMS, lora_request=LAW)
+        assert set(executors.made[0].loaded.values()) == {SQL, LAW}
+        with pytest.raises(InvalidRequestError, match="2 prompts, 3 values"):
+            llm.generate(["a", "b"], PARAMS, lora_request=[SQL, LAW, None])
+
+
+def test_an_adapter_that_cannot_be_used_is_said_before_anything_runs(executors: Executors, model: str) -> None:
+    with LLM(model, load_format="dummy", enable_lora=True) as llm:
+        executors.made[0].unreadable[LAW.lora_path] = "rank 99 is too large"
+        with pytest.raises(InvalidRequestError, match="rank 99 is too large"):
+            llm.generate(["a", "b"], PARAMS, lora_request=[SQL, LAW])
+        assert executors.made[0].num_steps == 0
+        assert llm.generate("a", PARAMS, lora_request=SQL)[0].finished
+
+
+def test_adapters_need_the_flag(llm: LLM) -> None:
+    with pytest.raises(InvalidRequestError, match="--enable-lora"):
+        llm.generate("a", PARAMS, lora_request=SQL)

@@ -1,8 +1,9 @@
 """Digests that name a block by all tokens up to its end. Knows token ids, never what they mean.
 
 The digest of a block covers its parent's digest, so equal digests mean equal prefixes (up to a collision of SHA-256).
-Extra keys that separate requests with equal tokens, such as `cache_salt`, go into the first block; the chain carries
-them on. Nothing here depends on Python's own hash or on pickle: the same tokens give the same digests in every process.
+What separates requests with equal tokens goes into the first block, and the chain carries it on: `cache_salt` as an
+extra key, an adapter by another root. Nothing here depends on Python's own hash or on pickle: the same tokens give the
+same digests in every process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ BlockHasher = Callable[[bytes, Sequence[int], str | None], bytes]
 
 ROOT_DIGEST = hashlib.sha256(b"kvik prefix cache, version 1").digest()
 """The parent of first blocks."""
+
+
+def root_digest(keys: Sequence[str]) -> bytes:
+    """The parent of first blocks of sequences whose keys and values depend on more than tokens: on an adapter."""
+    return hashlib.sha256(encode_canonical([ROOT_DIGEST, list(keys)])).digest() if keys else ROOT_DIGEST
 
 
 def make_block_hasher(algorithm: str, block_size: int) -> BlockHasher:

@@ -25,6 +25,8 @@ class SequenceBlocks:
     """The block table, in the order of the tokens."""
     block_hashes: list[bytes] = field(default_factory=list)
     """Digests of the first full blocks' tokens, as far as they were needed; they outlive the table."""
+    root: bytes = ROOT_DIGEST
+    """The parent of the first block: sequences with different ones share nothing."""
     num_cached_blocks: int = 0
     """The first so many blocks of the table can be found by other sequences."""
 
@@ -142,6 +144,6 @@ class KVCacheManager:
     def _hash_up_to(self, sequence: SequenceBlocks, token_ids: Sequence[int], num_full: int) -> None:
         hashes, size = sequence.block_hashes, self.block_size
         for index in range(len(hashes), num_full):
-            parent = hashes[-1] if hashes else ROOT_DIGEST
+            parent = hashes[-1] if hashes else sequence.root
             salt = sequence.salt if index == 0 else None
             hashes.append(self._hash_block(parent, token_ids[index * size : (index + 1) * size], salt))

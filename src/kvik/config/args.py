@@ -23,6 +23,7 @@ KV_CACHE_DTYPES = (
 )  # fmt: skip
 MODEL, LOAD, CACHE, SCHEDULER = "ModelConfig", "LoadConfig", "CacheConfig", "SchedulerConfig"
 STRUCTURED = "StructuredOutputsConfig"
+LORA = "LoRAConfig"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,20 @@ class EngineArgs:
     max_num_queued_reqs: int | None = flag(
         None, "prompts, waiting and running, from which on the answer is 429; unset: no limit", group=SCHEDULER
     )
+
+    enable_lora: bool = flag(False, "serve LoRA adapters beside the model", group=LORA, common=True)
+    max_loras: int = flag(1, "different adapters in one step; requests of others wait", group=LORA, common=True)
+    max_lora_rank: int = flag(
+        16, "largest rank of an adapter: 1, 8, 16, 32, 64, 128, 256, 320 or 512", group=LORA, common=True
+    )
+    lora_dtype: str = flag(
+        "auto", "type in which adapters are kept (sums are in fp32); auto: the model's", group=LORA,
+        choices=("auto", "bfloat16", "float16"),
+    )  # fmt: skip
+    max_cpu_loras: int | None = flag(
+        None, "adapters kept in memory, at least --max-loras, which is the default; others are read again when they "
+        "are needed", group=LORA,
+    )  # fmt: skip
 
     performance_mode: str = flag(
         "balanced", "throughput doubles the defaults of --max-num-batched-tokens and --max-num-seqs",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.config.structured_outputs import StructuredOutputsConfig
 from kvik.modelfile.spec import ModelSpec
@@ -113,3 +114,5 @@ class EngineConfig:
     speculative: SpeculativeConfig | None = None
     """None: no drafts."""
     structured_outputs: StructuredOutputsConfig = field(default_factory=StructuredOutputsConfig)
+    lora: LoraConfig | None = None
+    """None: no adapters."""

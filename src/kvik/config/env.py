@@ -57,6 +57,11 @@ def allows_long_max_model_len(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(read("ALLOW_LONG_MAX_MODEL_LEN", _yes_or_no, "0 or 1", environ))
 
 
+def allows_runtime_lora_updating(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether clients may load and unload adapters over HTTP (ALLOW_RUNTIME_LORA_UPDATING)."""
+    return bool(read("ALLOW_RUNTIME_LORA_UPDATING", _yes_or_no, "0 or 1", environ))
+
+
 def logging_level(environ: Mapping[str, str] = os.environ) -> str | None:
     """Least level that is logged, where no --log-level is given (LOGGING_LEVEL)."""
     return read("LOGGING_LEVEL", _level, "CRITICAL, ERROR, WARNING, INFO, DEBUG or NOTSET", environ)

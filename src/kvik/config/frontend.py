@@ -33,6 +33,11 @@ class ServerConfig:
     ssl_cert_reqs: int = flag(0, "client certificates: 0 not asked for, 1 optional, 2 required")
     ssl_ciphers: str | None = flag(None, "ciphers for TLS 1.2 and below, in OpenSSL's notation")
 
+    lora_modules: tuple[str, ...] = flag(
+        (), "adapters that are there from the start: name=path, or JSON objects with name, path and base_model_name; "
+        "needs --enable-lora", common=True,
+    )  # fmt: skip
+
     chat_template: str | None = flag(
         None, "Jinja chat template: a file, or the template itself; replaces the model's", common=True
     )

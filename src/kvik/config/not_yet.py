@@ -67,8 +67,6 @@ NOT_YET: tuple[Flag, ...] = (
     ),
     *_group(
         "Frontend",
-        _flag("lora-modules", "list", None, "adapters that are there from the start: name=path, or JSON objects",
-              common=True),
         _flag("trust-request-mm-kwargs", "bool", False, "accept multimodal processor kwargs sent in requests"),
         _flag("enable-auto-tool-choice", "bool", False, "allow tool_choice: auto; needs a parser", common=True),
         _flag("exclude-tools-when-tool-choice-none", "bool", False, "drop tools from the prompt for none"),
@@ -305,12 +303,7 @@ NOT_YET: tuple[Flag, ...] = (
     ),
     *_group(
         "LoRAConfig",
-        _flag("enable-lora", "bool", False, "adapters on", common=True),
-        _flag("max-loras", "int", 1, "adapters per batch", common=True),
-        _flag("max-lora-rank", "int", 16, "largest rank", common=True),
-        _flag("lora-dtype", "str", "auto", "adapter type", choices="auto/bfloat16/float16"),
         _flag("enable-tower-connector-lora", "bool", False, "adapters on vision tower"),
-        _flag("max-cpu-loras", "int", None, "adapters kept in CPU memory, at least max-loras"),
         _flag("fully-sharded-loras", "bool", False, "shard both factors"),
         _flag("lora-target-modules", "list", None, "limit to module names"),
         _flag("default-mm-loras", "json", None, "JSON modality: adapter applied automatically"),

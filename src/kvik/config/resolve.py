@@ -20,6 +20,7 @@ from kvik.config.engine import (
     ObservabilityConfig,
     SchedulerConfig,
 )
+from kvik.config.lora import lora_config_of
 from kvik.config.speculative import speculative_config_of
 from kvik.config.structured_outputs import GrammarLimits, structured_outputs_config_of
 from kvik.config.values import AUTO
@@ -71,6 +72,7 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         ),
         speculative=speculative_config_of(args.speculative_config, args.spec_method, args.spec_tokens),
         structured_outputs=structured_outputs_config_of(args.structured_outputs_config, _grammar_limits(args)),
+        lora=lora_config_of(args, model.dtype),
     )
     _log_decisions(config)
     return config
@@ -289,6 +291,11 @@ def _log_decisions(config: EngineConfig) -> None:
     if config.scheduler.enable_chunked_prefill:
         budget = config.scheduler.max_num_batched_tokens
         logger.info("Chunked prefill is enabled with max_num_batched_tokens=%d.", budget)
+    if config.lora is not None:
+        logger.info(
+            "LoRA adapters are enabled: up to %d in a step and %d in memory, of rank %d at most.",
+            config.lora.max_loras, config.lora.max_cpu_loras, config.lora.max_lora_rank,
+        )  # fmt: skip
     if (drafts := config.speculative) is not None:
         logger.info(
             "Drafting up to %d tokens by method %s where it pays.", drafts.num_speculative_tokens, drafts.method

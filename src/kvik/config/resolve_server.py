@@ -12,6 +12,7 @@ from typing import Any
 from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
+from kvik.config.lora import lora_modules_of
 from kvik.errors import ConfigError
 
 
@@ -27,7 +28,7 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
         default_sampling_params=default_sampling_params,
     )
     _check_ranges(config)
-    _check_combinations(config)
+    _check_combinations(config, with_lora=bool(values.get("enable_lora")))
     _check_files(config)
     _check_buckets(config.custom_histogram_buckets)
     return config
@@ -69,7 +70,11 @@ def _check_ranges(config: ServerConfig) -> None:
     )
 
 
-def _check_combinations(config: ServerConfig) -> None:
+def _check_combinations(config: ServerConfig, *, with_lora: bool) -> None:
+    _require(
+        with_lora or not config.lora_modules, "--lora-modules needs --enable-lora: add it, or leave the adapters out"
+    )
+    lora_modules_of(config.lora_modules)
     _require(
         config.enable_log_requests or not config.enable_log_outputs,
         "--enable-log-outputs needs --enable-log-requests: add it",

@@ -12,10 +12,10 @@ from typing import Any
 from kvik.config import EngineConfig
 from kvik.engine.rest import Rest
 from kvik.engine.utilities import Utility, call_utility
-from kvik.errors import EngineError, KvikError
+from kvik.errors import EngineError, KvikError, ModelFileError
 from kvik.executor.base import Executor
 from kvik.grammar.preparer import Preparer
-from kvik.messages import EngineFacts, NewRequest, StepOutputs
+from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
 from kvik.scheduler import Scheduler
 from kvik.scheduler.constraints import Constraints
 from kvik.telemetry.log import get_logger
@@ -43,6 +43,7 @@ class EngineCore:
         self._preparer: Preparer | None = None
         self._rest = Rest(executor, lambda: self.scheduler)
         self._utilities: dict[str, Utility] = {
+            "add_lora": self.add_lora,
             "check_integrity": self.check_integrity,
             "describe": self.describe,
             "get_facts": self.get_facts,
@@ -50,6 +51,7 @@ class EngineCore:
             "is_sleeping": lambda: self._rest.is_sleeping,
             "pause": self._rest.pause,
             "release_kv_cache": self._rest.release_kv_cache,
+            "remove_lora": self.remove_lora,
             "reset_prefix_cache": self.reset_prefix_cache,
             "resume": self._rest.resume,
             "sleep": self._rest.sleep,
@@ -68,6 +70,7 @@ class EngineCore:
             self._clock,
             self._config.speculative,
             Constraints(self._preparer),
+            self._config.lora,
         )
         self._facts = facts
         return facts
@@ -146,6 +149,26 @@ class EngineCore:
             self._rest.reset_prefix_cache()
             return True
         return self.scheduler.reset_prefix_cache()
+
+    def add_lora(self, name: str, int_id: int, path: str) -> str | None:
+        """Read an adapter, into a slot where one is idle. None, or what is wrong with it.
+
+        Requests bring their adapter with them, so this is not needed before they come: it is what tells early.
+        """
+        if self._config.lora is None:
+            return "adapters are off; start with --enable-lora"
+        lora = LoraRequest(name, int_id, path)
+        slot = self.scheduler.place_adapter(lora)
+        try:
+            self._executor.load_lora(lora, slot)
+        except ModelFileError as error:
+            self.scheduler.forget_adapter(lora)
+            return str(error)
+        return None
+
+    def remove_lora(self, name: str, int_id: int, path: str) -> None:
+        """Free an adapter's slot, once the requests that run with it have ended."""
+        self.scheduler.forget_adapter(LoraRequest(name, int_id, path))
 
     def check_integrity(self) -> str:
         """ "ok", or raises `EngineError` with the numbers that disagree."""

@@ -17,7 +17,7 @@ from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.stream import RequestStream
 from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError, QueueFullError
-from kvik.messages import Abort, EngineFacts, Phase, SchedulerStats
+from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
@@ -152,6 +152,7 @@ class AsyncLLM:
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> RequestStream:
         """Check the request, hand it to the engine and return its outputs.
 
@@ -161,7 +162,7 @@ class AsyncLLM:
         """
         self._check_open()
         request = await self._processor.process_async(
-            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options
+            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
         )
         self._check_open()
         internal_id = request.internal_id
@@ -187,6 +188,7 @@ class AsyncLLM:
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
         stream = await self.add_request(
@@ -197,6 +199,7 @@ class AsyncLLM:
             cache_salt=cache_salt,
             options=options,
             stream_interval=stream_interval,
+            lora=lora,
         )
         try:
             async for output in stream:
@@ -228,6 +231,15 @@ class AsyncLLM:
     async def utility(self, method: str, *args: Any) -> Any:
         """Call a method of the engine by its name. Raises `EngineError` with its failure, or `EngineDeadError`."""
         return await self._client.utility(method, *args)
+
+    async def add_lora(self, lora: LoraRequest) -> str | None:
+        """Have the engine read an adapter. None, or what is wrong with it. Raises `EngineError`."""
+        problem = await self._client.utility("add_lora", lora.lora_name, lora.lora_int_id, lora.lora_path)
+        return None if problem is None else str(problem)
+
+    async def remove_lora(self, lora: LoraRequest) -> None:
+        """Free an adapter's place; requests that run with it go on."""
+        await self._client.utility("remove_lora", lora.lora_name, lora.lora_int_id, lora.lora_path)
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
         """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""

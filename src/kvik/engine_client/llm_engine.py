@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from kvik.config import EngineConfig
-from kvik.errors import EngineRequestError
-from kvik.messages import EngineFacts, NewRequest, StepOutputs
+from kvik.errors import EngineRequestError, InvalidRequestError
+from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
 from kvik.sampling_params import SamplingParams
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
@@ -57,10 +57,11 @@ class LLMEngine:
         priority: int = 0,
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
+        lora: LoraRequest | None = None,
     ) -> None:
         """Raises `InvalidRequestError` before anything is handed on."""
         request = self._processor.process(
-            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options
+            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
         )
         self._output_processor.add_request(request)
         for engine_request in request.engine_requests:
@@ -79,6 +80,12 @@ class LLMEngine:
 
     def abort_all(self) -> None:
         self._take(self._output_processor.abort(self._output_processor.internal_ids()))
+
+    def add_lora(self, lora: LoraRequest) -> None:
+        """Read an adapter before requests use it. Raises `InvalidRequestError` with what is wrong with it."""
+        problem = self._client.utility("add_lora", [lora.lora_name, lora.lora_int_id, lora.lora_path])
+        if problem is not None:
+            raise InvalidRequestError(str(problem), param="lora_request")
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached blocks; False while requests hold blocks."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from kvik.config import EngineConfig
 from kvik.engine_client.control import EngineControl
-from kvik.messages import EngineFacts, Phase
+from kvik.messages import EngineFacts, LoraRequest, Phase
 from kvik.sampling_params import SamplingParams
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import RequestOutput
@@ -59,6 +59,7 @@ class EngineClient(Protocol):
         cache_salt: str | None = None,
         options: PromptOptions = ...,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> OutputStream:
         """Check the request, hand it to the engine and return its outputs.
 
@@ -77,6 +78,7 @@ class EngineClient(Protocol):
         cache_salt: str | None = None,
         options: PromptOptions = ...,
         stream_interval: int = 1,
+        lora: LoraRequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
 
@@ -94,6 +96,12 @@ class EngineClient(Protocol):
 
     async def utility(self, method: str, *args: Any) -> Any:
         """Call a method of the engine by its name. Raises `EngineError` with its failure, or `EngineDeadError`."""
+
+    async def add_lora(self, lora: LoraRequest) -> str | None:
+        """Have the engine read an adapter. None, or what is wrong with it."""
+
+    async def remove_lora(self, lora: LoraRequest) -> None:
+        """Free an adapter's place; requests that run with it go on."""
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
         """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from kvik.messages import EngineFacts
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.step import StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
 
@@ -31,6 +31,12 @@ class Executor(Protocol):
         """Make `part` usable again after `release`: the KV cache is zeros, the weights are the checkpoint's.
 
         Raises `ModelFileError` where the checkpoint cannot be read any more, or is of another model.
+        """
+
+    def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
+        """Put an adapter into a slot that no running request uses; None: only see whether it could be.
+
+        Raises `ModelFileError` where it cannot, `ConfigError` where adapters are off.
         """
 
     def shutdown(self) -> None:

@@ -6,7 +6,7 @@ import logging
 
 from kvik.config import EngineConfig
 from kvik.executor.base import MemoryPart
-from kvik.messages import EngineFacts
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.platforms import cpu
 from kvik.runner.model_runner import ModelRunner
 from kvik.step import StepPlan, StepResult
@@ -38,6 +38,10 @@ class UniProcExecutor:
         assert self._runner is not None, "start() comes first"
         if part == "weights":  # pages of the KV cache come back when they are written
             self._runner.reload_weights()
+
+    def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
+        assert self._runner is not None, "start() comes first"
+        self._runner.load_lora(lora, slot)
 
     def shutdown(self) -> None:
         self._runner = None

@@ -27,3 +27,4 @@ class ForwardBatch:
     block_tables: torch.Tensor  # [B, max blocks] int32; columns beyond a request's blocks are not read
     logits_rows: torch.Tensor  # [R] int32, the rows whose logits are wanted
     kv: list[LayerKV]  # one per layer
+    lora_slots: torch.Tensor | None = None  # [T] int32, the slot of the row's adapter, -1: none; None: none at all

@@ -9,6 +9,7 @@ import torch
 
 from kvik.kernels.arena import empty_beside
 from kvik.kernels.linear import linear
+from kvik.layers.lora import LoraTarget
 from kvik.layers.parameters import ParameterTable
 
 
@@ -18,7 +19,7 @@ class MergedLinear:
     Parts of different formats (V beside Q and K in a Q4_K_M file) are several products into one output.
     """
 
-    __slots__ = ("_columns", "_num_outputs", "bias", "weights")
+    __slots__ = ("_columns", "_lora", "_num_outputs", "bias", "weights")
 
     def __init__(
         self, table: ParameterTable, prefix: str, parts: Mapping[str, int], num_inputs: int, *, bias: bool = False
@@ -28,8 +29,17 @@ class MergedLinear:
         self.bias = table.vector({f"{prefix}.{part}.bias": n for part, n in parts.items()}) if bias else None
         self._columns = [0, *accumulate(weight.n for weight in self.weights)]
         self._num_outputs = self._columns[-1]
+        self._lora = LoraTarget(prefix, parts, num_inputs)
+        table.lora_targets.append(self._lora)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, lora_slots: torch.Tensor | None = None) -> torch.Tensor:
+        """`lora_slots` [T] int32: the slot of each row's adapter, -1 for none; None: no row has one."""
+        out = self._product(x)
+        if lora_slots is not None:
+            self._lora.add(out, x, lora_slots)
+        return out
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
         if len(self.weights) == 1:
             return linear(x, self.weights[0], self.bias)
         out = empty_beside(x, self._num_outputs)

@@ -22,5 +22,5 @@ class GatedMLP:
         self.down_proj = Linear(table, f"{prefix}.down_proj", hidden, inner, bias=spec.mlp_bias)
         self.activation = spec.activation
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(gated_activation(self.gate_up_proj(x), self.activation))
+    def __call__(self, x: torch.Tensor, lora_slots: torch.Tensor | None = None) -> torch.Tensor:
+        return self.down_proj(gated_activation(self.gate_up_proj(x, lora_slots), self.activation), lora_slots)

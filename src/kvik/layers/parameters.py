@@ -15,6 +15,7 @@ import torch
 from kvik.kernels.linear import QUANTIZED, PackedWeight
 from kvik.kernels.pages import give_back_pages
 from kvik.layers.formats import FormatOf, float_format
+from kvik.layers.lora import LoraTarget
 
 _DUMMY_STD = 0.02
 _FLOATS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -71,6 +72,8 @@ class ParameterTable:
         """Names that a checkpoint may hold for nothing, such as the head of a model with tied embeddings."""
         self.num_bytes_by_format: dict[str, int] = {}
         self._memory: list[torch.Tensor] = []
+        self.lora_targets: list[LoraTarget] = []
+        """The linear layers that adapters may change."""
         floats = float_format(dtype, is_exact=torch.device(device).type != "cpu")
         self._format_of = format_of or (lambda _name, _k: floats)
 

@@ -14,6 +14,7 @@ import torch
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.embedding import Embedding, LMHead, take_rows
 from kvik.layers.load import Checkpoint, OnShard, load_parameters
+from kvik.layers.lora import LoraTarget
 from kvik.layers.norm import RMSNorm
 from kvik.layers.parameters import ParameterTable
 from kvik.modelfile.spec import ModelSpec
@@ -58,6 +59,17 @@ class Model:
     def weights_bytes_by_format(self) -> dict[str, int]:
         """The same by format, such as {"q4_k": ..., "f32": ...}."""
         return dict(self._table.num_bytes_by_format)
+
+    @property
+    def lora_targets(self) -> list[LoraTarget]:
+        """The linear layers that adapters may change."""
+        return self._table.lora_targets
+
+    def reserve_adapters(self, num_slots: int, max_rank: int, dtype: torch.dtype) -> int:
+        """Make room for adapters beside all linear layers; returns its bytes, which become memory when written."""
+        for target in self.lora_targets:
+            target.reserve(num_slots, max_rank, dtype)
+        return sum(target.num_bytes for target in self.lora_targets)
 
     def load(self, checkpoint: Checkpoint, on_shard: OnShard | None = None) -> None:
         """Fill the weights; `on_shard(name, num_done, num_shards)` is called after each shard.

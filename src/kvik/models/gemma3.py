@@ -63,8 +63,9 @@ class Gemma3DecoderLayer:
 
     def forward(self, delta: torch.Tensor | None, residual: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         x = self.input_norm(residual) if delta is None else self.input_norm.add(delta, residual)
-        x = self.post_attention_norm(self.o_proj(self.attention(self.qkv_proj(x), batch)))
-        return self.post_mlp_norm(self.mlp(self.pre_mlp_norm.add(x, residual)))
+        slots = batch.lora_slots
+        x = self.post_attention_norm(self.o_proj(self.attention(self.qkv_proj(x, slots), batch), slots))
+        return self.post_mlp_norm(self.mlp(self.pre_mlp_norm.add(x, residual), slots))
 
 
 def _norm(spec: ModelSpec, table: ParameterTable, name: str, num_features: int | None = None) -> RMSNorm:

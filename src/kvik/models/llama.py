@@ -58,5 +58,5 @@ class LlamaDecoderLayer:
 
     def forward(self, delta: torch.Tensor | None, residual: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         x = self.input_norm(residual) if delta is None else self.input_norm.add(delta, residual)
-        x = self.o_proj(self.attention(self.qkv_proj(x), batch))
-        return self.mlp(self.post_attention_norm.add(x, residual))
+        x = self.o_proj(self.attention(self.qkv_proj(x, batch.lora_slots), batch), batch.lora_slots)
+        return self.mlp(self.post_attention_norm.add(x, residual), batch.lora_slots)

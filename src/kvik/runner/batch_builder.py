@@ -5,6 +5,7 @@ The arrays are made once and written every step, so a batch is good until the ne
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from kvik.kernels.batch_rows import BatchArrays, batch_rows
@@ -21,7 +22,8 @@ class BatchBuilder:
         self._block_size = block_size
         self._kv = kv
         self._arrays = arrays
-        self._last: tuple[tuple[int, int, int, int], ForwardBatch] | None = None
+        self._lora_slots = arrays.lora_slots.numpy()
+        self._last: tuple[tuple[int, int, int, int, bool], ForwardBatch] | None = None
 
     def build(self, plan: StepPlan) -> tuple[ForwardBatch, list[RequestRow]]:
         """The batch, and the row of each scheduled request, in the plan's order."""
@@ -39,20 +41,37 @@ class BatchBuilder:
             longest = max(longest, scheduled.num_computed_tokens + scheduled.num_scheduled_tokens)
         width = -(-longest // self._block_size)
         batch_rows(shares, self._token_table, self._block_table, self._block_size, width, self._arrays)
-        return self._views(num_tokens, len(rows), width, num_logits_rows), rows
+        with_lora = any(row.lora_slot >= 0 for row in rows)
+        if with_lora:
+            self._write_lora_slots(rows, shares)
+        return self._views(num_tokens, len(rows), width, num_logits_rows, with_lora), rows
 
-    def _views(self, num_tokens: int, num_requests: int, width: int, num_logits_rows: int) -> ForwardBatch:
+    def _write_lora_slots(self, rows: list[RequestRow], shares: list[tuple[int, int, int, int]]) -> None:
+        counts = [num_tokens for _, _, num_tokens, _ in shares]
+        slots = np.repeat(np.array([row.lora_slot for row in rows], np.int32), counts)
+        self._lora_slots[: len(slots)] = slots
+
+    def _views(
+        self, num_tokens: int, num_requests: int, width: int, num_logits_rows: int, with_lora: bool
+    ) -> ForwardBatch:
         """The fronts of the arrays; those of the last step where the sizes are the same, as while decoding goes on."""
-        sizes = (num_tokens, num_requests, width, num_logits_rows)
+        sizes = (num_tokens, num_requests, width, num_logits_rows, with_lora)
         if self._last is None or self._last[0] != sizes:
-            self._last = sizes, front_of(self._arrays, *sizes, self._kv)
+            self._last = sizes, front_of(self._arrays, *sizes[:4], self._kv, with_lora=with_lora)
         return self._last[1]
 
 
 def front_of(
-    arrays: BatchArrays, num_tokens: int, num_requests: int, width: int, num_logits_rows: int, kv: list[LayerKV]
+    arrays: BatchArrays,
+    num_tokens: int,
+    num_requests: int,
+    width: int,
+    num_logits_rows: int,
+    kv: list[LayerKV],
+    *,
+    with_lora: bool = False,
 ) -> ForwardBatch:
-    """The batch of these sizes that lies in the arrays."""
+    """The batch of these sizes that lies in the arrays; `with_lora`: rows may have adapters."""
     return ForwardBatch(
         token_ids=arrays.token_ids[:num_tokens],
         positions=arrays.positions[:num_tokens],
@@ -62,4 +81,5 @@ def front_of(
         block_tables=arrays.block_tables[: num_requests * width].view(num_requests, width),
         logits_rows=arrays.logits_rows[:num_logits_rows],
         kv=kv,
+        lora_slots=arrays.lora_slots[:num_tokens] if with_lora else None,
     )

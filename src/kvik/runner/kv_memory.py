@@ -18,12 +18,13 @@ logger = get_logger(__name__)
 _ACTIVATION_BYTES = torch.float32.itemsize
 
 
-def plan_kv_memory(config: EngineConfig, weights_bytes: int) -> EngineFacts:
-    """Settle the number of blocks and the context length, and log them. The weights are in memory already.
+def plan_kv_memory(config: EngineConfig, weights_bytes: int, adapters_bytes: int = 0) -> EngineFacts:
+    """Settle the number of blocks and the context length, and log them. The weights are in memory already; the slots of
+    adapters take `adapters_bytes` when they are written.
 
     Raises `InsufficientMemoryError` when one request of `max_model_len` tokens does not fit.
     """
-    budget = cpu_budget(config, weights_bytes)
+    budget = cpu_budget(config, weights_bytes, adapters_bytes)
     plan = plan_kv_cache(
         config.model.spec, config.cache, budget, kv_elements(kv_cache_dtype(config)), config.model.max_model_len
     )
@@ -53,7 +54,7 @@ def kv_elements(dtype: torch.dtype) -> KVElements:
     return KVElements(dtype.itemsize, scale_bytes(dtype))
 
 
-def cpu_budget(config: EngineConfig, weights_bytes: int) -> MemoryBudget:
+def cpu_budget(config: EngineConfig, weights_bytes: int, adapters_bytes: int = 0) -> MemoryBudget:
     """The machine's memory as far as other processes leave it, less what this one holds and will need in a step."""
     resident = cpu.resident_memory_bytes()
     framework_bytes = max(0, resident - weights_bytes)
@@ -62,6 +63,7 @@ def cpu_budget(config: EngineConfig, weights_bytes: int) -> MemoryBudget:
         utilization=config.cache.gpu_memory_utilization,
         weights_bytes=weights_bytes,
         activations_bytes=framework_bytes + activation_bytes(config),
+        adapters_bytes=adapters_bytes,
     )
 
 
@@ -78,6 +80,10 @@ def activation_bytes(config: EngineConfig) -> int:
     attention = 3 * spec.hidden_size + (3 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
     layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention) * 5 // 4  # an arena has gaps
     logits_elements = 2 * max_logits_rows(config) * spec.vocab_size
+    if config.lora is not None:  # steps with adapters: x A^T of q, k and v; a result and logits of their own
+        rank = -(-config.lora.max_lora_rank // 16) * 16
+        layer_elements += scheduler.max_num_batched_tokens * (3 * rank + spec.hidden_size)
+        logits_elements += max_logits_rows(config) * spec.vocab_size
     return _ACTIVATION_BYTES * (layer_elements + logits_elements)
 
 

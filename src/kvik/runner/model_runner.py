@@ -11,16 +11,17 @@ import time
 import torch
 
 from kvik.config import EngineConfig
-from kvik.errors import KvikError
+from kvik.errors import ConfigError, InsufficientMemoryError, KvikError
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.pages import give_back_pages
 from kvik.kernels.tape import Counts
 from kvik.layers.batch import LayerKV
 from kvik.layers.formats import float_format, formats_in_memory
-from kvik.messages import EngineFacts
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile import ModelFile, open_model
 from kvik.models import Model, build_model
+from kvik.runner.adapters import Adapters
 from kvik.runner.batch_builder import BatchBuilder
 from kvik.runner.kv_memory import activation_bytes, allocate_kv, max_logits_rows, plan_kv_memory
 from kvik.runner.progress import LoadingBar
@@ -56,7 +57,8 @@ class ModelRunner:
             phase.num_bytes = model.weights_bytes
         started = time.perf_counter()
         with phases.phase("reserve KV cache") as phase:
-            facts = plan_kv_memory(self._config, model.weights_bytes)
+            self._adapters, adapters_bytes = self._reserve_adapters(model)
+            facts = plan_kv_memory(self._config, model.weights_bytes, adapters_bytes)
             self._prepare(model, facts)
             phase.num_bytes = facts.kv_cache_bytes
         with phases.phase("warm up"):
@@ -75,6 +77,15 @@ class ModelRunner:
         batch, rows = self._batches.build(plan)
         hidden = self._model.forward(batch)
         return self._results.build(plan, batch, rows, hidden)
+
+    def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
+        """Put an adapter into a slot that no request uses; None: only see whether it could be. Raises `KvikError`."""
+        if self._adapters is None:
+            raise ConfigError("adapters are off; start with --enable-lora")
+        if slot is None:
+            self._adapters.check(lora)
+        else:
+            self._adapters.ensure(lora, slot)
 
     # --- memory that a sleeping engine gives back ------------------------------------------------------
 
@@ -96,6 +107,8 @@ class ModelRunner:
     def _admit(self, request: AdmittedRequest) -> SampledTokens | None:
         """Take the request in, or say why not."""
         try:
+            if request.lora is not None:
+                self.load_lora(request.lora, request.lora_slot)
             self._table.admit(request)
         except KvikError as error:
             return SampledTokens(request.request_id, [], error=str(error))
@@ -156,6 +169,22 @@ class ModelRunner:
         bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
         model.load(checkpoint, bar.advance)
 
+    def _reserve_adapters(self, model: Model) -> tuple[Adapters | None, int]:
+        """Slots for adapters, if there are to be any, and their bytes."""
+        config = self._config.lora
+        if config is None:
+            return None, 0
+        num_slots, rank = config.max_cpu_loras, config.max_lora_rank
+        try:
+            num_bytes = model.reserve_adapters(num_slots, rank, getattr(torch, config.dtype))
+        except MemoryError:
+            raise InsufficientMemoryError(
+                f"{num_slots} slots for LoRA adapters of rank {rank} do not fit the memory; lower --max-cpu-loras, "
+                "--max-loras or --max-lora-rank"
+            ) from None
+        logger.info("Slots of LoRA adapters: %d, %.4f GiB in all", config.max_cpu_loras, num_bytes / GIB)
+        return Adapters(model.lora_targets, config), num_bytes
+
     def _prepare(self, model: Model, facts: EngineFacts) -> None:
         spec = self._config.model.spec
         kv = allocate_kv(self._config, facts)
@@ -171,7 +200,9 @@ class ModelRunner:
             -(-facts.max_model_len // facts.block_size),
         )
         arrays = BatchArrays(*most, max_logits_rows(self._config))
-        self._model = tape_model(model, kv, arrays, most, 2 * activation_bytes(self._config))
+        arena_bytes = 2 * activation_bytes(self._config)
+        with_lora = self._adapters is not None
+        self._model = tape_model(model, kv, arrays, most, arena_bytes, with_lora=with_lora)
         self._batches = BatchBuilder(self._table, facts.block_size, kv, arrays)
         self._results = ResultBuilder(self._model, self._table, self._config.model.logprobs_mode)
 

@@ -15,7 +15,7 @@ from kvik.step import AdmittedRequest
 class RequestRow:
     """One running request. `index` is its row in the tables."""
 
-    __slots__ = ("index", "num_blocks", "num_prompt_tokens", "num_tokens", "request_id", "sampling")
+    __slots__ = ("index", "lora_slot", "num_blocks", "num_prompt_tokens", "num_tokens", "request_id", "sampling")
 
     def __init__(self, index: int, request: AdmittedRequest, sampling: SamplingState) -> None:
         self.index = index
@@ -23,6 +23,7 @@ class RequestRow:
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = len(request.token_ids)
         self.num_blocks = 0
+        self.lora_slot = request.lora_slot
         self.sampling = sampling
 
 

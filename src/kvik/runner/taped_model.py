@@ -34,38 +34,78 @@ class ForwardPass(Protocol):
         """What `forward` returned last, rows [R] int32 -> [R, V] fp32, good until the next call."""
 
 
-def tape_model(model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts, arena_bytes: int) -> ForwardPass:
+def tape_model(
+    model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts, arena_bytes: int, *, with_lora: bool = False
+) -> ForwardPass:
     """The model by tape, or the model itself, with a warning, where it cannot be recorded.
 
-    Batches lie in `arrays` and are `most` at most; `arena_bytes`: address space for activations.
+    Batches lie in `arrays` and are `most` at most; `arena_bytes`: address space for activations. `with_lora`: batches
+    may have adapters, for which there is room in the model.
     """
     if runtime.native is None:
         return model
     try:
-        return TapedModel(model, kv, arrays, most, arena_bytes)
+        return TapedModel(model, kv, arrays, most, arena_bytes, with_lora=with_lora)
     except RecordingError as error:
         logger.warning("The forward pass cannot be recorded, so each step calls it anew, which is slower: %s", error)
         return model
 
 
-class TapedModel:
-    """Batches that lie in `arrays` are replayed; others, and those of the prompts' own scores, the model computes."""
+class _Pass:
+    """Two tapes: the forward pass, and the head over what it gave."""
 
-    def __init__(self, model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts, arena_bytes: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        kv: list[LayerKV],
+        arrays: BatchArrays,
+        most: Counts,
+        arena: Arena,
+        known: list[torch.Tensor],
+        with_lora: bool,
+    ) -> None:
+        """Raises `RecordingError`."""
+        self.forward = Tape(
+            lambda counts: model.forward(front_of(arrays, *counts, 0, kv, with_lora=with_lora)), most, arena, known
+        )  # fmt: skip
+        self.hidden = self.forward.result
+        self._head = Tape(
+            lambda counts: model.logits(self.hidden, arrays.logits_rows[: counts.num_rows]),
+            Counts(arrays.logits_rows.shape[0]), arena, known,
+        )  # fmt: skip
+        self._logits = self._head.result
+
+    def logits(self, num_rows: int) -> torch.Tensor:
+        """[R, V] of the first R rows that are wanted of the last replay of `forward`."""
+        self._head.replay(Counts(num_rows))
+        if self._logits.shape[0] != num_rows:
+            self._logits = self._head.result[:num_rows]
+        return self._logits
+
+
+class TapedModel:
+    """Batches that lie in `arrays` are replayed; others, and those of the prompts' own scores, the model computes.
+
+    Steps without adapters have a tape of their own, so that adapters which nobody uses cost nothing.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        kv: list[LayerKV],
+        arrays: BatchArrays,
+        most: Counts,
+        arena_bytes: int,
+        *,
+        with_lora: bool = False,
+    ) -> None:
         """Raises `RecordingError`."""
         self._model = model
         self._arrays = arrays
         self._arena = Arena(arena_bytes)
-        known = [*arrays.tensors(), *tensors_within(model), *tensors_within(kv)]
-        self._forward = Tape(
-            lambda counts: model.forward(front_of(arrays, *counts, 0, kv)), most, self._arena, known
-        )  # fmt: skip
-        self._hidden = self._forward.result
-        self._head = Tape(
-            lambda counts: model.logits(self._hidden, arrays.logits_rows[: counts.num_rows]),
-            Counts(arrays.logits_rows.shape[0]), self._arena, known,
-        )  # fmt: skip
-        self._logits = self._head.result
+        known = [*arrays.tensors(), arrays.lora_slots, *tensors_within(model), *tensors_within(kv)]
+        self._plain = _Pass(model, kv, arrays, most, self._arena, known, False)
+        self._adapted = _Pass(model, kv, arrays, most, self._arena, known, True) if with_lora else None
 
     @property
     def activation_bytes(self) -> int:
@@ -75,19 +115,18 @@ class TapedModel:
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
         num_requests, width = batch.block_tables.shape
         counts = Counts(batch.token_ids.shape[0], num_requests, width)
-        if batch.token_ids.data_ptr() != self._arrays.addresses[0] or not self._forward.fits(counts):
+        chosen = self._plain if batch.lora_slots is None else self._adapted
+        lies_elsewhere = batch.token_ids.data_ptr() != self._arrays.addresses[0]
+        if chosen is None or lies_elsewhere or not chosen.forward.fits(counts):
             return self._model.forward(batch)
-        self._forward.replay(counts)
-        return self._hidden  # all its rows: those beyond the batch's hold what they held
+        chosen.forward.replay(counts)
+        return chosen.hidden  # all its rows: those beyond the batch's hold what they held
 
     def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        if hidden is not self._hidden or rows.data_ptr() != self._arrays.addresses[-1]:
+        chosen = self._plain if self._adapted is None or hidden is self._plain.hidden else self._adapted
+        if hidden is not chosen.hidden or rows.data_ptr() != self._arrays.addresses[-1]:
             return self._model.logits(hidden, rows)
-        num_rows = rows.shape[0]
-        self._head.replay(Counts(num_rows))
-        if self._logits.shape[0] != num_rows:
-            self._logits = self._head.result[:num_rows]
-        return self._logits
+        return chosen.logits(rows.shape[0])
 
 
 def tensors_within(owner: object) -> list[torch.Tensor]:

@@ -85,7 +85,7 @@ def _turn(request: Request) -> Turn:
 
 
 class ByPriority:
-    """Lowest (priority, arrival, id) first. Removed requests stay in the heap until they come to its top."""
+    """Lowest (priority, arrival, id) first. Who is removed from elsewhere stays in the heap until its top."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[Turn, int, Request]] = []
@@ -115,6 +115,8 @@ class ByPriority:
 
     def remove(self, request: Request) -> None:
         del self._requests[request.request_id]
+        if self._heap[0][-1] is request:  # so that who is set aside and comes back in each step is there once
+            heapq.heappop(self._heap)
 
     def victim(self, running: Sequence[Request]) -> Request:
         return max(running, key=_turn)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kvik.blocks import SequenceBlocks
+from kvik.blocks.hashing import root_digest
 from kvik.errors import EngineError
 from kvik.grammar.constraint import Constraint
-from kvik.messages import EventKind, FinishReason, NewRequest, RequestEvent
+from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, RequestEvent
 from kvik.sampling_params import SamplingParams
 from kvik.step import AdmittedRequest
 
@@ -81,6 +82,9 @@ class Request:
     num_prompt_logprobs_seen: int = 0
     """Prompt positions whose logprobs came since the last preemption."""
     num_prompt_logprobs_sent: int = 0
+    lora: LoraRequest | None = None
+    lora_slot: int = -1
+    """While it runs: where its adapter is."""
 
     @classmethod
     def from_message(cls, message: NewRequest, max_model_len: int) -> Request:
@@ -101,7 +105,8 @@ class Request:
             priority=message.priority,
             # A cached block has no logits, so asking for prompt logprobs outranks asking for the cache.
             reads_prefix_cache=params.reads_prefix_cache and params.prompt_logprobs is None,
-            blocks=SequenceBlocks(salt=message.cache_salt),
+            blocks=SequenceBlocks(salt=message.cache_salt, root=root_digest(_adapter_keys(message.lora))),
+            lora=message.lora,
         )
 
     @property
@@ -138,4 +143,11 @@ class Request:
             num_prompt_tokens=self.num_prompt_tokens,
             sampling_params=self.sampling_params,
             eos_token_id=self.eos_token_id,
+            lora=self.lora,
+            lora_slot=self.lora_slot,
         )
+
+
+def _adapter_keys(lora: LoraRequest | None) -> list[str]:
+    """What separates the keys and values that were computed with an adapter from all others."""
+    return [] if lora is None else [lora.lora_name, str(lora.lora_int_id), lora.lora_path]

@@ -16,9 +16,11 @@ from typing import Any
 
 from kvik.blocks import KVCacheBlock, KVCacheManager
 from kvik.config import CacheConfig, SchedulerConfig
+from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.errors import EngineError, EngineRequestError
-from kvik.messages import EventKind, FinishReason, NewRequest, SchedulerStats, TokenDelta
+from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, SchedulerStats, TokenDelta
+from kvik.scheduler.adapters import AdapterSlots, Turns
 from kvik.scheduler.constraints import Constraints, constraint_error
 from kvik.scheduler.counters import StepCounters
 from kvik.scheduler.draft import StepDraft
@@ -50,6 +52,7 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         speculative: SpeculativeConfig | None = None,
         constraints: Constraints | None = None,
+        lora: LoraConfig | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -76,6 +79,7 @@ class Scheduler:
         self._time_budget = TimeBudget(config.max_step_ms, min_tokens=cache.block_size)
         self._constraints = constraints
         self._speculation = None if speculative is None else Speculation(speculative, self._blocks, clock)
+        self._adapters = None if lora is None else AdapterSlots(lora)
 
     # --- requests come and go -----------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class Scheduler:
         self._limits.check_prompt_length(len(message.prompt_token_ids))
         if message.request_id in self._requests:
             raise EngineRequestError(f"request id {message.request_id!r} is in use; both requests are ended")
+        if message.lora is not None and self._adapters is None:
+            raise EngineRequestError(f"adapter {message.lora.lora_name!r} cannot be used: adapters are off")
         request = Request.from_message(message, self._limits.max_model_len)
         request.add_event(EventKind.QUEUED, self._clock())
         if request.sampling_params.structured_outputs is not None:
@@ -223,16 +229,19 @@ class Scheduler:
         return new_block_ids
 
     def _admit_waiting(self, draft: StepDraft) -> None:
-        """Seat requests in the order of their turn. The first that cannot be seated ends the scan: no overtaking."""
-        while self._waiting and not draft.is_full and len(self._running) < self._config.max_num_seqs:
-            request = self._waiting.peek()
-            error = self._limits.why_too_large(request.num_tokens) or self._limits.why_too_long_for_a_step(
-                request.num_tokens
-            )
-            if error is not None:
-                self._end(request, RequestStatus.FINISHED_ERROR, error)
-            elif not self._admit(request, draft):
-                return
+        """Seat requests in the order of their turn. The first without budget or blocks ends the scan: no overtaking."""
+        with Turns(self._waiting, self._adapters, self._clock) as turns:
+            while not draft.is_full and len(self._running) < self._config.max_num_seqs:
+                request = turns.next()
+                if request is None:
+                    return
+                error = self._limits.why_too_large(request.num_tokens) or self._limits.why_too_long_for_a_step(
+                    request.num_tokens
+                )
+                if error is not None:
+                    self._end(request, RequestStatus.FINISHED_ERROR, error)
+                elif not self._admit(request, draft):
+                    return
 
     def _admit(self, request: Request, draft: StepDraft) -> bool:
         """Whether there was budget and room for the request's first chunk."""
@@ -264,6 +273,8 @@ class Scheduler:
         self._waiting.remove(request)
         self._running.append(request)
         request.move_to(RequestStatus.RUNNING)
+        if self._adapters is not None and request.lora is not None:
+            request.lora_slot = self._adapters.acquire(request.lora)
         request.num_computed_tokens = num_hit_tokens
         request.add_event(EventKind.SCHEDULED, self._clock())
         if request.num_cached_tokens is None:
@@ -336,6 +347,7 @@ class Scheduler:
         """By recomputation: the blocks go, the tokens stay, and the prefix cache gives back what it still has."""
         self._running.remove(request)
         self._blocks.free(request.blocks)
+        self._release_adapter(request)
         self._dropped_ids.append(request.request_id)
         request.move_to(RequestStatus.PREEMPTED)
         request.num_computed_tokens = 0
@@ -363,19 +375,40 @@ class Scheduler:
         """Forget a request. The runner is told to forget it too, if it knows it."""
         if request.status is RequestStatus.RUNNING:
             self._dropped_ids.append(request.request_id)
+            self._release_adapter(request)
         request.move_to(status)
         self._blocks.free(request.blocks)
         if self._speculation is not None:
             self._speculation.forget(request)
         del self._requests[request.request_id]
 
+    # --- adapters -----------------------------------------------------------------------------------
+
+    def place_adapter(self, lora: LoraRequest) -> int | None:
+        """A slot to load an adapter into before anyone asks for it; None while requests use all of them."""
+        return None if self._adapters is None else self._adapters.place(lora)
+
+    def forget_adapter(self, lora: LoraRequest) -> None:
+        """Free its slot, once the requests that run with it have ended."""
+        if self._adapters is not None:
+            self._adapters.forget(lora)
+
+    def _release_adapter(self, request: Request) -> None:
+        if self._adapters is not None and request.lora is not None:
+            self._adapters.release(request.lora)
+
     # --- for people and tests -----------------------------------------------------------------------
 
     def stats(self) -> SchedulerStats:
         """State now, and counts since the last call."""
-        return self._counters.take(
+        stats = self._counters.take(
             num_running=len(self._running), num_waiting=len(self._waiting), kv_cache_usage=self._blocks.usage
         )
+        if self._adapters is not None:
+            stats.running_loras = sorted({lora.lora_name for lora in self._adapters.running})
+            waiting = (r for r in self._requests.values() if r.status is not RequestStatus.RUNNING)
+            stats.waiting_loras = sorted({r.lora.lora_name for r in waiting if r.lora is not None})
+        return stats
 
     def describe(self) -> dict[str, Any]:
         """Requests and blocks in builtin types; no prompt and no token."""

@@ -13,9 +13,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 from kvik import __version__
+from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
-from kvik.server import basic, models, tokenize
+from kvik.server import basic, lora, models, tokenize
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
@@ -126,6 +127,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         add_responses_routes(app, config)
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
+    _add_lora_routes(app)
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
     if config.dev_mode:
@@ -135,6 +137,16 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
 def _add_messages_routes(post: Callable[[str, Any, type[RequestModel]], None]) -> None:
     post("/v1/messages", create_message, MessagesRequest)
     post("/v1/messages/count_tokens", count_tokens, CountTokensRequest)
+
+
+def _add_lora_routes(app: FastAPI) -> None:
+    if not env.allows_runtime_lora_updating():
+        return
+    for path, handler, body in (
+        ("/v1/load_lora_adapter", lora.load_lora_adapter, lora.LoadLoraAdapterRequest),
+        ("/v1/unload_lora_adapter", lora.unload_lora_adapter, lora.UnloadLoraAdapterRequest),
+    ):
+        app.add_api_route(path, handler, methods=["POST"], openapi_extra=request_body(body))
 
 
 def route_lines(app: FastAPI) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvik.config.limits import RequestLimits
+from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.server.fields import GenerationFields
 from kvik.server.generation import EngineCall
@@ -18,6 +19,7 @@ def to_engine_call(
     limits: RequestLimits,
     request_id: str,
     priority: int,
+    lora: LoraRequest | None = None,
 ) -> EngineCall:
     """Raises `InvalidRequestError` where prompts times n are too many."""
     limits.check_sequences(len(prompts), params.n)
@@ -33,4 +35,5 @@ def to_engine_call(
             truncation_side=body.truncation_side or "left",
         ),
         stream_interval=body.stream_interval or 1,
+        lora=lora,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvik.errors import EngineRequestError
+from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.server.request_id import engine_request_id
 from kvik.server.responses import settle
@@ -42,6 +43,8 @@ class EngineCall:
     cache_salt: str | None = None
     options: PromptOptions
     stream_interval: int = 1
+    lora: LoraRequest | None = None
+    """The adapter; None: the model itself."""
 
 
 class Generation:
@@ -65,7 +68,7 @@ class Generation:
                 streams.append(
                     await client.add_request(
                         prompt, call.params, name, priority=call.priority, cache_salt=call.cache_salt,
-                        options=call.options, stream_interval=call.stream_interval,
+                        options=call.options, stream_interval=call.stream_interval, lora=call.lora,
                     )
                 )  # fmt: skip
         except BaseException:

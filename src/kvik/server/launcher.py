@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
+from kvik.config.lora import lora_modules_of
 from kvik.server.lifecycle import Stop
 from kvik.server.sockets import bind, closing, url_of
 from kvik.server.tls import check_tls
@@ -155,6 +156,7 @@ async def _serve(
 
     with timer.phase("build app"):
         state = init_app_state(client, config)
+        await state.adapters.load_modules(lora_modules_of(config.lora_modules))
         app = build_app(state, registry)
     logger.info("Supported tasks: %s", SUPPORTED_TASKS)
     if config.default_sampling_params:

@@ -7,34 +7,41 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kvik.errors import UnknownModelError
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 
 
 async def list_models(request: Request) -> Response:
+    """The names of the model, then the adapters."""
     state = state_of(request)
-    return json_response({"object": "list", "data": [_card(state, name) for name in state.model_names]})
+    return json_response({"object": "list", "data": _cards(state)})
 
 
 async def retrieve_model(request: Request) -> Response:
     state = state_of(request)
     name = request.path_params["model_id"]
-    if name not in state.model_names:
-        raise UnknownModelError(
-            f"the model {name[:200]!r} does not exist; served here: {', '.join(state.model_names)}", param="model"
-        )
-    return json_response(_card(state, name))
+    for card in _cards(state):
+        if card["id"] == name:
+            return json_response(card)
+    raise state.unknown_model(name)
 
 
-def _card(state: ServerState, name: str) -> dict[str, Any]:
+def _cards(state: ServerState) -> list[dict[str, Any]]:
+    root = state.client.config.model.model
+    cards = [_card(state, name, root, None) for name in state.model_names]
+    for served in state.adapters.served:
+        cards.append(_card(state, served.lora.lora_name, served.lora.lora_path, served.parent))
+    return cards
+
+
+def _card(state: ServerState, name: str, root: str, parent: str | None) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
         "created": state.created_s,
         "owned_by": "kvik",
-        "root": state.client.config.model.model,
-        "parent": None,
+        "root": root,
+        "parent": parent,
         "max_model_len": state.client.facts.max_model_len,
         "permission": [_permission(state, name)],
     }

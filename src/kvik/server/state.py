@@ -14,6 +14,8 @@ from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError, UnknownModelError
+from kvik.messages import LoraRequest
+from kvik.server.adapters import AdapterRegistry
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
@@ -35,6 +37,10 @@ class ServerState:
     """Requests that are being worked on; counted only with --enable-server-load-tracking."""
     fingerprint: str | None = None
     """`system_fingerprint` of answers."""
+    adapters: AdapterRegistry = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.adapters = AdapterRegistry(self.client)
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -52,17 +58,39 @@ class ServerState:
             raise InvalidRequestError("this server runs without a tokenizer (--skip-tokenizer-init)")
         return tokenizer
 
+    def fingerprint_of(self, lora: LoraRequest | None) -> str | None:
+        """`system_fingerprint` of answers that an adapter took part in: a replaced adapter gives another."""
+        if lora is None or self.fingerprint is None or self.config.fingerprint_mode == "custom":
+            return self.fingerprint
+        return f"{self.fingerprint}-{hashlib.sha256(repr(lora).encode()).hexdigest()[:8]}"
+
     def permission_id(self, name: str) -> str:
         """Stable while the server lives."""
         return hashlib.sha256(f"{name} {self.created_s}".encode()).hexdigest()[:16]
 
     def check_model(self, name: str | None) -> str:
-        """The name for the answer, always the first one. Raises `UnknownModelError` for a name not served."""
+        """The name for the answer: an adapter's, else always the model's first one.
+
+        Raises `UnknownModelError` for a name not served.
+        """
+        if (lora := self.adapters.find(name)) is not None:
+            return lora.lora_name
         if name and name not in self.model_names:
-            raise UnknownModelError(
-                f"the model {name[:200]!r} does not exist; served here: {', '.join(self.model_names)}", param="model"
-            )
+            raise self.unknown_model(name)
         return self.model_names[0]
+
+    def lora_of(self, name: str | None) -> LoraRequest | None:
+        """The adapter of a name that `check_model` has just let through; None: the model itself.
+
+        To be asked before anything is awaited: adapters come and go.
+        """
+        return self.adapters.find(name)
+
+    def unknown_model(self, name: str) -> UnknownModelError:
+        names = [*self.model_names, *(served.lora.lora_name for served in self.adapters.served)]
+        return UnknownModelError(
+            f"the model {name[:200]!r} does not exist; served here: {', '.join(names)[:1000]}", param="model"
+        )
 
 
 def state_of(request: Request) -> ServerState:

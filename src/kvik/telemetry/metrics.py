@@ -5,7 +5,8 @@ Knows no HTTP. Every label combination exists from the start, so that a rate ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -68,6 +69,7 @@ class EngineMetrics:
         self._make_draft_counters(config.speculative)
         self._make_latency_histograms()
         self._make_request_histograms()
+        self._loras = None if config.lora is None else LoraInfo(registry, config.lora.max_loras)
         _set_cache_config_info(registry, config, facts, str(engine_index))
 
     def _make_gauges(self) -> None:
@@ -180,6 +182,8 @@ class EngineMetrics:
         _add(self._preemptions, stats.num_preemptions)
         _add(self._cache_queries, stats.prefix_cache_queries)
         _add(self._cache_hits, stats.prefix_cache_hits)
+        if self._loras is not None:
+            self._loras.record(stats.running_loras, stats.waiting_loras)
         if stats.spec_decode is not None:
             self._record_drafts(stats.spec_decode)
 
@@ -220,6 +224,31 @@ class EngineMetrics:
         self._request_preemptions.observe(finished.num_preemptions)
         if finished.max_tokens is not None:
             self._request_max_tokens.observe(finished.max_tokens)
+
+
+class LoraInfo:
+    """A gauge whose labels say which adapters are in use; its value is when that was so, in Unix time.
+
+    As others have it, each set of names has a series of its own. Here only the newest is kept: names come and go.
+    """
+
+    def __init__(self, registry: CollectorRegistry, max_loras: int, clock: Callable[[], float] = time.time) -> None:
+        self._gauge = Gauge(
+            METRIC_PREFIX + "lora_requests_info",
+            "Adapters of running and of waiting requests; the value is the Unix time of the newest step.",
+            ["max_lora", "waiting_lora_adapters", "running_lora_adapters"],
+            registry=registry,
+        )
+        self._max_loras = str(max_loras)
+        self._clock = clock
+        self._last: tuple[list[str], list[str]] | None = None
+        self.record([], [])
+
+    def record(self, running: list[str], waiting: list[str]) -> None:
+        if self._last != (running, waiting):
+            self._gauge.clear()
+            self._last = running, waiting
+        self._gauge.labels(self._max_loras, ",".join(waiting), ",".join(running)).set(self._clock())
 
 
 class _Maker:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from kvik.config import ModelConfig
 from kvik.config.structured_outputs import StructuredOutputsConfig
 from kvik.errors import InvalidRequestError
-from kvik.messages import NewRequest
+from kvik.messages import LoraRequest, NewRequest
 from kvik.sampling_params import SamplingParams
 from kvik.text.bad_words import tokenize_bad_words
 from kvik.text.grammar_checks import GrammarChecks
@@ -104,13 +104,14 @@ class Processor:
         priority: int = 0,
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
+        lora: LoraRequest | None = None,
     ) -> ProcessedRequest:
         """Raises `InvalidRequestError` naming the field: `prompt`, `input_text`, `input_tokens`, `max_tokens`, ..."""
         arrival_time_s = time.monotonic()
         self._check_prompt(prompt, options)
         params = self._grammars.check(params)
         ids = self._tokenize(prompt, options) if isinstance(prompt, str) else prompt
-        return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s)
+        return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
 
     async def tokenize_async(
         self, prompts: Sequence[Prompt], options: PromptOptions = DEFAULT_PROMPT_OPTIONS
@@ -136,12 +137,14 @@ class Processor:
         priority: int = 0,
         cache_salt: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
+        lora: LoraRequest | None = None,
     ) -> ProcessedRequest:
         """`process` for an event loop: long texts are tokenized in a thread."""
         arrival_time_s = time.monotonic()
         if isinstance(prompt, TokenizedPrompt):
             ids, text = prompt.token_ids, prompt.text
-            return self._build(text, ids, params, request_id, priority, cache_salt, options, arrival_time_s)
+            params = await self._grammars.check_async(params)
+            return self._build(text, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
         self._check_prompt(prompt, options)
         params = await self._grammars.check_async(params)
         if not isinstance(prompt, str):
@@ -150,7 +153,7 @@ class Processor:
             ids = self._tokenize(prompt, options)
         else:
             ids = await asyncio.to_thread(self._tokenize, prompt, options)
-        return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s)
+        return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
 
     def _check_prompt(self, prompt: str | list[int], options: PromptOptions) -> None:
         if not prompt:
@@ -194,6 +197,7 @@ class Processor:
         cache_salt: str | None,
         options: PromptOptions,
         arrival_time_s: float,
+        lora: LoraRequest | None,
     ) -> ProcessedRequest:
         _check_cache_salt(cache_salt)
         _check_unicode("request_id", request_id)
@@ -205,7 +209,7 @@ class Processor:
         internal_id = f"{request_id}-{secrets.token_hex(4)}"
         eos = None if resolved.ignore_eos else self._eos_token_id
         children = [
-            NewRequest(child_id, ids, child, arrival_time_s, eos, priority, cache_salt)
+            NewRequest(child_id, ids, child, arrival_time_s, eos, priority, cache_salt, lora)
             for child_id, child in _fan_out(internal_id, resolved)
         ]
         text = prompt if isinstance(prompt, str) else None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvik.blocks.hashing import ROOT_DIGEST, make_block_hasher
+from kvik.blocks.hashing import ROOT_DIGEST, make_block_hasher, root_digest
 
 ALGORITHMS = ["sha256", "sha256_cbor"]
 blocks_of_3 = st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3)
@@ -41,3 +41,12 @@ def test_different_keys_have_different_digests(
 def test_an_empty_salt_is_not_no_salt(algorithm: str) -> None:
     hash_block = make_block_hasher(algorithm, 1)
     assert hash_block(ROOT_DIGEST, [1], "") != hash_block(ROOT_DIGEST, [1], None)
+
+
+@given(one=st.lists(st.text(max_size=3), max_size=3), other=st.lists(st.text(max_size=3), max_size=3))
+def test_different_keys_have_different_roots(one: list[str], other: list[str]) -> None:
+    assert (root_digest(one) == root_digest(other)) == (one == other)
+
+
+def test_without_keys_the_root_is_that_of_all() -> None:
+    assert root_digest([]) == ROOT_DIGEST

@@ -117,8 +117,8 @@ def test_counts_that_cannot_be() -> None:
 
 
 def test_engine_flags_that_are_not_there_yet_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "latency", "--lora-dtype", "bfloat16"]) == 2
-    assert "not supported yet: --lora-dtype" in capsys.readouterr().err
+    assert main(["bench", "latency", "--fully-sharded-loras"]) == 2
+    assert "not supported yet: --fully-sharded-loras" in capsys.readouterr().err
 
 
 def test_phases_are_read_from_the_log() -> None:

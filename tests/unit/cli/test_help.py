@@ -18,7 +18,7 @@ def test_the_short_help_has_common_flags_and_all_groups() -> None:
     shown = text("")
     assert "--max-model-len" in shown
     assert "--watermark" not in shown
-    assert "--enable-lora" not in shown, "a flag that is not supported yet is no common one"
+    assert "--headless" not in shown, "a flag that is not supported yet is no common one"
     assert all(title in shown for title in GROUPS)
 
 

@@ -58,7 +58,7 @@ def default_of(row: Row) -> Any:
     if row.type == "bool":
         return {"on": True, "off": False, "auto": None}[row.default]
     if row.default == "unset":
-        return () if row.name in ("api-key", "served-model-name") else None
+        return () if row.name in ("api-key", "lora-modules", "served-model-name") else None
     if row.default in ("[]", "empty"):
         return ()
     if row.default in ("defaults", "{}"):

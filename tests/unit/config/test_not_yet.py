@@ -16,7 +16,7 @@ FLAGS = serve_flags()
     [
         ("tensor_parallel_size", 2),
         ("async_scheduling", True),
-        ("enable_lora", True),
+        ("fully_sharded_loras", True),
         ("limit_mm_per_prompt", {"image": 1}),
         ("swa_bounded_replay", False),
         ("runner", "pooling"),

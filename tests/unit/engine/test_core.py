@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 from engine_steps import deltas_of, request, run, started
 from fake_executor import FakeExecutor, fake_token
 from tiny_config import tiny_config
 
+from kvik.config.lora import LoraConfig
 from kvik.engine.core import EngineCore
 from kvik.errors import EngineError
-from kvik.messages import FinishReason, NewRequest
+from kvik.messages import FinishReason, LoraRequest, NewRequest
 from kvik.sampling_params import SamplingParams
+from kvik.telemetry.phases import PhaseTimer
 
 
 def test_each_step_brings_each_request_a_token() -> None:
@@ -114,7 +119,7 @@ def test_utilities_by_name() -> None:
 
 def test_unknown_utilities_and_wrong_arguments_are_named() -> None:
     core = started()
-    with pytest.raises(EngineError, match="no method '__init__'; it has check_integrity, describe, get_facts"):
+    with pytest.raises(EngineError, match="no method '__init__'; it has add_lora, check_integrity, describe"):
         core.utility("__init__", [])
     with pytest.raises(EngineError, match=r"get_facts\(\) .*cannot be called with \[1\]: too many"):
         core.utility("get_facts", [1])
@@ -125,3 +130,38 @@ def test_before_the_start_there_is_nothing_to_ask() -> None:
     for ask in (core.step, core.describe, core.get_facts):
         with pytest.raises(EngineError, match="not started"):
             ask()
+
+
+def with_adapters(executor: FakeExecutor) -> EngineCore:
+    core = EngineCore(replace(tiny_config(), lora=LoraConfig()), executor)
+    core.start(PhaseTimer("test"))
+    return core
+
+
+def test_an_adapter_is_read_early_or_when_a_request_brings_it() -> None:
+    executor = FakeExecutor()
+    core = with_adapters(executor)
+    assert core.utility("add_lora", ["a", 1, "/a"]) is None
+    assert executor.loaded == {0: LoraRequest("a", 1, "/a")}
+    core.add_request(msgspec.structs.replace(request("1"), lora=LoraRequest("b", 2, "/b")))
+    assert deltas_of(run(core), "1")[-1].finish_reason is FinishReason.LENGTH
+    assert executor.loaded == {0: LoraRequest("b", 2, "/b")}
+    core.utility("remove_lora", ["b", 2, "/b"])
+
+
+def test_an_adapter_that_cannot_be_read_takes_no_slot() -> None:
+    executor = FakeExecutor()
+    executor.unreadable["/b"] = "no such rank"
+    core = with_adapters(executor)
+    assert core.utility("add_lora", ["b", 2, "/b"]) == "no such rank"
+    assert core.utility("add_lora", ["a", 1, "/a"]) is None
+    assert executor.loaded == {0: LoraRequest("a", 1, "/a")}
+
+
+def test_while_all_slots_are_used_an_adapter_is_only_looked_at() -> None:
+    executor = FakeExecutor()
+    core = with_adapters(executor)
+    core.add_request(msgspec.structs.replace(request("1", max_tokens=9), lora=LoraRequest("b", 2, "/b")))
+    core.step()
+    assert core.utility("add_lora", ["a", 1, "/a"]) is None
+    assert executor.loaded == {0: LoraRequest("b", 2, "/b")}

@@ -151,7 +151,7 @@ def test_utility_calls_are_answered_one_way_or_the_other(api: ApiSocket) -> None
         api.send(UtilityCall(3, "check_integrity"))
         answers = [await until(api, UtilityResult) for _ in range(3)]
         assert answers[0] == UtilityResult(1, ["generate"])
-        assert "no method 'open_door'; it has check_integrity," in answers[1].failure
+        assert "no method 'open_door'; it has add_lora, check_integrity," in answers[1].failure
         assert answers[2] == UtilityResult(3, "ok")
         api.send(Shutdown())
 

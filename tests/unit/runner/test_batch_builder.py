@@ -105,3 +105,20 @@ def test_a_step_after_a_larger_one_shows_its_own_numbers_only() -> None:
     again, _ = build(StepPlan([], [ScheduledRequest("a", 3, 1, [])], []))
     assert again.positions.tolist() == [3]
     assert again.positions.data_ptr() == first
+
+
+def test_all_rows_of_a_request_have_its_adapters_slot() -> None:
+    table = RequestTable(4, 32, BLOCK_SIZE, 100)
+    made = builder(table)
+    for name, tokens, slot in (("a", [1, 2, 3], 2), ("b", [4], -1), ("c", [5, 6], 0)):
+        request = admitted(name, tokens)
+        request.lora_slot = slot
+        table.admit(request)
+    drafted = ScheduledRequest("c", 1, 3, [3], [7, 8])
+    batch, _ = made.build(
+        StepPlan([], [ScheduledRequest("a", 0, 3, [1]), ScheduledRequest("b", 0, 1, [2]), drafted], [])
+    )
+    assert batch.lora_slots is not None
+    assert batch.lora_slots.tolist() == [2, 2, 2, -1, 0, 0, 0]
+    batch, _ = made.build(StepPlan([], [ScheduledRequest("b", 0, 1, [])], []))
+    assert batch.lora_slots is None

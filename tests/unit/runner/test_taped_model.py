@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from kvik.config import EngineConfig, ModelConfig, SchedulerConfig
+from kvik.config.lora import LoraConfig
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.kernels.runtime import native
 from kvik.kernels.tape import Counts
 from kvik.layers.batch import ForwardBatch, LayerKV
+from kvik.layers.lora import LoraFactors
 from kvik.modelfile.spec import ModelSpec, RopeSpec
-from kvik.models import ARCHITECTURES, build_model
+from kvik.models import ARCHITECTURES, Model, build_model
 from kvik.runner.batch_builder import BatchBuilder
 from kvik.runner.kv_memory import activation_bytes
 from kvik.runner.request_table import RequestTable
@@ -46,15 +48,17 @@ SPECS = {
 class Twins:
     """One model with two caches: by tape through the runner's builder, and called plainly with the same batches."""
 
-    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.bfloat16, *, with_lora: bool = False) -> None:
         self.model = build_model(spec, dtype)
         self.model.load_dummy(seed=3)
+        if with_lora:
+            _fill_slots(self.model)
         most = Counts(MAX_TOKENS, MAX_REQUESTS, MAX_LEN // BLOCK)
         self.arrays = BatchArrays(*most, MAX_REQUESTS)
         self.kv, self.plain_kv = self._cache(spec), self._cache(spec)
         self.table = RequestTable(MAX_REQUESTS, MAX_LEN, BLOCK, spec.vocab_size)
         self.builder = BatchBuilder(self.table, BLOCK, self.kv, self.arrays)
-        self.taped = tape_model(self.model, self.kv, self.arrays, most, 1 << 22)
+        self.taped = tape_model(self.model, self.kv, self.arrays, most, 1 << 22, with_lora=with_lora)
 
     @staticmethod
     def _cache(spec: ModelSpec) -> list[LayerKV]:
@@ -79,8 +83,26 @@ class Twins:
             assert torch.equal(kv.v, plain_kv.v)
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.clone()
+def _copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.clone()
+
+
+def _fill_slots(model: Model) -> None:
+    """Two adapters of random numbers, the second of them for attention only."""
+    generator = torch.Generator().manual_seed(7)
+    model.reserve_adapters(2, 16, torch.bfloat16)
+    for target in model.lora_targets:
+        for slot in range(2):
+            factors = {
+                name: LoraFactors(
+                    torch.randn(4 + slot, target.num_inputs, generator=generator),
+                    torch.randn(size, 4 + slot, generator=generator),
+                    0.1,
+                )
+                for name, size in zip(target.names, target.sizes.values(), strict=True)
+                if slot == 0 or "self_attn" in name
+            }
+            target.write(slot, factors)
 
 
 def admitted(name: str, length: int, seed: int) -> AdmittedRequest:
@@ -113,6 +135,32 @@ def test_replays_give_the_bits_of_the_model(architecture: str) -> None:
     assert isinstance(twins.taped, TapedModel)
     for plan in mixed_steps():
         twins.step(plan)
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "Gemma3ForCausalLM"])
+def test_adapters_are_replayed_too(architecture: str) -> None:
+    """Requests 0 and 3 have one, 1 another, 2 none; so some steps have adapters and some have not."""
+    twins = Twins(replace(SPECS[architecture], architecture=architecture), with_lora=True)
+    assert isinstance(twins.taped, TapedModel)
+    for plan in mixed_steps():
+        for request in plan.admitted:
+            request.lora_slot = (0, 1, -1, 0)[int(request.request_id)]
+        twins.step(plan)
+
+
+def test_who_has_no_adapter_gets_the_bits_of_a_model_without_any() -> None:
+    plain, adapted = Twins(LLAMA), Twins(LLAMA, with_lora=True)
+    request, other = admitted("a", 20, 0), admitted("b", 9, 1)
+    shares = [ScheduledRequest("b", 0, 9, [3]), ScheduledRequest("a", 0, 20, [1, 2])]
+    hidden = []
+    for twins, slot in ((plain, -1), (adapted, 1)):
+        other.lora_slot = slot
+        for one in (request, other):
+            twins.table.admit(one)
+        batch, _ = twins.builder.build(StepPlan([other, request], shares, []))
+        hidden.append(twins.taped.forward(batch)[:29].clone())
+    assert torch.equal(hidden[0][9:], hidden[1][9:])
+    assert not torch.equal(hidden[0][:9], hidden[1][:9])
 
 
 def test_fp32_weights_too() -> None:
@@ -163,6 +211,7 @@ def test_the_memory_plan_has_room_for_the_activations(architecture: str, inner: 
     spec = replace(SPECS[architecture], architecture=architecture, intermediate_size=inner)
     model = ModelConfig("m", spec, "m", ("m",))
     sizes = SchedulerConfig(max_num_batched_tokens=MAX_TOKENS, max_num_seqs=MAX_REQUESTS)
-    twins = Twins(spec)
-    assert isinstance(twins.taped, TapedModel)
-    assert twins.taped.activation_bytes <= activation_bytes(EngineConfig(model, scheduler=sizes))
+    for lora in (None, LoraConfig(max_cpu_loras=2)):
+        twins = Twins(spec, with_lora=lora is not None)
+        assert isinstance(twins.taped, TapedModel)
+        assert twins.taped.activation_bytes <= activation_bytes(EngineConfig(model, scheduler=sizes, lora=lora))

@@ -10,10 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvik.config import CacheConfig, SchedulerConfig
+from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
-from kvik.messages import EventKind, FinishReason, NewRequest, TokenDelta
+from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, TokenDelta
 from kvik.sampling_params import SamplingParams
 from kvik.scheduler import Scheduler
+from kvik.step import StepPlan
 
 VOCAB_SIZE = 12
 EOS = 0
@@ -33,6 +35,7 @@ class Arrival:
     prompt_logprobs: bool
     abort_step: int | None
     fails_at: int | None
+    adapter: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Setting:
     speculative: SpeculativeConfig | None = None
     period: int | None = None
     """Of each request's answer; None: it does not repeat."""
+    lora: LoraConfig = LoraConfig()  # noqa: RUF009
 
 
 class Metronome:
@@ -72,6 +76,7 @@ arrivals = st.builds(
     prompt_logprobs=st.sampled_from([False, False, False, True]),
     abort_step=rarely,
     fails_at=rarely,
+    adapter=st.sampled_from([None, None, 1, 2, 3]),
 )
 
 
@@ -93,7 +98,9 @@ def setups(draw: st.DrawFn) -> Setting:
     )
     speculative = draw(st.one_of(st.none(), st.builds(drafts, st.sampled_from(["ngram", "suffix"]), st.integers(1, 6))))
     period = draw(st.sampled_from([None, 1, 2, 4]))
-    return Setting(scheduler, cache, draw(st.integers(1, 20)), speculative, period)
+    max_loras = draw(st.integers(1, 3))
+    lora = LoraConfig(max_loras=max_loras, max_cpu_loras=draw(st.integers(max_loras, 4)))
+    return Setting(scheduler, cache, draw(st.integers(1, 20)), speculative, period, lora)
 
 
 def drafts(method: str, num_tokens: int) -> SpeculativeConfig:
@@ -108,7 +115,13 @@ class Client:
         self.arrivals = {f"r{index}": arrival for index, arrival in enumerate(arrivals)}
         self.deltas: dict[str, list[TokenDelta]] = {request_id: [] for request_id in self.arrivals}
         self.scheduler = Scheduler(
-            setting.scheduler, setting.cache, setting.num_blocks, MAX_MODEL_LEN, Metronome(), setting.speculative
+            setting.scheduler,
+            setting.cache,
+            setting.num_blocks,
+            MAX_MODEL_LEN,
+            Metronome(),
+            setting.speculative,
+            lora=setting.lora,
         )
         self.num_accepted = 0
         self.executor = FakeExecutor(
@@ -147,12 +160,19 @@ class Client:
         assert plan.num_scheduled_tokens <= self.setting.scheduler.max_num_batched_tokens
         assert len(plan.scheduled) <= self.setting.scheduler.max_num_seqs
         assert len({s.request_id for s in plan.scheduled}) == len(plan.scheduled)
+        self._check_adapters(plan)
         self._collect(self.scheduler.update(plan, self.executor.execute(plan)))
         self.scheduler.learn_step_time(plan, 1e-3 * (1 + plan.num_scheduled_tokens))
         self.scheduler.check_integrity()
         stats = self.scheduler.stats()
         assert stats.num_running <= self.setting.scheduler.max_num_seqs
         self.num_accepted += stats.spec_decode.num_accepted_tokens if stats.spec_decode is not None else 0
+
+    def _check_adapters(self, plan: StepPlan) -> None:
+        adapters = [self.arrivals[share.request_id].adapter for share in plan.scheduled]
+        assert len({adapter for adapter in adapters if adapter}) <= self.setting.lora.max_loras
+        for request in plan.admitted:
+            assert -1 <= request.lora_slot < self.setting.lora.max_cpu_loras
 
     def _collect(self, deltas: list[TokenDelta]) -> None:
         for delta in deltas:
@@ -177,6 +197,7 @@ def as_request(request_id: str, arrival: Arrival) -> NewRequest:
         eos_token_id=EOS,
         priority=arrival.priority,
         cache_salt=arrival.salt,
+        lora=None if arrival.adapter is None else LoraRequest(f"a{arrival.adapter}", arrival.adapter, "/a"),
     )
 
 

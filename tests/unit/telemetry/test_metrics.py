@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvik.config import EngineConfig, ModelConfig
+from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
 from kvik.modelfile import ModelSpec, RopeSpec
@@ -209,3 +210,19 @@ def test_drafts(registry: CollectorRegistry) -> None:
 
 def test_no_draft_metrics_without_drafts(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
     assert not [name for name, _ in families(registry) if "spec_decode" in name]
+
+
+def test_adapters(registry: CollectorRegistry) -> None:
+    """One series: that of the newest step."""
+    metrics = EngineMetrics(registry, replace(CONFIG, lora=LoraConfig(max_loras=2)), FACTS)
+    metrics.record(SchedulerStats(running_loras=["a", "b"], waiting_loras=["c"]), None)
+    metrics.record(SchedulerStats(running_loras=["b"]), None)
+    (family,) = [f for f in registry.collect() if f.name == "vllm:lora_requests_info"]
+    (sample,) = family.samples
+    assert sample.labels == {"max_lora": "2", "running_lora_adapters": "b", "waiting_lora_adapters": ""}
+    assert sample.value > 1e9
+
+
+def test_no_adapter_metric_without_adapters(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    metrics.record(SchedulerStats(), None)
+    assert "lora" not in render(registry).decode()

@@ -13,6 +13,7 @@ class BatchArrays:
         "addresses",
         "block_tables",
         "logits_rows",
+        "lora_slots",
         "positions",
         "query_start_loc",
         "seq_lens",
@@ -35,12 +36,13 @@ class BatchArrays:
         self.seq_lens = int32(max_requests)  # [B], tokens of the request at the end of the step
         self.block_tables = int32(max_requests * max_blocks)  # [B, width], rows without a gap
         self.logits_rows = int32(max_logits_rows)  # [R], rows whose logits are wanted
+        self.lora_slots = int32(max_tokens)  # [T], the slot of the row's adapter, -1: none; written where one is in use
         self.shares = np.zeros(4 * max_requests, np.int32)  # what the native kernel is told of each request
         self.shares_address: int = self.shares.ctypes.data
         self.addresses = tuple(tensor.data_ptr() for tensor in self.tensors())
 
     def tensors(self) -> list[torch.Tensor]:
-        """All arrays that kernels read, in the order of the native signature."""
+        """The arrays that are written in every step, in the order of the native signature."""
         return [
             self.token_ids, self.positions, self.slot_mapping, self.query_start_loc, self.seq_lens, self.block_tables,
             self.logits_rows,

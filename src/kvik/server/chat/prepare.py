@@ -49,7 +49,7 @@ class PreparedChat:
 
 async def prepare_chat(body: ChatCompletionRequest, state: ServerState, request_id: str, priority: int) -> PreparedChat:
     """Check and render a conversation. Raises `InvalidRequestError` or `UnknownModelError`, naming the field."""
-    model = state.check_model(body.model)
+    model, lora = state.check_model(body.model), state.lora_of(body.model)
     check_chat_request(body, state.limits)
     prompt_text = await render_prompt(body, state)
     role = response_role(body, state.config.response_role)
@@ -62,7 +62,7 @@ async def prepare_chat(body: ChatCompletionRequest, state: ServerState, request_
         role=role,
         prompt_text=prompt_text,
         echo_text=echo_text(body, role),
-        call=to_engine_call(body, [prompt_text], params, state.limits, request_id, priority),
+        call=to_engine_call(body, [prompt_text], params, state.limits, request_id, priority, lora),
         new_parser=PlainParser,
     )
 

@@ -56,7 +56,7 @@ def answer_context(chat: PreparedChat, state: ServerState) -> ChatAnswer:
         role=chat.role,
         prompt_text=chat.prompt_text,
         echo_text=chat.echo_text,
-        fingerprint=state.fingerprint,
+        fingerprint=state.fingerprint_of(chat.call.lora),
         as_token_ids=bool(chat.body.return_tokens_as_token_ids or state.config.return_tokens_as_token_ids),
         with_usage_details=state.config.enable_prompt_tokens_details,
         with_timings=state.config.enable_per_request_metrics,

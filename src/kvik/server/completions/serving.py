@@ -37,7 +37,7 @@ async def create_completion(request: Request) -> Response:
     model, call = prepare_completion(body, state, request_id, priority_of(request, body.priority))
     log = RequestLog(state.config)
     log.received(call)
-    context = answer_context(body, state, request_id, model, len(call.prompts))
+    context = answer_context(body, state, call, model)
     generation = await Generation.start(state.client, call)
     if body.stream:
         writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config))
@@ -56,11 +56,11 @@ def prepare_completion(
     body: CompletionRequest, state: ServerState, request_id: str, priority: int
 ) -> tuple[str, EngineCall]:
     """The model's name for the answer, and what the engine is told. Raises `RequestError` naming the field."""
-    model = state.check_model(body.model)
+    model, lora = state.check_model(body.model), state.lora_of(body.model)
     check_completion_request(body, state.limits)
     prompts = read_prompts(body.prompt, state.limits)
     params = _sampling_params(body, state)
-    return model, to_engine_call(body, prompts, params, state.limits, request_id, priority)
+    return model, to_engine_call(body, prompts, params, state.limits, request_id, priority, lora)
 
 
 def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingParams:
@@ -75,20 +75,18 @@ def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingPar
     )
 
 
-def answer_context(
-    body: CompletionRequest, state: ServerState, request_id: str, model: str, num_prompts: int
-) -> CompletionAnswer:
+def answer_context(body: CompletionRequest, state: ServerState, call: EngineCall, model: str) -> CompletionAnswer:
     """What the parts of the answer to a completion request share."""
     # An echo names the prompt's tokens; nothing else here needs a tokenizer.
     decode = state.tokenizer.decode if body.echo else None
     return CompletionAnswer(
         request=body,
-        request_id=request_id,
+        request_id=call.request_id,
         created_s=int(time.time()),
         model=model,
         decode=lambda ids: "" if decode is None else decode(ids, skip_special_tokens=False),
-        num_prompts=num_prompts,
-        fingerprint=state.fingerprint,
+        num_prompts=len(call.prompts),
+        fingerprint=state.fingerprint_of(call.lora),
         as_token_ids=bool(body.return_tokens_as_token_ids or state.config.return_tokens_as_token_ids),
         with_usage_details=state.config.enable_prompt_tokens_details,
         with_timings=state.config.enable_per_request_metrics,

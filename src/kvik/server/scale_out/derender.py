@@ -67,7 +67,7 @@ async def derender_completion(request: Request) -> Response:
         _output(state, call, prompt if isinstance(prompt, str) else None, ids, response, f"responses.{i}")
         for i, (prompt, ids, response) in enumerate(given)
     ]
-    context = completion_context(body.request, state, call.request_id, model, len(call.prompts))
+    context = completion_context(body.request, state, call, model)
     return json_response(completion(context, outputs))
 
 
