@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -24,12 +24,13 @@ ASK: dict[str, Any] = {
     "max_tokens": 24,
     "extra_body": {"temperature": 0},
 }
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 9}  # the model would never end one by itself
 TOOL = {
     "name": "add",
     "description": "Add two numbers.",
     "input_schema": {
         "type": "object",
-        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "properties": {"a": NUMBER, "b": NUMBER},
         "required": ["a", "b"],
         "additionalProperties": False,
     },
@@ -37,7 +38,7 @@ TOOL = {
 
 
 class City(BaseModel):
-    name: str
+    name: Literal["Paris", "Rome"]
     is_capital: bool
 
 

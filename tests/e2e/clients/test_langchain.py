@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -16,7 +16,7 @@ QUESTION = "What is the capital of France?"
 class City(BaseModel):
     """A city of the world."""
 
-    name: str
+    name: Literal["Paris", "Rome"]
     is_capital: bool
 
 
@@ -59,7 +59,7 @@ def test_tools(tool_server: KvikServer) -> None:
     from langchain_core.tools import tool
 
     @tool
-    def add(a: int, b: int) -> int:
+    def add(a: Literal[1, 2], b: Literal[1, 2]) -> int:
         """Add two numbers."""
         return a + b
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from openai import (
@@ -27,6 +27,7 @@ ASK: dict[str, Any] = {
     "temperature": 0,
     "max_tokens": 24,
 }
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 9}  # the model would never end one by itself
 TOOL = {
     "type": "function",
     "function": {
@@ -35,7 +36,7 @@ TOOL = {
         "strict": True,
         "parameters": {
             "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "properties": {"a": NUMBER, "b": NUMBER},
             "required": ["a", "b"],
             "additionalProperties": False,
         },
@@ -44,7 +45,7 @@ TOOL = {
 
 
 class City(BaseModel):
-    name: str
+    name: Literal["Paris", "Rome"]
     is_capital: bool
 
 
