@@ -36,6 +36,8 @@ TOOL = {
     },
 }
 
+ONE_CALL = {"type": "any", "disable_parallel_tool_use": True}
+
 
 class City(BaseModel):
     name: Literal["Paris", "Rome"]
@@ -200,7 +202,7 @@ def test_parsed_answers(anthropic: ModuleType, structured: KvikServer) -> None:
 
 
 def test_a_forced_call_and_its_result(anthropic: ModuleType, tool_server: KvikServer) -> None:
-    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": {"type": "any"}}
+    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": ONE_CALL}
     with client_of(anthropic, tool_server) as client:
         answer = client.messages.create(**ask)
         with client.messages.stream(**ask) as stream:

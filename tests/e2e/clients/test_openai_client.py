@@ -162,7 +162,7 @@ def test_an_agents_loop_of_three_calls(tool_server: KvikServer) -> None:
 
 
 def test_a_forced_call(tool_server: KvikServer) -> None:
-    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": "required"}
+    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
     with tool_server.client as client:
         call = client.chat.completions.create(**ask).choices[0].message.tool_calls[0]
         with client.chat.completions.stream(**ask) as stream:
