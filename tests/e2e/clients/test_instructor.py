@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from support.server import MODEL, KvikServer
 
@@ -19,6 +19,8 @@ ASK: dict[str, Any] = {
 
 class City(BaseModel):
     """A city of the world."""
+
+    model_config = ConfigDict(extra="forbid")  # else the model adds fields without end
 
     name: Literal["Paris", "Rome"]
     num_rivers: int = Field(ge=0, le=9)

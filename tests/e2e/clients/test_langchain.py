@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from support.server import MODEL, KvikServer
 
@@ -15,6 +15,8 @@ QUESTION = "What is the capital of France?"
 
 class City(BaseModel):
     """A city of the world."""
+
+    model_config = ConfigDict(extra="forbid")  # else the model adds fields without end
 
     name: Literal["Paris", "Rome"]
     is_capital: bool
