@@ -110,6 +110,8 @@ class ChatTemplate:
         _check_variables(chat_template_kwargs or {})
         compiled = _compile_for_request(source)
         plain = template_messages(messages, self._format_of(source))
+        if "tool_calls" not in source:
+            plain = [_with_content(message) for message in plain]
         final_text = _mark_end(plain[-1]) if continue_final_message else ""
         text = _run(
             compiled,
@@ -179,6 +181,11 @@ def _run(template: jinja2.Template, variables: dict[str, Any]) -> str:
         reason = str(error) or type(error).__name__
         raise InvalidRequestError(f"the chat template refused the messages: {reason}", param="messages") from error
     return "".join(pieces)
+
+
+def _with_content(message: dict[str, Any]) -> dict[str, Any]:
+    """For templates that know no calls of tools, and so no messages without content."""
+    return message if message.get("content") is not None else message | {"content": ""}
 
 
 def _mark_end(message: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -24,20 +24,23 @@ ASK: dict[str, Any] = {
     "max_tokens": 24,
     "extra_body": {"temperature": 0},
 }
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 9}  # the model would never end one by itself
 TOOL = {
     "name": "add",
     "description": "Add two numbers.",
     "input_schema": {
         "type": "object",
-        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "properties": {"a": NUMBER, "b": NUMBER},
         "required": ["a", "b"],
         "additionalProperties": False,
     },
 }
 
+ONE_CALL = {"type": "any", "disable_parallel_tool_use": True}
+
 
 class City(BaseModel):
-    name: str
+    name: Literal["Paris", "Rome"]
     is_capital: bool
 
 
@@ -199,7 +202,7 @@ def test_parsed_answers(anthropic: ModuleType, structured: KvikServer) -> None:
 
 
 def test_a_forced_call_and_its_result(anthropic: ModuleType, tool_server: KvikServer) -> None:
-    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": {"type": "any"}}
+    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": ONE_CALL}
     with client_of(anthropic, tool_server) as client:
         answer = client.messages.create(**ask)
         with client.messages.stream(**ask) as stream:

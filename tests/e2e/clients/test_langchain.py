@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from support.server import MODEL, KvikServer
 
@@ -16,7 +16,9 @@ QUESTION = "What is the capital of France?"
 class City(BaseModel):
     """A city of the world."""
 
-    name: str
+    model_config = ConfigDict(extra="forbid")  # else the model adds fields without end
+
+    name: Literal["Paris", "Rome"]
     is_capital: bool
 
 
@@ -59,7 +61,7 @@ def test_tools(tool_server: KvikServer) -> None:
     from langchain_core.tools import tool
 
     @tool
-    def add(a: int, b: int) -> int:
+    def add(a: Literal[1, 2], b: Literal[1, 2]) -> int:
         """Add two numbers."""
         return a + b
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from openai import (
@@ -27,6 +27,7 @@ ASK: dict[str, Any] = {
     "temperature": 0,
     "max_tokens": 24,
 }
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 9}  # the model would never end one by itself
 TOOL = {
     "type": "function",
     "function": {
@@ -35,7 +36,7 @@ TOOL = {
         "strict": True,
         "parameters": {
             "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "properties": {"a": NUMBER, "b": NUMBER},
             "required": ["a", "b"],
             "additionalProperties": False,
         },
@@ -44,7 +45,7 @@ TOOL = {
 
 
 class City(BaseModel):
-    name: str
+    name: Literal["Paris", "Rome"]
     is_capital: bool
 
 
@@ -161,7 +162,7 @@ def test_an_agents_loop_of_three_calls(tool_server: KvikServer) -> None:
 
 
 def test_a_forced_call(tool_server: KvikServer) -> None:
-    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": "required"}
+    ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
     with tool_server.client as client:
         call = client.chat.completions.create(**ask).choices[0].message.tool_calls[0]
         with client.chat.completions.stream(**ask) as stream:

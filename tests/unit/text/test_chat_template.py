@@ -212,3 +212,12 @@ def test_long_conversations_do_not_block_the_event_loop() -> None:
     template = ChatTemplate(CHATML)
     for messages in ([USER], long):
         assert asyncio.run(template.render_async(messages)) == template.render(messages)
+
+
+def test_messages_without_content_reach_only_templates_that_know_calls() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "assistant"}]
+    plain = ChatTemplate("{% for m in messages %}[{{ m['content'] + '!' }}]{% endfor %}")
+    assert plain.render(messages, add_generation_prompt=False) == "[!][!]"
+    knowing = ChatTemplate("{% for m in messages %}{{ m.content is none }},{{ m.tool_calls is defined }};{% endfor %}")
+    assert knowing.render(messages[:1], add_generation_prompt=False) == "True,True;"
