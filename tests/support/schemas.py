@@ -14,10 +14,13 @@ from kvik.grammar.constraint import Constraint
 Schema = dict[str, Any]
 VOCABULARY = [
     *(bytes([byte]) for byte in range(256)),
-    *(word.encode() for word in ('{"', '":', '": ', '",', '"}', "[]", "{}", "true", "false", "null", "name", "é", "日本")),
+    *(
+        word.encode()
+        for word in ('{"', '":', '": ', '",', '"}', "[]", "{}", "true", "false", "null", "name", "é", "日本", "ab", "ä")
+    ),
 ]
 """Tokens of a small model: bytes, and what JSON often has."""
-_CLOSERS = [VOCABULARY.index(token) for token in (b"\"", b"}", b"]")]
+_CLOSERS = [VOCABULARY.index(token) for token in (b'"', b"}", b"]", b"ab", "ä".encode(), b"0")]
 
 
 def numbers() -> Iterator[Schema]:
@@ -50,7 +53,12 @@ def strings() -> Iterator[Schema]:
 
 
 def arrays() -> Iterator[Schema]:
-    items: tuple[Schema, ...] = ({"type": "integer"}, {"type": "string", "maxLength": 5}, {"type": "boolean"}, {"type": "null"})
+    items: tuple[Schema, ...] = (
+        {"type": "integer"},
+        {"type": "string", "maxLength": 5},
+        {"type": "boolean"},
+        {"type": "null"},
+    )
     for item, low, high in product(items, (0, 1, 3), (3, 5)):
         yield {"type": "array", "items": item, "minItems": low, "maxItems": high}
     yield {"type": "array", "prefixItems": list(items), "items": False}
@@ -117,9 +125,17 @@ def values() -> Iterator[Schema]:
 
 
 def references() -> Iterator[Schema]:
-    node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}, "required": ["next"]}
+    node = {
+        "type": "object",
+        "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+        "required": ["next"],
+    }
     yield {"$ref": "#/$defs/node", "$defs": {"node": node}}
-    tree = {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2}}, "required": ["kids"]}
+    tree = {
+        "type": "object",
+        "properties": {"kids": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2}},
+        "required": ["kids"],
+    }
     yield tree
     for kind in ("integer", "boolean", "null"):
         for place in ("$defs", "definitions"):
@@ -136,12 +152,20 @@ def references() -> Iterator[Schema]:
 def realistic() -> Iterator[Schema]:
     text = {"type": "string", "maxLength": 8}
     for n in range(1, 25):
-        fields: Schema = {f"field_{i}": [text, {"type": "integer"}, {"type": "boolean"}, {"enum": ["low", "high"]}][i % 4] for i in range(n)}
+        fields: Schema = {
+            f"field_{i}": [text, {"type": "integer"}, {"type": "boolean"}, {"enum": ["low", "high"]}][i % 4]
+            for i in range(n)
+        }
         yield {
             "$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Form {n}", "description": "A form.",
             "type": "object", "properties": fields, "required": list(fields)[: n // 2 + 1], "additionalProperties": False,
         }  # fmt: skip
-    step = {"type": "object", "properties": {"explanation": text, "output": text}, "required": ["explanation", "output"], "additionalProperties": False}
+    step = {
+        "type": "object",
+        "properties": {"explanation": text, "output": text},
+        "required": ["explanation", "output"],
+        "additionalProperties": False,
+    }
     yield {
         "type": "object", "properties": {"steps": {"type": "array", "items": step, "maxItems": 3}, "final_answer": text},
         "required": ["steps", "final_answer"], "additionalProperties": False,
@@ -170,7 +194,9 @@ def walk(constraint: Constraint, seed: int, max_tokens: int = 400, num_free: int
         closers = [i for i in _CLOSERS if i in allowed] if step >= num_free else []
         if end in allowed and (step >= num_free or rng.random() < 0.3 or allowed == [end]):
             return text
-        chosen = closers[0] if closers else rng.choice([i for i in allowed if i != end])
+        if closers and closers[0] != _CLOSERS[0] and rng.random() < 0.3:
+            closers = []  # some strings need other characters first
+        chosen = closers[0] if _CLOSERS[0] in closers else rng.choice(closers or [i for i in allowed if i != end])
         assert constraint.advance(chosen), constraint.error
         text += VOCABULARY[chosen]
         if constraint.is_complete:

@@ -60,8 +60,10 @@ def refusal(compiler: GrammarCompiler, schema: Schema) -> str | None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-1000, 1000) | st.text("ab é\"\\\n日🙂", max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcé", min_size=1, max_size=3), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-1000, 1000) | st.text('ab é"\\\n日🙂', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abcé", min_size=1, max_size=3), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
