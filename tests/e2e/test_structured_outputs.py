@@ -94,11 +94,11 @@ def test_answers_are_the_same_with_drafts_and_together(
 
 def test_answers_are_the_same_with_preemption(plain: dict[str, list[tuple[Any, ...]]]) -> None:
     with (
-        KvikServer("--num-gpu-blocks-override", "12", "--max-model-len", "180") as small,
-        ThreadPoolExecutor(len(CALLS)) as pool,
+        KvikServer("--num-gpu-blocks-override", "13", "--max-model-len", "180") as small,
+        ThreadPoolExecutor(2 * len(CALLS)) as pool,
     ):
-        together = dict(zip(CALLS, pool.map(lambda call: ask(small, call), CALLS.values()), strict=True))
-        assert together == plain
+        calls = [*CALLS.values(), *CALLS.values()]
+        assert list(pool.map(lambda call: ask(small, call), calls)) == [*plain.values(), *plain.values()]
         assert small.metric("vllm:num_preemptions_total") > 0
 
 
@@ -116,11 +116,12 @@ def test_a_stream_is_the_whole_answer(client: OpenAI) -> None:
 
 
 def test_a_structural_tag_leaves_text_free(server: KvikServer) -> None:
-    forced = {"type": "structural_tag", "format": {"type": "triggered_tags", "triggers": ["<call>"], "tags": [
-        {"type": "tag", "begin": "<call>", "content": {"type": "json_schema", "json_schema": PERSON}, "end": "</call>"},
-    ], "at_least_one": True, "stop_after_first": True}}  # fmt: skip
-    prompt = 'Write <call>{"name": "Ann", "age": 3, "tags": []}</call> now:\n<call>{"name": "Bob", "age": 4, "tags": []}</call>\n'
-    ((text, _, _, reason, _),) = ask(server, {"prompt": prompt, "response_format": forced})
+    content = {"type": "json_schema", "json_schema": PERSON}
+    forced = {
+        "type": "structural_tag",
+        "format": {"type": "tag", "begin": "<call>", "content": content, "end": "</call>"},
+    }
+    ((text, _, _, reason, _),) = ask(server, {"response_format": forced})
     assert reason == "stop"
     body = re.search("<call>(.*)</call>$", text, re.DOTALL)
     assert body is not None
@@ -163,7 +164,7 @@ def test_what_is_wrong_is_a_400_before_a_stream_and_a_neighbour_goes_on(server: 
             assert status == 400 or name == "big repetition", (name, answer)
             if status == 400:
                 param = answer["error"]["param"]
-                assert param and param.split(".")[-1] in (*call, "body"), (name, answer)
+                assert param in call, (name, answer)
                 assert len(answer["error"]["message"]) < 1500
         assert beside.result() == alone
 

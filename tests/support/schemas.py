@@ -158,7 +158,8 @@ def realistic() -> Iterator[Schema]:
         }
         yield {
             "$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Form {n}", "description": "A form.",
-            "type": "object", "properties": fields, "required": list(fields)[: n // 2 + 1], "additionalProperties": False,
+            "type": "object", "properties": fields, "required": list(fields)[: n // 2 + 1],
+            "additionalProperties": False,
         }  # fmt: skip
     step = {
         "type": "object",
@@ -167,7 +168,8 @@ def realistic() -> Iterator[Schema]:
         "additionalProperties": False,
     }
     yield {
-        "type": "object", "properties": {"steps": {"type": "array", "items": step, "maxItems": 3}, "final_answer": text},
+        "type": "object",
+        "properties": {"steps": {"type": "array", "items": step, "maxItems": 3}, "final_answer": text},
         "required": ["steps", "final_answer"], "additionalProperties": False,
     }  # fmt: skip
 

@@ -15,7 +15,39 @@ TokenMask = npt.NDArray[np.uint32]
 
 def apply_masks(logits: Tensor, masks: Sequence[TokenMask | None]) -> None:
     """Rule out, in place, what the masks [R] of the rows of logits [R, V] do not allow; None allows all."""
+    if logits.device.type != "cpu":
+        rows = logits.cpu()
+        apply_masks(rows, masks)
+        logits.copy_(rows)
+        return
+    values = logits.numpy()
+    for row, mask in zip(values, masks, strict=True):
+        if mask is not None:
+            _apply(row, mask)
+
+
+def _apply(row: npt.NDArray[np.float32], mask: TokenMask) -> None:
+    """Grammars allow a few tokens or all but a few, so it is the few that are touched one by one."""
+    if 2 * np.count_nonzero(mask) > len(mask):
+        row[_ids(~mask, len(row))] = -np.inf
+        return
+    ids = _ids(mask, len(row))
+    kept = row[ids]
+    row.fill(-np.inf)
+    row[ids] = kept
+
+
+def _ids(mask: TokenMask, vocab_size: int) -> npt.NDArray[np.int64]:
+    """Tokens whose bits are set."""
+    words = np.flatnonzero(mask)
+    bits = np.flatnonzero(np.unpackbits(mask[words].view(np.uint8), bitorder="little"))
+    ids: npt.NDArray[np.int64] = words[bits >> 5] * 32 + (bits & 31)
+    return ids[: np.searchsorted(ids, vocab_size)]
+
+
+def apply_masks_reference(logits: Tensor, masks: Sequence[TokenMask | None]) -> None:
+    """The same in plain torch."""
     for row, mask in zip(logits, masks, strict=True):
         if mask is not None:
-            forbidden = np.unpackbits((~mask).view(np.uint8), count=logits.shape[1], bitorder="little")
-            row.masked_fill_(torch.from_numpy(forbidden.view(np.bool_)), -torch.inf)
+            bits = np.unpackbits(mask.view(np.uint8), count=logits.shape[1], bitorder="little")
+            row.masked_fill_(torch.from_numpy(bits == 0), -torch.inf)
