@@ -28,21 +28,14 @@ def apply_masks(logits: Tensor, masks: Sequence[TokenMask | None]) -> None:
 
 def _apply(row: npt.NDArray[np.float32], mask: TokenMask) -> None:
     """Grammars allow a few tokens or all but a few, so it is the few that are touched one by one."""
-    if 2 * np.count_nonzero(mask) > len(mask):
-        row[_ids(~mask, len(row))] = -np.inf
+    allowed = np.unpackbits(mask.view(np.uint8), count=len(row), bitorder="little").view(np.bool_)
+    if 2 * np.count_nonzero(allowed) > len(row):
+        row[np.flatnonzero(~allowed)] = -np.inf
         return
-    ids = _ids(mask, len(row))
+    ids = np.flatnonzero(allowed)
     kept = row[ids]
     row.fill(-np.inf)
     row[ids] = kept
-
-
-def _ids(mask: TokenMask, vocab_size: int) -> npt.NDArray[np.int64]:
-    """Tokens whose bits are set."""
-    words = np.flatnonzero(mask)
-    bits = np.flatnonzero(np.unpackbits(mask[words].view(np.uint8), bitorder="little"))
-    ids: npt.NDArray[np.int64] = words[bits >> 5] * 32 + (bits & 31)
-    return ids[: np.searchsorted(ids, vocab_size)]
 
 
 def apply_masks_reference(logits: Tensor, masks: Sequence[TokenMask | None]) -> None:
