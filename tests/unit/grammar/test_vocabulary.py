@@ -28,7 +28,7 @@ def test_a_gguf_files_tokens_are_what_its_tokenizer_decodes() -> None:
 
 
 def test_a_folders_tokens_are_those_that_llguidance_reads(tmp_path: Path) -> None:
-    words = [*pre_tokenizers.ByteLevel.alphabet(), "Ġthe", "日"]
+    words = [*pre_tokenizers.ByteLevel.alphabet(), "Ġthe"]
     backend = tokenizers.Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(["<|end|>"])
