@@ -61,7 +61,7 @@ class Constraint:
         """
         if not self._is_on and not draft_token_ids:
             return None
-        masks = np.zeros((1 + len(draft_token_ids), (self._vocab_size + 32) // 32), np.uint32)
+        masks = np.zeros((1 + len(draft_token_ids), self._vocab_size // 32 + 1), np.uint32)
         tail, was_on, num_consumed = self._tail, self._is_on, 0
         for place in range(len(masks)):
             self._fill(masks[place])

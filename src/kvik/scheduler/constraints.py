@@ -73,6 +73,12 @@ class Constraints:
                 share.token_masks = request.constraint.masks(share.draft_token_ids)
 
 
+def constraint_param(request: Request) -> str | None:
+    """The request's field that its grammar came from."""
+    wish = request.sampling_params.structured_outputs
+    return None if wish is None else wish.param
+
+
 def constraint_error(request: Request, error: str) -> tuple[str, str | None]:
     """An error's message, and the request's field to blame: the grammar's own trouble goes before what it led to."""
     wish, constraint = request.sampling_params.structured_outputs, request.constraint

@@ -21,7 +21,7 @@ from kvik.config.speculative import SpeculativeConfig
 from kvik.errors import EngineError, EngineRequestError
 from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, SchedulerStats, TokenDelta
 from kvik.scheduler.adapters import AdapterSlots, Turns
-from kvik.scheduler.constraints import Constraints, constraint_error
+from kvik.scheduler.constraints import Constraints, constraint_error, constraint_param
 from kvik.scheduler.counters import StepCounters
 from kvik.scheduler.draft import StepDraft
 from kvik.scheduler.limits import Limits
@@ -143,6 +143,7 @@ class Scheduler:
             request = self._requests[request_id]
             if error is not None:
                 self._end(request, RequestStatus.FINISHED_ERROR, error)
+                self._ended[-1].error_param = constraint_param(request)
             else:
                 request.move_to(RequestStatus.WAITING)
                 self._waiting.push(request)
