@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from kvik.errors import InvalidRequestError
+from kvik.structured_outputs import StructuredOutputs
 
 GREEDY_EPSILON = 1e-5
 """Temperatures below this are greedy; after `clamped` only an exact 0 is."""
@@ -72,6 +73,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed_token_ids: list[int] | None = None
     skip_reading_prefix_cache: bool | None = None
     """None: read it unless `prompt_logprobs` is asked for, whose logits a cached block does not have."""
+    structured_outputs: StructuredOutputs | None = None
+    """What the text of the answer must be; None: anything."""
 
     def __post_init__(self) -> None:
         _check_ranges(self)

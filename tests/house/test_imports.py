@@ -12,7 +12,17 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "kvik"
 
-SHELF = {"config", "modelfile", "messages", "step", "sampling_params", "plan", "errors", "telemetry"}
+SHELF = {
+    "config",
+    "modelfile",
+    "messages",
+    "step",
+    "sampling_params",
+    "plan",
+    "errors",
+    "telemetry",
+    "structured_outputs",
+}
 DOORS = {"__init__", "__main__", "cli", "entrypoints", "llm"}
 MAY_IMPORT: dict[str, set[str]] = {
     "server": {"text", "engine_client"},

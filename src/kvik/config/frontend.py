@@ -45,6 +45,20 @@ class ServerConfig:
     default_chat_template_kwargs: dict[str, Any] | None = flag(  # noqa: RUF009
         None, "template variables that requests need not set, a JSON object"
     )
+    enable_auto_tool_choice: bool = flag(
+        False, "let the model decide to call tools (tool_choice auto); needs --tool-call-parser", common=True
+    )
+    exclude_tools_when_tool_choice_none: bool = flag(False, "tool_choice none: leave the tools out of the prompt")
+    tool_call_parser: str | None = flag(
+        None, "how the model writes calls of tools: hermes, llama3_json, ...; an unknown name lists all", common=True
+    )
+    tool_parser_plugin: str = flag("", "Python file with more such parsers, in a dict TOOL_PARSERS")
+    tool_strict_level: str = flag(
+        "auto",
+        "what is enforced of calls that the model begins itself: auto: the arguments of tools with strict; function: "
+        "names too; parameter: all arguments",
+        choices=("auto", "function", "parameter"),
+    )
     response_role: str = flag("assistant", "role of the answer")
     return_tokens_as_token_ids: bool = flag(False, "logprobs name tokens as token_id:N")
     max_log_len: int | None = flag(None, "prompt characters, or ids, per log line; unset: all", kind="size")
@@ -70,6 +84,16 @@ class ServerConfig:
     disable_fastapi_docs: bool = flag(False, "no OpenAPI, Swagger and ReDoc pages")
     h11_max_incomplete_event_size: int = flag(4194304, "bytes that an HTTP request's head may have", kind="size")
     h11_max_header_count: int = flag(256, "headers that an HTTP request may have")
+
+    reasoning_parser: str = flag(
+        "",
+        "how the model marks its reasoning: deepseek_r1, qwen3, granite, ...; an unknown name lists all",
+        group="StructuredOutputsConfig",
+        common=True,
+    )
+    reasoning_parser_plugin: str = flag(
+        "", "Python file with more such parsers, in a dict REASONING_PARSERS", group="StructuredOutputsConfig"
+    )
 
     disable_log_stats: bool = flag(
         False, "no periodic log line and no vllm: metrics", group=GENERAL, kind="switch", common=True

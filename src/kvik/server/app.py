@@ -17,6 +17,7 @@ from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
+from kvik.server.formats import formats_of
 from kvik.server.limits import RequestLimits
 from kvik.server.middleware.admission import AdmissionMiddleware
 from kvik.server.middleware.auth import AuthenticationMiddleware
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
     """What the handlers share. The engine must be ready."""
     state = ServerState(client=client, config=config, limits=limits or RequestLimits())
+    state.formats = formats_of(config)
     state.fingerprint = system_fingerprint(config, client.config)
     return state
 

@@ -28,6 +28,9 @@ class RequestLimits:
     max_stop_token_ids: int = 1024
     max_logit_bias: int = 1024
     max_bad_words: int = 128
+    max_tools: int = 512
+    max_tool_schema_chars: int = 1 << 16
+    """Of one tool's parameters, as JSON."""
     max_request_id_chars: int = 128
     max_cache_salt_chars: int = 128
 

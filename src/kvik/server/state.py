@@ -14,6 +14,7 @@ from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.errors import InvalidRequestError, UnknownModelError
 from kvik.server.limits import RequestLimits
+from kvik.text.parsing.formats import AnswerFormats
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
@@ -27,6 +28,8 @@ class ServerState:
     client: EngineClient
     config: ServerConfig
     limits: RequestLimits = field(default_factory=RequestLimits)
+    formats: AnswerFormats = field(default_factory=AnswerFormats)
+    """How the model marks its reasoning and its calls of tools."""
     created_s: int = field(default_factory=lambda: int(time.time()))
     """Unix time; the `created` of the served models."""
     is_draining: bool = False

@@ -133,7 +133,7 @@ def test_semantic_errors_name_what_the_client_said(server: Server, fields: dict[
 
 @pytest.mark.parametrize(
     "field",
-    ["tools", "tool_choice", "functions", "function_call", "structured_outputs", "guided_json", "guided_regex",
+    ["structured_outputs", "guided_json", "guided_regex",
      "guided_choice", "guided_grammar", "response_format", "kv_transfer_params", "audio", "repetition_detection",
      "vllm_xargs", "watermarking", "use_beam_search"],
 )  # fmt: skip
