@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from kvik.text.parsing.json_text import expect, read_object, read_text, read_value
@@ -33,7 +32,7 @@ def read_call(reader: Reader, out: Outbox, known: Collection[str] | None = None,
         elif key in ARGUMENTS and held is None:
             held = []
             if name is None:
-                held.append(json.dumps((yield from read_object(reader)), ensure_ascii=False))
+                held.append((yield from read_object(reader)))
             else:
                 yield from read_arguments(reader, out, name)
         else:
@@ -53,7 +52,7 @@ def read_arguments(reader: Reader, out: Outbox, name: str) -> Reading[None]:
         _begin(reader, out, name)
         yield from read_value(reader, out.arguments)
     else:
-        arguments = json.dumps((yield from read_object(reader)), ensure_ascii=False)
+        arguments = yield from read_object(reader)
         _begin(reader, out, name)
         out.arguments(arguments)
 

@@ -16,14 +16,35 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kvik.errors import ConfigError
-from kvik.text.parsing.hermes import HERMES
+from kvik.text.parsing.deepseek import DEEPSEEK_V3, DEEPSEEK_V31
+from kvik.text.parsing.llama3_json import LLAMA3_JSON
+from kvik.text.parsing.marked_json import GRANITE, GRANITE_20B, HERMES, JAMBA, LONGCAT, PHI4_MINI
+from kvik.text.parsing.mistral import MISTRAL
+from kvik.text.parsing.pythonic import LLAMA4_PYTHONIC, PYTHONIC
+from kvik.text.parsing.qwen3_xml import QWEN3_XML
 from kvik.text.parsing.reasoning import REASONING, ReasoningFormat
 from kvik.text.parsing.tool_format import ToolFormat
 
 F = TypeVar("F", ToolFormat, ReasoningFormat)
 
 TOOL_FORMATS: dict[str, ToolFormat] = {
+    "deepseek_v3": DEEPSEEK_V3,
+    "deepseek_v31": DEEPSEEK_V31,
+    "granite": GRANITE,
+    "granite-20b-fc": GRANITE_20B,
+    "granite4": HERMES,
     "hermes": HERMES,
+    "jamba": JAMBA,
+    "llama3_json": LLAMA3_JSON,
+    "llama4_json": LLAMA3_JSON,
+    "llama4_pythonic": LLAMA4_PYTHONIC,
+    "longcat": LONGCAT,
+    "mistral": MISTRAL,
+    "phi4_mini_json": PHI4_MINI,
+    "pythonic": PYTHONIC,
+    "qwen3_coder": QWEN3_XML,
+    "qwen3_json": HERMES,
+    "qwen3_xml": QWEN3_XML,
 }
 """By the name that --tool-call-parser takes."""
 

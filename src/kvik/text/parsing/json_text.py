@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from kvik.text.parsing.reader import NotTheFormat, Reader, Reading, TextEnded
 
@@ -19,6 +19,7 @@ Emit = Callable[[str], object]
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]+')
 _WORD = re.compile(r"[-+.0-9A-Za-z]+")
 _SCALAR = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false|null")
+_NO_WORDS: Mapping[str, str] = MappingProxyType({})
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
@@ -38,7 +39,7 @@ def read_value(reader: Reader, emit: Emit) -> Reading[None]:
                 yield from _read_key(reader, emit, closers)
                 continue
         else:
-            yield from _read_scalar(reader, emit)
+            yield from read_scalar(reader, emit)
         if (yield from _close(reader, emit, closers)):
             return
         yield from _read_key(reader, emit, closers)
@@ -65,24 +66,31 @@ def read_text(reader: Reader) -> Reading[str]:
     return str(json.loads("".join(pieces)))
 
 
-def read_object(reader: Reader) -> Reading[dict[str, Any]]:
-    """A whole object, or the text of one in a string, or null for an empty one."""
+def read_object(reader: Reader) -> Reading[str]:
+    """The text of a whole object, which may itself be within a string; null is an empty one."""
     pieces: list[str] = []
     yield from read_value(reader, pieces.append)
-    value = parse_json("".join(pieces))
-    if isinstance(value, str):
-        value = parse_json(value)
-    if value is not None and not isinstance(value, dict):
+    text = "".join(pieces).strip()
+    if text.startswith('"'):
+        text = str(json.loads(text)).strip()
+    if text == "null":
+        return "{}"
+    if not is_json(text, dict):
         raise NotTheFormat
-    return value or {}
+    return text
 
 
-def parse_json(text: str) -> Any:
-    """Raises `NotTheFormat`."""
+def is_json(text: str, kind: type = object) -> bool:
+    """Whether it is, strictly, the text of a `kind`: no NaN, no half surrogate pairs."""
     try:
-        return json.loads(text)
+        text.encode()
+        return isinstance(json.loads(text, parse_constant=_refuse), kind)
     except (ValueError, RecursionError):
-        raise NotTheFormat from None
+        return False
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(word)
 
 
 def expect(reader: Reader, wanted: str, emit: Emit | None = None) -> Reading[str]:
@@ -115,13 +123,14 @@ def _close(reader: Reader, emit: Emit, closers: list[str]) -> Reading[bool]:
     return True
 
 
-def _read_scalar(reader: Reader, emit: Emit) -> Reading[None]:
-    """A number or a word; one cannot tell that it is valid before it has ended."""
+def read_scalar(reader: Reader, emit: Emit, words: Mapping[str, str] = _NO_WORDS) -> Reading[None]:
+    """A number or a word; one cannot tell that it is valid before it has ended. `words`: others, and what they mean."""
     pieces: list[str] = []
     yield from reader.run(_WORD, pieces.append)
     if reader.has_ended and reader.pos == len(reader.text):
         raise TextEnded
     word = "".join(pieces)
+    word = words.get(word, word)
     if _SCALAR.fullmatch(word) is None:
         raise NotTheFormat
     emit(word)
