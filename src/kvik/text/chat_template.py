@@ -110,6 +110,8 @@ class ChatTemplate:
         _check_variables(chat_template_kwargs or {})
         compiled = _compile_for_request(source)
         plain = template_messages(messages, self._format_of(source))
+        if "developer" not in source:
+            _call_developers_system(plain)
         final_text = _mark_end(plain[-1]) if continue_final_message else ""
         text = _run(
             compiled,
@@ -179,6 +181,13 @@ def _run(template: jinja2.Template, variables: dict[str, Any]) -> str:
         reason = str(error) or type(error).__name__
         raise InvalidRequestError(f"the chat template refused the messages: {reason}", param="messages") from error
     return "".join(pieces)
+
+
+def _call_developers_system(messages: list[dict[str, Any]]) -> None:
+    """For templates that do not know the newer name of that role: most would print it, and no model was trained so."""
+    for message in messages:
+        if message["role"] == "developer":
+            message["role"] = "system"
 
 
 def _mark_end(message: dict[str, Any]) -> str:

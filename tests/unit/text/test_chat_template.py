@@ -212,3 +212,11 @@ def test_long_conversations_do_not_block_the_event_loop() -> None:
     template = ChatTemplate(CHATML)
     for messages in ([USER], long):
         assert asyncio.run(template.render_async(messages)) == template.render(messages)
+
+
+def test_developers_are_system_where_the_template_does_not_know_them():
+    messages = [{"role": "developer", "content": "x"}]
+    plain = ChatTemplate("{% for m in messages %}{{ m.role }}{% endfor %}")
+    knowing = ChatTemplate("{% for m in messages %}{{ m.role }}{% if m.role == 'developer' %}!{% endif %}{% endfor %}")
+    assert plain.render(messages) == "system"
+    assert knowing.render(messages) == "developer!"

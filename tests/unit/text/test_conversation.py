@@ -28,7 +28,7 @@ def test_arguments_of_tool_calls_become_objects_and_the_callers_stay() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     (plain,) = template_messages([message], "string")
-    assert plain["content"] is None
+    assert plain["content"] == ""
     assert plain["tool_calls"][0]["function"] == {"name": "f", "arguments": {"x": 1}}
     assert call["function"]["arguments"] == '{"x": 1}'  # type: ignore[index]
 
@@ -71,3 +71,14 @@ def test_what_is_wrong_is_named(message: Any, param: str, said: str) -> None:
 def test_no_messages() -> None:
     with pytest.raises(InvalidRequestError, match="at least one"):
         template_messages([], "string")
+
+
+def test_the_older_form_of_a_call_is_a_tool_call():
+    older = [
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "1"},
+    ]
+    called, answered = template_messages(older, "string")
+    assert called["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": {}}}]
+    assert "function_call" not in called
+    assert (answered["role"], answered["content"]) == ("tool", "1")
