@@ -57,19 +57,16 @@ def check(call: Any) -> None:
 
 
 @needs_grammars
-@pytest.mark.parametrize("which", ["client", "hermes"])
-def test_required(request: pytest.FixtureRequest, which: str) -> None:
-    client: OpenAI = request.getfixturevalue(which)
-    for seed in range(3):
-        answer = client.chat.completions.create(
-            model=MODEL, messages=QUESTION, tools=TOOLS, tool_choice="required", parallel_tool_calls=False, seed=seed,
-            max_tokens=120,
-        )  # fmt: skip
-        (choice,) = answer.choices
-        assert choice.finish_reason == "tool_calls"
-        assert choice.message.content is None
-        (call,) = choice.message.tool_calls
-        check(call)
+def test_required(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=QUESTION, tools=TOOLS, tool_choice="required", parallel_tool_calls=False, seed=1,
+        max_tokens=100,
+    )  # fmt: skip
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    (call,) = choice.message.tool_calls
+    check(call)
 
 
 @needs_grammars
@@ -98,11 +95,10 @@ def test_parse_of_a_named_call(request: pytest.FixtureRequest, which: str) -> No
     answer = client.chat.completions.parse(
         model=MODEL, messages=QUESTION, tools=[openai.pydantic_function_tool(Weather)], max_tokens=400, temperature=0,
         tool_choice={"type": "function", "function": {"name": "Weather"}},
-        extra_body={"bad_words": []},
     )  # fmt: skip
     choice = answer.choices[0]
-    if choice.finish_reason == "stop":
-        assert isinstance(choice.message.tool_calls[0].function.parsed_arguments, Weather)
+    assert choice.finish_reason == "stop"
+    assert isinstance(choice.message.tool_calls[0].function.parsed_arguments, Weather)
 
 
 @needs_grammars
@@ -120,7 +116,7 @@ def test_an_agents_loop_of_three_calls(client: OpenAI) -> None:
     last = client.chat.completions.create(
         model=MODEL, messages=messages, tools=TOOLS, tool_choice="none", temperature=0, max_tokens=24
     )
-    assert last.choices[0].message.content
+    assert last.choices[0].finish_reason in ("stop", "length")
     assert last.choices[0].message.tool_calls is None
 
 

@@ -10,7 +10,7 @@ import llguidance
 import pytest
 
 from kvik.errors import ConfigError
-from kvik.server.chat.call_grammar import arguments_grammar, call_grammar
+from kvik.server.chat.call_grammar import arguments_grammar, call_grammar, closed
 from kvik.server.chat.tools import Tool
 from kvik.text.parsing.forced import LIST_MARKUP
 from kvik.text.parsing.formats import TOOL_FORMATS
@@ -275,3 +275,31 @@ def test_forced_calls_are_grammars(name: str, reasoning: Any) -> None:
 def checked(grammar: str) -> None:
     error = llguidance.LLMatcher.validate_grammar(llguidance.LLMatcher.grammar_from_lark(grammar))
     assert not error, f"{error}\n{grammar}"
+
+
+def test_arguments_have_the_listed_properties_only() -> None:
+    inner = {"type": "object", "properties": {}}
+    schema = {"properties": {"a": inner, "b": {"items": inner}}, "$defs": {"c": {"$ref": "#"}}}
+    found = closed(schema)
+    assert found["additionalProperties"] is found["properties"]["a"]["additionalProperties"] is False
+    assert found["properties"]["b"]["items"]["additionalProperties"] is False
+    assert found["$defs"] == schema["$defs"]
+    assert "additionalProperties" not in inner
+    assert closed({"properties": {}, "additionalProperties": True})["additionalProperties"] is True
+
+
+def test_calls_of_the_models_own_can_be_strict(serve: MakeServer) -> None:
+    strict = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA, "strict": True}}
+    for level, tools, schemas in (
+        ("auto", [strict, TOOLS[1]], [closed(SCHEMA), {"type": "object"}]),
+        ("function", TOOLS, [{"type": "object"}, {"type": "object"}]),
+        ("parameter", [TOOLS[0]], [closed(SCHEMA)]),
+    ):
+        server = say(serve(tool_strict_level=level, **HERMES), "Hi")
+        choice(server, tools=tools)
+        tag = json.loads(server.llm.asked[0].params.structured_outputs.structural_tag)
+        assert tag["triggers"] == ["<tool_call>"]
+        assert [s["schema"] for s in tag["structures"]] == schemas
+        assert tag["structures"][0]["begin"] == '<tool_call>\n{"name": "weather", "arguments": '
+    with pytest.raises(ConfigError, match="--tool-strict-level function"):
+        serve(tool_strict_level="function", enable_auto_tool_choice=True, tool_call_parser="pythonic")

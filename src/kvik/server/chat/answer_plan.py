@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import SamplingParams
-from kvik.server.chat.call_grammar import arguments_grammar, call_grammar
+from kvik.server.chat.call_grammar import arguments_grammar, call_grammar, strict_calls
 from kvik.server.chat.tools import Choice, ToolUse
 from kvik.structured_outputs import StructuredOutputs
 from kvik.text.parsing import AnswerParser, PlainParser
@@ -30,6 +30,8 @@ class AnswerPlan:
     begin: Begin
     """Where in its reasoning an answer begins."""
     tokenizer: Tokenizer | None
+    strict_level: str
+    """--tool-strict-level."""
     hides_special_tokens: bool
     """The request wants special tokens left out."""
 
@@ -63,9 +65,9 @@ class AnswerPlan:
                     param="structured_outputs",
                 )
             return replace(params, structured_outputs=self._forced_calls())
-        if params.structured_outputs is not None and params.structured_outputs.starts_after is None:
-            constraint = replace(params.structured_outputs, starts_after=self._starts_after())
-            return replace(params, structured_outputs=constraint)
+        constraint = params.structured_outputs or self._strict_calls()
+        if constraint is not None and constraint.starts_after is None:
+            return replace(params, structured_outputs=replace(constraint, starts_after=self._starts_after()))
         return params
 
     def _stages(self) -> list[Callable[[], AnswerParser]]:
@@ -98,6 +100,14 @@ class AnswerPlan:
             is_parallel = self.use.is_parallel and self.use.choice == Choice.REQUIRED
             grammar = call_grammar(own or LIST_MARKUP, self.use.tools, is_parallel, special, prefix)
         return StructuredOutputs(grammar=grammar, starts_after=self._starts_after(), param="tools")
+
+    def _strict_calls(self) -> StructuredOutputs | None:
+        """Of calls that the model begins itself: that they are of a tool there is, with arguments of its schema."""
+        own = self.formats.tools
+        if self.use.choice != Choice.AUTO or own is None or not own.can_be_strict or self._special_ids():
+            return None
+        tag = strict_calls(own, self.use.tools, self.strict_level)
+        return None if tag is None else StructuredOutputs(structural_tag=tag, param="tools")
 
     def _starts_after(self) -> list[int] | None:
         """Token ids after which an answer that begins in reasoning must keep to a grammar."""

@@ -13,9 +13,14 @@ from typing import Any
 
 from kvik.server.chat.tools import Tool
 from kvik.text.parsing.reasoning import ReasoningFormat
-from kvik.text.parsing.tool_format import CallMarkup
+from kvik.text.parsing.tool_format import CallMarkup, ToolFormat
 
 MAX_PARALLEL_CALLS = 64
+_OPENS = frozenset({
+    "additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref", "not",
+    "if", "dependentSchemas",
+})  # fmt: skip
+"""Keywords that speak of other properties, or may."""
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -57,9 +62,46 @@ def arguments_grammar(tool: Tool, special_ids: Mapping[str, int], reasoning: Rea
 
 
 def _arguments(schema: Mapping[str, Any]) -> str:
-    options = schema.get("x-guidance")
-    compact = _COMPACT | (options if isinstance(options, dict) else {})
-    return "%json " + json.dumps({**schema, "x-guidance": compact})
+    return "%json " + json.dumps({**closed(schema), "x-guidance": _COMPACT})
+
+
+def strict_calls(own: ToolFormat, tools: Sequence[Tool], level: str) -> dict[str, Any] | None:
+    """A structural tag: free text, but calls within it keep to names and schemas; None where nothing asks for that.
+
+    `level` is --tool-strict-level: "auto" enforces the arguments of tools with `strict`, "function" names too,
+    "parameter" all arguments.
+    """
+    if own.markup is None or (level == "auto" and not any(tool.is_strict for tool in tools)):
+        return None
+    markup = own.markup
+    trigger = next(marker for marker in own.markers if markup.before_name.startswith(marker))
+    structures = [
+        {
+            "begin": markup.before_name + tool.name + markup.before_arguments,
+            "schema": closed(tool.parameters) if tool.is_strict or level == "parameter" else {"type": "object"},
+            "end": markup.after,
+        }
+        for tool in tools
+    ]
+    return {"structures": structures, "triggers": [trigger]}
+
+
+def closed(schema: Any) -> Any:
+    """The schema without properties that it does not list, unless it says that there may be some.
+
+    A function takes the parameters that it has, and a small model that may invent some goes on inventing.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    found = dict(schema)
+    for name in ("properties", "$defs", "definitions"):
+        if isinstance(inner := found.get(name), dict):
+            found[name] = {key: closed(value) for key, value in inner.items()}
+    if isinstance(found.get("items"), dict):
+        found["items"] = closed(found["items"])
+    if "properties" in found and _OPENS.isdisjoint(found):
+        found["additionalProperties"] = False
+    return found
 
 
 def _reasoning_rules(reasoning: ReasoningFormat, spell: _Speller) -> list[str]:

@@ -96,6 +96,7 @@ def _answer_plan(body: ChatCompletionRequest, state: ServerState, use: ToolUse, 
         formats=state.formats,
         begin=begin,
         tokenizer=state.client.tokenizer,
+        strict_level=state.config.tool_strict_level,
         hides_special_tokens=body.skip_special_tokens,
     )
 

@@ -41,6 +41,11 @@ class ToolFormat:
     markup: CallMarkup | None = None
     """None: forced calls are written as a JSON list instead, which kvik reads itself."""
 
+    @property
+    def can_be_strict(self) -> bool:
+        """Each call begins with a marker of its own, from which on a grammar can take over."""
+        return self.markup is not None and not self.markup.begin and self.markup.before_name.startswith(self.markers)
+
 
 def tool_format(
     read: Callable[[Reader, Outbox, Collection[str]], Reading[None]],
