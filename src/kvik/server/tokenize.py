@@ -12,7 +12,8 @@ from starlette.responses import Response
 from kvik.errors import InvalidRequestError
 from kvik.server.body import read_model
 from kvik.server.chat.prompt import render_prompt
-from kvik.server.chat.protocol import Message, check_messages
+from kvik.server.chat.protocol import Message, ToolDict, check_messages
+from kvik.server.chat.tools import check_tools, template_tools
 from kvik.server.fields import TokenId, refuse_unsupported
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
@@ -38,7 +39,7 @@ class TokenizeRequest(BaseModel):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
     reasoning_effort: str | None = None
-    tools: Any = None
+    tools: list[ToolDict] | None = None
     media_io_kwargs: Any = None
     mm_processor_kwargs: Any = None
 
@@ -57,10 +58,11 @@ async def tokenize(request: Request) -> Response:
     state.check_model(body.model)
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequestError("give either prompt or messages", param="prompt")
-    refuse_unsupported(body, ("tools", "media_io_kwargs", "mm_processor_kwargs"))
+    refuse_unsupported(body, ("media_io_kwargs", "mm_processor_kwargs"))
+    check_tools(body.tools, state.limits)
     if body.messages is not None:
         check_messages(body.messages, state.limits)
-    text = await render_prompt(body, state) if body.prompt is None else body.prompt
+    text = await render_prompt(body, state, template_tools(body.tools)) if body.prompt is None else body.prompt
     adds_special = body.messages is None if body.add_special_tokens is None else body.add_special_tokens
     tokenizer = state.tokenizer
     ids = await _encode(tokenizer, text, adds_special)

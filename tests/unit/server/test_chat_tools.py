@@ -303,3 +303,10 @@ def test_calls_of_the_models_own_can_be_strict(serve: MakeServer) -> None:
         assert tag["structures"][0]["begin"] == '<tool_call>\n{"name": "weather", "arguments": '
     with pytest.raises(ConfigError, match="--tool-strict-level function"):
         serve(tool_strict_level="function", enable_auto_tool_choice=True, tool_call_parser="pythonic")
+
+
+def test_tokenize_counts_tools(serve: MakeServer) -> None:
+    server = serve(trust_request_chat_template=True)
+    asked = {"messages": [{"role": "user", "content": "x"}], "chat_template": "{{ tools | tojson }}", "tools": TOOLS}
+    assert server.http.post("/tokenize", json=asked).json()["count"] > 50
+    assert server.http.post("/tokenize", json=asked | {"tools": [{}]}).status_code == 400

@@ -59,10 +59,10 @@ class AnswerPlan:
         if self._kept_tokens():
             params = replace(params, skip_special_tokens=False)
         if self.use.is_forced:
-            if params.structured_outputs is not None and params.structured_outputs.param == "structured_outputs":
+            asked = params.structured_outputs
+            if asked is not None and asked.param != "response_format":  # that one is for answers without calls
                 raise InvalidRequestError(
-                    f"structured_outputs and tool_choice {self.use.choice.value!r} exclude each other",
-                    param="structured_outputs",
+                    f"{asked.param} and tool_choice {self.use.choice.value!r} exclude each other", param=asked.param
                 )
             return replace(params, structured_outputs=self._forced_calls())
         constraint = params.structured_outputs or self._strict_calls()

@@ -16,7 +16,7 @@ from kvik.sampling_params import SamplingParams
 from kvik.server.chat.answer_plan import AnswerPlan
 from kvik.server.chat.prompt import echo_text, render_prompt, response_role
 from kvik.server.chat.protocol import ChatCompletionRequest, check_chat_request
-from kvik.server.chat.tools import Choice, ToolUse, tool_use
+from kvik.server.chat.tools import Choice, ToolUse, template_tools, tool_use
 from kvik.server.engine_call import to_engine_call
 from kvik.server.fields import to_sampling_params
 from kvik.server.generation import EngineCall
@@ -83,7 +83,7 @@ def _template_tools(body: ChatCompletionRequest, use: ToolUse, state: ServerStat
     """The tools that the prompt tells of, as they came."""
     if use.choice == Choice.NONE and state.config.exclude_tools_when_tool_choice_none:
         return None
-    return [{"type": "function", **tool} for tool in body.tools or ()]
+    return template_tools(body.tools)
 
 
 def _answer_plan(body: ChatCompletionRequest, state: ServerState, use: ToolUse, prompt_text: str) -> AnswerPlan:

@@ -89,6 +89,11 @@ def check_tools(tools: list[dict[str, Any]] | None, limits: RequestLimits) -> li
     return found
 
 
+def template_tools(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """As templates want them: as they came, each with its type."""
+    return [{"type": "function", **tool} for tool in tools] if tools else None
+
+
 def _tool(tool: dict[str, Any], where: str, limits: RequestLimits) -> Tool:
     if tool.get("type", "function") != "function":
         raise InvalidRequestError(f"{where}.type must be 'function': other tools are not run here", param=where)
