@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
@@ -41,6 +41,7 @@ class ByteTokenizer:
     bos_token, bos_token_id = "<s>", 256
     eos_token, eos_token_id = "</s>", EOS
     special_token_ids = frozenset({256, EOS})
+    special_tokens: ClassVar = {"<s>": 256, "</s>": EOS}
     chat_template: str | None = TEMPLATE
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
@@ -57,6 +58,9 @@ class ByteTokenizer:
     def id_to_token(self, token_id: int) -> str | None:
         return self.decode([token_id], skip_special_tokens=False) if self.has_id(token_id) else None
 
+    def token_id(self, token: str) -> int | None:
+        return self.special_tokens.get(token, ord(token) if len(token) == 1 and token.isascii() else None)
+
     def has_id(self, token_id: int) -> bool:
         return 0 <= token_id < VOCAB_SIZE
 
@@ -72,7 +76,9 @@ class Asked:
     cache_salt: str | None
     options: PromptOptions
     stream_interval: int
-    lora: LoraRequest | None = None
+    lora: LoraRequest | None
+    wanted: SamplingParams
+    """As the server gave them; `params` is what the engine would get."""
 
 
 @dataclass
@@ -172,7 +178,11 @@ class FakeAsyncLLM:
             prompt, sampling_params, request_id, cache_salt=cache_salt, options=options
         )
         prompt = prompt.text if isinstance(prompt, TokenizedPrompt) else prompt
-        self.asked.append(Asked(prompt, done.params, request_id, priority, cache_salt, options, stream_interval, lora))
+        self.asked.append(
+            Asked(
+                prompt, done.params, request_id, priority, cache_salt, options, stream_interval, lora, sampling_params
+            )
+        )
         self.news.set()
         text = prompt if isinstance(prompt, str) else None
         return FakeStream(self, request_id, self._outputs(request_id, text, done.prompt_token_ids, done.params))

@@ -51,6 +51,20 @@ class ServerConfig:
     default_chat_template_kwargs: dict[str, Any] | None = flag(  # noqa: RUF009
         None, "template variables that requests need not set, a JSON object"
     )
+    enable_auto_tool_choice: bool = flag(
+        False, "let the model decide to call tools (tool_choice auto); needs --tool-call-parser", common=True
+    )
+    exclude_tools_when_tool_choice_none: bool = flag(False, "tool_choice none: leave the tools out of the prompt")
+    tool_call_parser: str | None = flag(
+        None, "how the model writes calls of tools: hermes, llama3_json, ...; an unknown name lists all", common=True
+    )
+    tool_parser_plugin: str = flag("", "Python file with more such parsers, in a dict TOOL_PARSERS")
+    tool_strict_level: str = flag(
+        "auto",
+        "what is enforced of calls that the model begins itself: auto: the arguments of tools with strict; function: "
+        "names too; parameter: all arguments",
+        choices=("auto", "function", "parameter"),
+    )
     response_role: str = flag("assistant", "role of the answer")
     anthropic_disabled_thinking_effort: str = flag(
         "auto",
@@ -94,6 +108,16 @@ class ServerConfig:
     stored_responses_max_age: int = flag(86400, "/v1/responses: seconds that responses are stored", ours=True)
     max_background_responses: int = flag(
         64, "/v1/responses: responses that are made in the background at a time", ours=True
+    )
+
+    reasoning_parser: str = flag(
+        "",
+        "how the model marks its reasoning: deepseek_r1, qwen3, granite, ...; an unknown name lists all",
+        group="StructuredOutputsConfig",
+        common=True,
+    )
+    reasoning_parser_plugin: str = flag(
+        "", "Python file with more such parsers, in a dict REASONING_PARSERS", group="StructuredOutputsConfig"
     )
 
     disable_log_stats: bool = flag(

@@ -28,6 +28,8 @@ class RequestLimits:
     max_stop_token_ids: int = flag(1024, "stop token ids", kind="size", ours=True)
     max_logit_bias: int = flag(1024, "entries of logit_bias", kind="size", ours=True)
     max_bad_words: int = flag(128, "bad_words", ours=True)
+    max_tools: int = flag(512, "tools", kind="size", ours=True)
+    max_tool_schema_chars: int = flag(1 << 16, "characters of one tool's parameters, as JSON", kind="size", ours=True)
     max_request_id_chars: int = 128
     max_cache_salt_chars: int = 128
 

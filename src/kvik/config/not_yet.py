@@ -68,12 +68,6 @@ NOT_YET: tuple[Flag, ...] = (
     *_group(
         "Frontend",
         _flag("trust-request-mm-kwargs", "bool", False, "accept multimodal processor kwargs sent in requests"),
-        _flag("enable-auto-tool-choice", "bool", False, "allow tool_choice: auto; needs a parser", common=True),
-        _flag("exclude-tools-when-tool-choice-none", "bool", False, "drop tools from the prompt for none"),
-        _flag("tool-call-parser", "str", None, "how the model writes tool calls", common=True),
-        _flag("tool-parser-plugin", "str", "", "Python file with more tool-call parsers"),
-        _flag("tool-strict-level", "str", "auto", "least strictness of tool arguments",
-              choices="auto/function/parameter"),
         _flag("tool-server", "str", None, "tool servers, host:port, separated by commas"),
         _flag("cohere-is-reasoning-model", "bool", True, "Cohere tokenizers: the model reasons"),
         _flag("cohere-format", "str", "cmd4", "Cohere tokenizers: prompt format"),
@@ -311,11 +305,6 @@ NOT_YET: tuple[Flag, ...] = (
         _flag("enable-mixed-moe-lora-format", "bool", False, "2-D and 3-D MoE adapters together"),
         _flag("enable-moe-shared-loras", "bool", False, "shared-outer MoE layout"),
         _flag("max-lora-cls-labels", "int", None, "classification head size"),
-    ),
-    *_group(
-        "StructuredOutputsConfig",
-        _flag("reasoning-parser", "str", "", "how the model marks its reasoning", common=True),
-        _flag("reasoning-parser-plugin", "str", "", "Python file with more such parsers"),
     ),
     *_group(
         "ObservabilityConfig",

@@ -84,6 +84,10 @@ def _check_combinations(config: ServerConfig, *, with_lora: bool) -> None:
         "--enable-per-request-metrics needs the statistics that --disable-log-stats turns off: drop one of them",
     )
     _require(
+        config.tool_call_parser is not None or not config.enable_auto_tool_choice,
+        "--enable-auto-tool-choice needs a parser for the model's calls: add --tool-call-parser NAME, such as hermes",
+    )
+    _require(
         (config.fingerprint_mode == "custom") == (config.fingerprint_value is not None),
         "--fingerprint-mode custom and --fingerprint-value go together: give both or neither",
     )

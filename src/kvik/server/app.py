@@ -23,6 +23,7 @@ from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
 from kvik.server.dev.routes import add_dev_routes
+from kvik.server.formats import formats_of
 from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
 from kvik.server.invocations import InvocationRequest, invocations
 from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
     """What the handlers share. The engine must be ready."""
     state = ServerState(client=client, config=config, limits=limits or config.limits)
+    state.formats = formats_of(config)
     state.fingerprint = system_fingerprint(config, client.config)
     return state
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.lora import lora_modules_of
+from kvik.server.formats import formats_of
 from kvik.server.lifecycle import Stop
 from kvik.server.sockets import bind, closing, url_of
 from kvik.server.tls import check_tls
@@ -63,8 +64,9 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
 
 
 def setup_server(config: ServerConfig) -> socket.socket:
-    """The bound socket, not listening yet. Also looks at the TLS files: they are wrong at once or never."""
+    """The bound socket, not listening yet. Also looks at TLS files and parsers: they are wrong at once or never."""
     check_tls(config)
+    formats_of(config)
     return bind(config)
 
 

@@ -16,6 +16,7 @@ from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError, UnknownModelError
 from kvik.messages import LoraRequest
 from kvik.server.adapters import AdapterRegistry
+from kvik.text.parsing.formats import AnswerFormats
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
@@ -29,6 +30,8 @@ class ServerState:
     client: EngineClient
     config: ServerConfig
     limits: RequestLimits = field(default_factory=RequestLimits)
+    formats: AnswerFormats = field(default_factory=AnswerFormats)
+    """How the model marks its reasoning and its calls of tools."""
     created_s: int = field(default_factory=lambda: int(time.time()))
     """Unix time; the `created` of the served models."""
     is_draining: bool = False

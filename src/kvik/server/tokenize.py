@@ -14,7 +14,8 @@ from kvik.errors import InvalidRequestError
 from kvik.modelfile.json_file import read_json_object
 from kvik.server.body import read_model
 from kvik.server.chat.prompt import render_prompt
-from kvik.server.chat.protocol import Message, check_messages
+from kvik.server.chat.protocol import Message, ToolDict, check_messages
+from kvik.server.chat.tools import check_tools, template_tools
 from kvik.server.fields import TokenId, refuse_unsupported
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
@@ -42,7 +43,7 @@ class TokenizeRequest(RequestModel):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
     reasoning_effort: str | None = None
-    tools: list[dict[str, Any]] | None = Field(None, description="given to the template")
+    tools: list[ToolDict] | None = None
     media_io_kwargs: Any = None
     mm_processor_kwargs: Any = None
 
@@ -64,9 +65,10 @@ async def tokenize(request: Request) -> Response:
     refuse_unsupported(body, ("media_io_kwargs", "mm_processor_kwargs"))
     if body.tools is not None and body.messages is None:
         raise InvalidRequestError("tools go with messages; a prompt has no template to show them", param="tools")
+    check_tools(body.tools, state.limits)
     if body.messages is not None:
         check_messages(body.messages, state.limits)
-    text = await render_prompt(body, state) if body.prompt is None else body.prompt
+    text = await render_prompt(body, state, template_tools(body.tools)) if body.prompt is None else body.prompt
     adds_special = body.messages is None if body.add_special_tokens is None else body.add_special_tokens
     tokenizer = state.tokenizer
     ids = await _encode(tokenizer, text, adds_special)

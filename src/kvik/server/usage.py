@@ -17,6 +17,8 @@ class UsageCounter:
         self._prompts: dict[int, tuple[int, int]] = {}
         self.num_completion_tokens: dict[int, int] = {}
         """By choice index."""
+        self.num_reasoning_tokens: dict[int, int] = {}
+        """By choice index; empty where reasoning is not looked for."""
 
     def add(self, prompt_index: int, output: RequestOutput, num_choices_per_prompt: int) -> None:
         """Count a delta, or a whole answer that comes once."""
@@ -32,7 +34,7 @@ class UsageCounter:
     def total(self) -> dict[str, Any]:
         """All keys, also those without a value, as whole answers have them."""
         num_prompt_tokens = sum(count for count, _ in self._prompts.values())
-        return self._usage(num_prompt_tokens, sum(self.num_completion_tokens.values()))
+        return self._usage(num_prompt_tokens, sum(self.num_completion_tokens.values()), self.num_reasoning_tokens)
 
     def streamed_total(self) -> dict[str, Any]:
         return _without_nulls(self.total())
@@ -40,15 +42,19 @@ class UsageCounter:
     def streamed_of_choice(self, index: int, prompt_index: int) -> dict[str, Any]:
         """Usage so far of one choice, for `continuous_usage_stats`."""
         num_prompt_tokens, _ = self._prompts.get(prompt_index, (0, 0))
-        return _without_nulls(self._usage(num_prompt_tokens, self.num_completion_tokens.get(index, 0)))
+        reasoning = {i: count for i, count in self.num_reasoning_tokens.items() if i == index}
+        return _without_nulls(self._usage(num_prompt_tokens, self.num_completion_tokens.get(index, 0), reasoning))
 
-    def _usage(self, num_prompt_tokens: int, num_completion_tokens: int) -> dict[str, Any]:
+    def _usage(
+        self, num_prompt_tokens: int, num_completion_tokens: int, num_reasoning_tokens: dict[int, int]
+    ) -> dict[str, Any]:
+        reasoning = {"reasoning_tokens": sum(num_reasoning_tokens.values())} if num_reasoning_tokens else None
         return {
             "prompt_tokens": num_prompt_tokens,
             "total_tokens": num_prompt_tokens + num_completion_tokens,
             "completion_tokens": num_completion_tokens,
             "prompt_tokens_details": self._details(),
-            "completion_tokens_details": None,
+            "completion_tokens_details": reasoning,
         }
 
     def _details(self) -> dict[str, Any] | None:

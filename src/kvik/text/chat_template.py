@@ -112,6 +112,8 @@ class ChatTemplate:
         plain = template_messages(messages, self._format_of(source))
         if "tool_calls" not in source:
             plain = [_with_content(message) for message in plain]
+        if "developer" not in source:
+            _call_developers_system(plain)
         final_text = _mark_end(plain[-1]) if continue_final_message else ""
         text = _run(
             compiled,
@@ -186,6 +188,13 @@ def _run(template: jinja2.Template, variables: dict[str, Any]) -> str:
 def _with_content(message: dict[str, Any]) -> dict[str, Any]:
     """For templates that know no calls of tools, and so no messages without content."""
     return message if message.get("content") is not None else message | {"content": ""}
+
+
+def _call_developers_system(messages: list[dict[str, Any]]) -> None:
+    """For templates that do not know the newer name of that role: most would print it, and no model was trained so."""
+    for message in messages:
+        if message["role"] == "developer":
+            message["role"] = "system"
 
 
 def _mark_end(message: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ What clients send varies: a content as string, as parts or null; arguments of to
 two names. What templates read varies less, and this is it:
 
 - `content` is a string ("string" format; text parts are joined by newlines), or a list of parts
-  `{"type": "text", "text": ...}` ("openai" format);
+  `{"type": "text", "text": ...}` ("openai" format); null where there is none;
 - `arguments` of a tool call are an object;
+- the older `function_call` is a tool call, and the role `function` is `tool`;
 - reasoning is there under both names, `reasoning` and `reasoning_content`.
 
 Everything else passes as it came. The caller's objects are never changed.
@@ -38,11 +39,16 @@ def _template_message(message: Message, where: str, content_format: ContentForma
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidRequestError(f"{where} must be an object with a role", param=where)
     plain = dict(message)
-    if "content" in plain:
-        plain["content"] = _content(plain["content"], f"{where}.content", content_format)
+    plain["content"] = _content(plain.get("content"), f"{where}.content", content_format)
+    if plain["role"] == "function":
+        plain["role"] = "tool"
+    if not plain.get("tool_calls") and isinstance(call := plain.pop("function_call", None), Mapping):
+        plain["tool_calls"] = [{"type": "function", "function": call}]
     reasoning = plain.get("reasoning") or plain.get("reasoning_content")
     if reasoning is not None:
         plain |= {"reasoning": reasoning, "reasoning_content": reasoning}
+    if not isinstance(plain.get("tool_calls"), list | None):
+        raise InvalidRequestError(f"{where}.tool_calls must be a list", param=f"{where}.tool_calls")
     if plain.get("tool_calls"):
         plain["tool_calls"] = [_tool_call(c, f"{where}.tool_calls.{i}") for i, c in enumerate(plain["tool_calls"])]
     return plain

@@ -89,6 +89,16 @@ class Tokenizer:
         return frozenset(token_id for token_id, token in added.items() if token.special)
 
     @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Texts and ids of the tokens that `skip_special_tokens` leaves out."""
+        added = self.backend.get_added_tokens_decoder()
+        return {token.content: token_id for token_id, token in added.items() if token.special}
+
+    def token_id(self, token: str) -> int | None:
+        """The id of the token that the vocabulary spells so, or None."""
+        return self.backend.token_to_id(token)
+
+    @cached_property
     def max_chars_per_token(self) -> int:
         """Characters of the longest token: text of n characters has at least n / this many tokens."""
         return max(map(len, self.backend.get_vocab(with_added_tokens=True)), default=1)

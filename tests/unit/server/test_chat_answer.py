@@ -33,6 +33,7 @@ def test_a_whole_answer_has_every_key(server: Server) -> None:
                     "audio": None,
                     "function_call": None,
                     "reasoning": None,
+                    "reasoning_content": None,
                 },
                 "logprobs": None,
                 "finish_reason": "stop",

@@ -110,9 +110,12 @@ def test_long_lists_are_detokenized_whole(server: Server) -> None:
 
 def test_tokenize_gives_tools_to_the_template(server: Server) -> None:
     server.llm.chat_template = ChatTemplate(
-        "{% for t in tools or [] %}[{{ t.name }}]{% endfor %}{{ messages[0].content }}"
+        "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}{{ messages[0].content }}"
     )
-    body = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"name": "f"}, {"name": "g"}]}
+    body = {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [{"type": "function", "function": {"name": name}} for name in "fg"],
+    }
     tokens = server.http.post("/tokenize", json=body).json()["tokens"]
     assert bytes(tokens) == b"[f][g]Hi"
     assert server.http.post("/tokenize", json=body | {"tools": ["f"]}).status_code == 400

@@ -221,3 +221,11 @@ def test_messages_without_content_reach_only_templates_that_know_calls() -> None
     assert plain.render(messages, add_generation_prompt=False) == "[!][!]"
     knowing = ChatTemplate("{% for m in messages %}{{ m.content is none }},{{ m.tool_calls is defined }};{% endfor %}")
     assert knowing.render(messages[:1], add_generation_prompt=False) == "True,True;"
+
+
+def test_developers_are_system_where_the_template_does_not_know_them():
+    messages = [{"role": "developer", "content": "x"}]
+    plain = ChatTemplate("{% for m in messages %}{{ m.role }}{% endfor %}")
+    knowing = ChatTemplate("{% for m in messages %}{{ m.role }}{% if m.role == 'developer' %}!{% endif %}{% endfor %}")
+    assert plain.render(messages) == "system"
+    assert knowing.render(messages) == "developer!"

@@ -71,3 +71,14 @@ def test_what_is_wrong_is_named(message: Any, param: str, said: str) -> None:
 def test_no_messages() -> None:
     with pytest.raises(InvalidRequestError, match="at least one"):
         template_messages([], "string")
+
+
+def test_the_older_form_of_a_call_is_a_tool_call():
+    older = [
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "1"},
+    ]
+    called, answered = template_messages(older, "string")
+    assert called["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": {}}}]
+    assert "function_call" not in called
+    assert (answered["role"], answered["content"]) == ("tool", "1")

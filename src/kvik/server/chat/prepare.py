@@ -13,13 +13,17 @@ from typing import Any
 
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import SamplingParams
+from kvik.server.chat.answer_plan import AnswerPlan
 from kvik.server.chat.prompt import echo_text, render_prompt, response_role
 from kvik.server.chat.protocol import ChatCompletionRequest, check_chat_request
+from kvik.server.chat.tools import Choice, ToolUse, template_tools, tool_use
 from kvik.server.engine_call import to_engine_call
 from kvik.server.fields import to_sampling_params
 from kvik.server.generation import EngineCall
 from kvik.server.state import ServerState
 from kvik.text.parsing import AnswerParser, PlainParser
+from kvik.text.parsing.reasoning import Begin
+from kvik.text.parsing.reasoning_tokens import ReasoningTokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +42,12 @@ class PreparedChat:
     echo_text: str
     """Put before each answer; the last message's content, if `echo` asks for it."""
     call: EngineCall
+    use: ToolUse
+    """The tools, and what is wanted of them."""
     new_parser: Callable[[], AnswerParser]
     """A parser for one answer; each of `n` needs its own."""
+    new_counter: Callable[[], ReasoningTokens] | None
+    """Counts one answer's tokens of reasoning; None where no format of reasoning is configured."""
 
     @property
     def has_plain_answers(self) -> bool:
@@ -51,9 +59,11 @@ async def prepare_chat(body: ChatCompletionRequest, state: ServerState, request_
     """Check and render a conversation. Raises `InvalidRequestError` or `UnknownModelError`, naming the field."""
     model, lora = state.check_model(body.model), state.lora_of(body.model)
     check_chat_request(body, state.limits)
-    prompt_text = await render_prompt(body, state)
+    use = tool_use(body, state.config, state.limits)
+    prompt_text = await render_prompt(body, state, _template_tools(body, use, state))
     role = response_role(body, state.config.response_role)
-    params = _sampling_params(body, state.config.default_sampling_params)
+    plan = _answer_plan(body, state, use, prompt_text)
+    params = plan.applied_to(_sampling_params(body, state.config.default_sampling_params))
     return PreparedChat(
         body=body,
         request_id=request_id,
@@ -63,7 +73,31 @@ async def prepare_chat(body: ChatCompletionRequest, state: ServerState, request_
         prompt_text=prompt_text,
         echo_text=echo_text(body, role),
         call=to_engine_call(body, [prompt_text], params, state.limits, request_id, priority, lora),
-        new_parser=PlainParser,
+        use=use,
+        new_parser=plan.new_parser,
+        new_counter=plan.new_counter,
+    )
+
+
+def _template_tools(body: ChatCompletionRequest, use: ToolUse, state: ServerState) -> list[dict[str, Any]] | None:
+    """The tools that the prompt tells of, as they came."""
+    if use.choice == Choice.NONE and state.config.exclude_tools_when_tool_choice_none:
+        return None
+    return template_tools(body.tools)
+
+
+def _answer_plan(body: ChatCompletionRequest, state: ServerState, use: ToolUse, prompt_text: str) -> AnswerPlan:
+    reasoning = state.formats.reasoning
+    begin = Begin.BEHIND_REASONING
+    if reasoning is not None:
+        begin = reasoning.beginning_after(prompt_text, continues_answer=body.continue_final_message)
+    return AnswerPlan(
+        use=use,
+        formats=state.formats,
+        begin=begin,
+        tokenizer=state.client.tokenizer,
+        strict_level=state.config.tool_strict_level,
+        hides_special_tokens=body.skip_special_tokens,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvik.errors import InvalidRequestError
@@ -11,8 +11,8 @@ from kvik.server.state import ServerState
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message")
 
 
-async def render_prompt(body: Any, state: ServerState) -> str:
-    """The prompt text of anything that has the fields of a chat request.
+async def render_prompt(body: Any, state: ServerState, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """The prompt text of anything that has the fields of a chat request; `tools` are those that the template is told.
 
     Raises `InvalidRequestError`: a template that may not come with a request, or messages that the template refuses.
     """
@@ -22,7 +22,7 @@ async def render_prompt(body: Any, state: ServerState) -> str:
         body.messages,
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
-        tools=getattr(body, "tools", None),
+        tools=tools,
         documents=body.documents,
         chat_template_kwargs=variables,
         template=body.chat_template,

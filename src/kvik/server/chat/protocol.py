@@ -30,8 +30,28 @@ MESSAGE_SCHEMA = {
 
 Message = Annotated[dict[str, Any], WithJsonSchema(MESSAGE_SCHEMA)]
 
+TOOL_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string"},
+                "description": {"type": "string"},
+                "parameters": {"type": "object", "description": "a JSON schema"},
+                "strict": {"type": "boolean"},
+            },
+            "required": ["name"],
+        },
+    },
+    "required": ["function"],
+}
+ToolDict = Annotated[dict[str, Any], WithJsonSchema(TOOL_SCHEMA)]
+"""Stays a dict, as templates want it whole; checked in tools.py."""
+
 _CHAT_UNSUPPORTED = (
-    "tools", "tool_choice", "functions", "function_call", "audio", "modalities", "media_io_kwargs",
+    "functions", "function_call", "audio", "modalities", "media_io_kwargs",
     "mm_processor_kwargs", "thinking_token_budget",
 )  # fmt: skip
 
@@ -52,14 +72,14 @@ class ChatCompletionRequest(GenerationFields):
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables for the template")
     documents: list[dict[str, Any]] | None = Field(None, description="documents for the template")
     reasoning_effort: str | None = Field(None, description="given to the template")
-    include_reasoning: bool = True
-    parallel_tool_calls: bool | None = None
+    include_reasoning: bool = Field(True, description="false: leave reasoning out of the answer")
+    tools: list[ToolDict] | None = Field(None, description="functions that the model may call")
+    tool_choice: str | dict[str, Any] | None = Field(None, description="none, auto, required, or one of the tools")
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call")
     return_prompt_text: bool | None = None
     session_id: str | None = Field(None, description="ignored: there is one engine")
 
     # Not built yet.
-    tools: Any = None
-    tool_choice: Any = None
     functions: Any = None
     function_call: Any = None
     audio: Any = None
@@ -83,6 +103,7 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 def check_chat_request(request: ChatCompletionRequest, limits: RequestLimits) -> None:
     """All that can be said without template and tokenizer. Raises `InvalidRequestError` naming the field."""
+    _refuse_functions(request)
     refuse_unsupported(request, _CHAT_UNSUPPORTED + GENERATION_UNSUPPORTED)
     check_common(request, limits, asks_logprobs=bool(request.logprobs))
     check_messages(request.messages, limits)
@@ -95,6 +116,15 @@ def check_chat_request(request: ChatCompletionRequest, limits: RequestLimits) ->
         )
     if request.reasoning_effort not in (None, *_EFFORTS):
         raise InvalidRequestError(f"reasoning_effort must be one of {', '.join(_EFFORTS)}", param="reasoning_effort")
+
+
+def _refuse_functions(request: ChatCompletionRequest) -> None:
+    if request.functions:
+        raise InvalidRequestError("functions are the older form of tools; send tools instead", param="functions")
+    if request.function_call not in (None, "none"):
+        raise InvalidRequestError(
+            "function_call is the older form of tool_choice; send tool_choice instead", param="function_call"
+        )
 
 
 def check_messages(messages: list[dict[str, Any]], limits: RequestLimits) -> None:

@@ -1,7 +1,7 @@
 """The chunks of a streamed chat completion. Keys that have nothing to say are left out of chunks.
 
-Per choice: a role chunk when the first output arrives, an echo chunk if asked for, text chunks, of which the last one
-has `finish_reason` and `stop_reason`. After all choices a usage chunk, if asked for.
+Per choice: a role chunk when the first output arrives, an echo chunk if asked for, chunks of text, reasoning and calls,
+of which the last one has `finish_reason` and `stop_reason`. After all choices a usage chunk, if asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvik.server.chat.answer import ChatAnswer
+from kvik.server.chat.parsed_stream import ParsedChoice, Piece
 from kvik.server.generation import News
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import EventTemplate, event
@@ -25,6 +26,8 @@ class ChatStream:
         self._with_usage = usage
         self._usage = UsageCounter(context.with_usage_details)
         self._has_started = False
+        self._choices: dict[int, ParsedChoice] = {}
+        """Where answers are parsed."""
         self._templates: dict[int, EventTemplate] = {}
         """By choice: of a chunk that has nothing but text to tell."""
         self._tells_more = usage.in_every_chunk or context.request.return_token_ids
@@ -42,7 +45,12 @@ class ChatStream:
             self._has_started = True
             events += self._opening(news)
         self._usage.add(0, news.output, self._context.num_choices)
-        events += [self._text_chunk(answer) for answer in news.output.outputs]
+        for answer in news.output.outputs:
+            self._log.streamed(self._context.request_id, answer)
+            if self._context.new_parser is None:
+                events.append(self._text_chunk(answer))
+            else:
+                events += self._parsed_chunks(answer)
         return b"".join(events)
 
     def last(self) -> bytes:
@@ -68,19 +76,36 @@ class ChatStream:
         return roles + [self._chunk(_opening_choice(i, echo)) for i in range(context.num_choices)]
 
     def _text_chunk(self, answer: CompletionOutput) -> bytes:
-        self._log.streamed(self._context.request_id, answer)
         if answer.finish_reason is not None or answer.logprobs is not None or self._tells_more:
-            return self._full_chunk(answer)
-        template = self._templates.get(answer.index)
-        if template is None:
-            choice = _opening_choice(answer.index, {"content": ""}) | {"token_ids": None}
-            template = self._templates[answer.index] = EventTemplate(self._head | {"choices": [choice]}, "content")
-        return template.fill(answer.text)
+            return self._full_chunk({"content": answer.text} if answer.text or not answer.finished else {}, answer)
+        return self._template(answer.index).fill(answer.text)
 
-    def _full_chunk(self, answer: CompletionOutput) -> bytes:
+    def _parsed_chunks(self, answer: CompletionOutput) -> list[bytes]:
+        choice = self._choices.get(answer.index)
+        if choice is None:
+            choice = self._choices[answer.index] = ParsedChoice(self._context)
+        pieces = choice.pieces(answer)
+        if (count := choice.num_reasoning_tokens) is not None:
+            self._usage.num_reasoning_tokens[answer.index] = count
+        return [self._parsed_chunk(piece) for piece in pieces]
+
+    def _parsed_chunk(self, piece: Piece) -> bytes:
+        text = None if self._tells_more else piece.only_text
+        if text is not None:
+            return self._template(piece.answer.index).fill(text)
+        return self._full_chunk(piece.delta, piece.answer)
+
+    def _template(self, index: int) -> EventTemplate:
+        template = self._templates.get(index)
+        if template is None:
+            choice = _opening_choice(index, {"content": ""}) | {"token_ids": None}
+            template = self._templates[index] = EventTemplate(self._head | {"choices": [choice]}, "content")
+        return template
+
+    def _full_chunk(self, delta: dict[str, Any], answer: CompletionOutput) -> bytes:
         choice: dict[str, Any] = {
             "index": answer.index,
-            "delta": {"content": answer.text} if answer.text or not answer.finished else {},
+            "delta": delta,
             "logprobs": self._context.logprobs(answer),
             "finish_reason": answer.finish_reason,
             "token_ids": self._context.token_ids(answer.token_ids),

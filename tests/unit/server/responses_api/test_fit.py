@@ -39,7 +39,7 @@ def test_instructions_and_the_systems_messages_stay(server: Server) -> None:
     assert post(server, [*items, message("user", "end")], instructions="be").status_code == 200
     prompt = server.llm.asked[-1].prompt
     assert prompt.startswith("<system>be<system>rules<user>4")
-    assert prompt.endswith("<developer>dev<user>end<assistant>")
+    assert prompt.endswith("<system>dev<user>end<assistant>")
 
 
 def test_without_it_the_request_is_refused(server: Server) -> None:
