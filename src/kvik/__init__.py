@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "SamplingParams", "StructuredOutputs", "StructuredOutputsParams", "__version__"]
+__all__ = ["LLM", "BeamSearchParams", "SamplingParams", "StructuredOutputs", "StructuredOutputsParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,10 +22,10 @@ def __getattr__(name: str) -> Any:
         from kvik.llm import LLM
 
         return LLM
-    if name == "SamplingParams":
-        from kvik.sampling_params import SamplingParams
+    if name in ("SamplingParams", "BeamSearchParams"):
+        from kvik import sampling_params
 
-        return SamplingParams
+        return getattr(sampling_params, name)
     if name in ("StructuredOutputs", "StructuredOutputsParams"):
         from kvik.structured_outputs import StructuredOutputs
 

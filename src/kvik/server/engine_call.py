@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvik.config.limits import RequestLimits
 from kvik.sampling_params import SamplingParams
+from kvik.server.answer_choice import answer_choice
 from kvik.server.fields import GenerationFields
 from kvik.server.generation import EngineCall
 from kvik.text.processor import PromptOptions
@@ -20,7 +21,8 @@ def to_engine_call(
     priority: int,
 ) -> EngineCall:
     """Raises `InvalidRequestError` where prompts times n are too many."""
-    limits.check_sequences(len(prompts), params.n)
+    choice = answer_choice(body, params)
+    limits.check_sequences(len(prompts), max(params.n, body.best_of or 1))
     return EngineCall(
         prompts=prompts,
         params=params,
@@ -33,4 +35,5 @@ def to_engine_call(
             truncation_side=body.truncation_side or "left",
         ),
         stream_interval=body.stream_interval or 1,
+        choice=choice,
     )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvik.engine_client.answer_choice import AnswerChoice, ChoosingClient
 from kvik.errors import EngineRequestError
 from kvik.sampling_params import SamplingParams
 from kvik.server.request_id import engine_request_id
@@ -39,6 +40,8 @@ class EngineCall:
     cache_salt: str | None = None
     options: PromptOptions
     stream_interval: int = 1
+    choice: AnswerChoice | None = None
+    """How the answers are chosen among more; None: they are all that there are."""
 
 
 class Generation:
@@ -50,13 +53,14 @@ class Generation:
     @classmethod
     async def start(cls, client: EngineClient, call: EngineCall) -> Generation:
         """Raises what `add_request` raises; then nothing of the request is left in the engine."""
+        adding = client if call.choice is None else ChoosingClient(client, call.choice)
         streams: list[OutputStream] = []
         generation = cls(streams)
         try:
             for i, prompt in enumerate(call.prompts):
                 name = engine_request_id(call.request_id, i, len(call.prompts))
                 streams.append(
-                    await client.add_request(
+                    await adding.add_request(
                         prompt, call.params, name, priority=call.priority, cache_salt=call.cache_salt,
                         options=call.options, stream_interval=call.stream_interval,
                     )
