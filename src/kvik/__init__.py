@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvik.llm import LLM
-    from kvik.sampling_params import SamplingParams
+    from kvik.sampling_params import BeamSearchParams, SamplingParams
     from kvik.structured_outputs import StructuredOutputs
 
     StructuredOutputsParams = StructuredOutputs
