@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run-batch": ("kvik.cli.run_batch", "answer the requests of a batch file"),
     "convert": ("kvik.cli.convert", "quantise a model's weights and write the result to disk"),
     "bench": ("kvik.cli.bench.main", "measure a server, the engine, or a start"),
+    "completion": ("kvik.cli.completion", "print a script that completes words in bash, zsh or fish"),
     "collect-env": ("kvik.cli.collect_env", "print what a bug report needs"),
 }
 """Name -> module, and what it does."""

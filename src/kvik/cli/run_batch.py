@@ -60,7 +60,8 @@ def _paths(args: BatchArgs) -> tuple[Path, Path]:
             raise ConfigError(f"{name} {value}: kvik does not use the network here; name a file of this machine")
     if args.output_tmp_dir is not None:
         raise NotSupportedYetError("--output-tmp-dir", "answers go to --output-file as they come")
-    assert args.input_file is not None and args.output_file is not None
+    assert args.input_file is not None
+    assert args.output_file is not None
     source, target = Path(args.input_file), Path(args.output_file)
     if source.resolve() == target.resolve():
         raise ConfigError("--output-file must not be the --input-file")
@@ -113,7 +114,9 @@ async def _run(args: BatchArgs, lines: Sequence[Any], writer: Any, values: dict[
         start_http_server(server_config.port, server_config.host or "0.0.0.0", registry)
     engine = EngineCoreClient.spawn(config.observability.log_level)
     try:
-        async with build_async_engine_client(config, server_config, engine, PhaseTimer("APIServer"), registry) as client:
+        async with build_async_engine_client(
+            config, server_config, engine, PhaseTimer("APIServer"), registry
+        ) as client:
             app = build_app(init_app_state(client, server_config), registry)
             key = server_config.api_key[0] if server_config.api_key else None
             headers = {"authorization": f"Bearer {key}"} if key else {}

@@ -67,7 +67,9 @@ def read_done(path: Path) -> set[str]:
         try:
             done.add(str(json.loads(line)["custom_id"]))
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{path}, line {number}, is no line of a batch output; name another --output-file") from None
+            raise ConfigError(
+                f"{path}, line {number}, is no line of a batch output; name another --output-file"
+            ) from None
     return done
 
 
