@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvik.llm import LLM
     from kvik.messages import LoraRequest as LoRARequest
-    from kvik.sampling_params import SamplingParams
+    from kvik.sampling_params import BeamSearchParams, SamplingParams
     from kvik.structured_outputs import StructuredOutputs
 
     StructuredOutputsParams = StructuredOutputs
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "LoRARequest", "SamplingParams", "StructuredOutputs", "StructuredOutputsParams", "__version__"]
+__all__ = [
+    "LLM",
+    "BeamSearchParams",
+    "LoRARequest",
+    "SamplingParams",
+    "StructuredOutputs",
+    "StructuredOutputsParams",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,10 +35,10 @@ def __getattr__(name: str) -> Any:
         from kvik.messages import LoraRequest
 
         return LoraRequest
-    if name == "SamplingParams":
-        from kvik.sampling_params import SamplingParams
+    if name in ("SamplingParams", "BeamSearchParams"):
+        from kvik import sampling_params
 
-        return SamplingParams
+        return getattr(sampling_params, name)
     if name in ("StructuredOutputs", "StructuredOutputsParams"):
         from kvik.structured_outputs import StructuredOutputs
 

@@ -10,6 +10,7 @@ for output in llm.generate(["Hello, my name is"], SamplingParams(max_tokens=32))
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -20,10 +21,11 @@ from msgspec.structs import replace
 
 from kvik.config import EngineConfig
 from kvik.config.args import EngineArgs
+from kvik.engine_client.beam_search import BeamModel, BeamSearch
 from kvik.engine_client.llm_engine import LLMEngine
-from kvik.errors import EngineRequestError, InvalidRequestError
+from kvik.errors import EngineRequestError, InvalidRequestError, NotSupportedYetError
 from kvik.messages import EngineFacts, LoraRequest, Phase
-from kvik.sampling_params import OutputKind, SamplingParams
+from kvik.sampling_params import BeamSearchParams, OutputKind, SamplingParams
 from kvik.telemetry.phases import PhaseTimer
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import RequestOutput
@@ -125,6 +127,36 @@ class LLM:
         ]
         return self._run(prompts, sampling_params, None, use_tqdm, _CHAT_OPTIONS, lora_request)
 
+    def beam_search(
+        self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams, *, use_tqdm: bool = False
+    ) -> list[RequestOutput]:
+        """The `beam_width` likeliest answers to each prompt, best first, each with its `cumulative_logprob`.
+
+        All beams of all prompts are computed together. Errors as of `generate`.
+        """
+        model = BeamModel.of(self.llm_engine.config, self.llm_engine.facts, self.tokenizer)
+        parts = [_prompt_parts(prompt) for prompt in _as_prompts(prompts)]
+        searches = [BeamSearch(content, params, model) for content, _ in parts]
+        with _progress(len(searches), use_tqdm) as advance:
+            while running := [i for i, search in enumerate(searches) if not search.is_done]:
+                self._search_step([(searches[i], parts[i][1]) for i in running])
+                for i in running:
+                    if searches[i].is_done:
+                        advance(searches[i].num_tokens)
+        return [search.output(str(next(self._request_ids))) for search in searches]
+
+    def encode(self, *_args: object, **_kwargs: object) -> None:
+        """Raises `NotSupportedYetError`: pooling models are not there yet."""
+        raise NotSupportedYetError("LLM.encode", "kvik generates text; use generate or chat")
+
+    def embed(self, *_args: object, **_kwargs: object) -> None:
+        """Raises `NotSupportedYetError`: pooling models are not there yet."""
+        raise NotSupportedYetError("LLM.embed", "kvik generates text; use generate or chat")
+
+    def get_tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.tokenizer
+
     def reset_prefix_cache(self) -> bool:
         """Forget all cached blocks."""
         return self.llm_engine.reset_prefix_cache()
@@ -171,6 +203,21 @@ class LLM:
                 self.llm_engine.add_lora(lora)
                 self._known_loras.add(lora)
 
+    def _search_step(self, searches: Sequence[tuple[BeamSearch, str | None]]) -> None:
+        """One token for every beam of all `searches`, each with its cache salt."""
+        ids: list[list[str]] = []
+        try:
+            for search, cache_salt in searches:
+                ids.append([str(next(self._request_ids)) for _ in search.prompts()])
+                for request_id, prompt in zip(ids[-1], search.prompts(), strict=True):
+                    self.llm_engine.add_request(request_id, prompt, search.step_params, cache_salt=cache_salt)
+            done = self._finish(0, use_tqdm=False)
+        except BaseException:
+            self.llm_engine.abort_all()
+            raise
+        for (search, _), own_ids in zip(searches, ids, strict=True):
+            search.advance([done[request_id] for request_id in own_ids])
+
     def _add(
         self,
         request_id: str,
@@ -195,7 +242,7 @@ class LLM:
                         raise output
                     if output.finished:
                         done[output.request_id] = output
-                        advance()
+                        advance(sum(len(answer.token_ids) for answer in output.outputs))
         return done
 
 
@@ -249,15 +296,27 @@ def _one_each(name: str, values: Any, num_prompts: int) -> list[Any]:
 
 
 @contextmanager
-def _progress(total: int, is_shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar of finished requests, on stderr if that is a terminal. Yields what advances it by one."""
+def _progress(total: int, is_shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar of finished requests and the speed of their tokens, on stderr if that is a terminal.
+
+    Yields what is called for each one that ends, with the number of its tokens.
+    """
     if not is_shown or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _num_tokens: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = ("Processed prompts", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    speed = "{task.fields[num_tokens]} tokens, {task.fields[tokens_per_s]:.0f} tokens/s"
+    columns = ("Processed prompts", BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task("", total=total, num_tokens=0, tokens_per_s=0.0)
+        start_s, num_tokens = time.monotonic(), 0
+
+        def advance(num_new_tokens: int) -> None:
+            nonlocal num_tokens
+            num_tokens += num_new_tokens
+            speed_now = num_tokens / max(time.monotonic() - start_s, 1e-9)
+            bar.update(task, advance=1, num_tokens=num_tokens, tokens_per_s=speed_now)
+
+        yield advance

@@ -137,6 +137,53 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return msgspec.structs.replace(self, **changes) if changes else self
 
 
+class BeamSearchParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Parameters of a search for the likeliest answers. Nothing is drawn, so `temperature` can only be 0.
+
+    Raises `InvalidRequestError`, naming the field, when a value is out of range.
+    """
+
+    beam_width: int
+    """Answers that are followed at once, and returned."""
+    max_tokens: int | None = 16
+    """None: what the context leaves."""
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    length_penalty: float = 1.0
+    """Answers are ranked by (sum of logprobs) / (number of tokens ** length_penalty)."""
+    early_stopping: bool = False
+    """End once `beam_width` answers have ended; otherwise once no other can become better than these."""
+    stop: list[str] = []
+    stop_token_ids: list[int] = []
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.beam_width <= MAX_N, "beam_width", self.beam_width, f"from 1 to {MAX_N}")
+        _require(self.temperature == 0, "temperature", self.temperature, "0 in beam search, which draws nothing")
+        _require(math.isfinite(self.length_penalty), "length_penalty", self.length_penalty, "finite")
+        self.text_params()
+
+    def text_params(self) -> SamplingParams:
+        """The same wishes about the text of an answer; checks them."""
+        return SamplingParams(
+            stop=self.stop,
+            stop_token_ids=self.stop_token_ids,
+            max_tokens=self.max_tokens,
+            min_tokens=self.min_tokens,
+            ignore_eos=self.ignore_eos,
+            include_stop_str_in_output=self.include_stop_str_in_output,
+            skip_special_tokens=self.skip_special_tokens,
+            spaces_between_special_tokens=self.spaces_between_special_tokens,
+            logprobs=self.logprobs,
+            prompt_logprobs=self.prompt_logprobs,
+        )
+
+
 def _check_ranges(p: SamplingParams) -> None:
     _require(1 <= p.n <= MAX_N, "n", p.n, f"from 1 to {MAX_N}")
     _require(math.isfinite(p.temperature) and 0 <= p.temperature <= 2, "temperature", p.temperature, "from 0 to 2")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from kvik.cli.client import Answer, Client, ClientArgs
 from kvik.cli.terminal import converse, model_of, read_args
 from kvik.config.flags import flag
 
 USAGE = "kvik chat [flags]"
+HELP_TEXT = """/system TEXT  set the system message; without TEXT remove it
+/clear        forget the conversation
+/save FILE    write it as JSON
+/quit         leave, as Ctrl+D does
+A line that ends with a backslash goes on in the next one. Ctrl+C stops an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +29,8 @@ def run(words: Sequence[str]) -> int:
     if args is None:
         return 0
     client = Client(args)
-    converse(args, Conversation(args, client, model_of(args, client)).ask)
+    conversation = Conversation(args, client, model_of(args, client))
+    converse(args, conversation.ask, conversation.command)
     return 0
 
 
@@ -36,9 +44,43 @@ class Conversation:
             self.messages.append({"role": "system", "content": args.system_prompt})
 
     def ask(self, text: str, answer: Answer) -> Iterator[str]:
-        self.messages.append({"role": "user", "content": text})
+        question = {"role": "user", "content": text}
+        self.messages.append(question)
         body: dict[str, object] = {"model": self._model, "messages": self.messages}
         if self._args.max_tokens is not None:
             body["max_completion_tokens"] = self._args.max_tokens
-        yield from self._client.stream("/chat/completions", body, answer)
+        try:
+            yield from self._client.stream("/chat/completions", body, answer)
+        except BaseException:  # refused, cut off or stopped: a question without its whole answer is not remembered
+            self.messages.remove(question)
+            raise
         self.messages.append({"role": "assistant", "content": answer.text})
+
+    def command(self, line: str) -> str:
+        """Do what a line that starts with a slash says; returns what to tell the user."""
+        word, _, text = line.partition(" ")
+        if word == "/system":
+            self._set_system(text.strip())
+            return "system message set; the conversation goes on with it" if text.strip() else "system message removed"
+        if word == "/clear":
+            self.messages = [m for m in self.messages if m["role"] == "system"]
+            return "conversation forgotten"
+        if word == "/save":
+            return self._save(text.strip())
+        return HELP_TEXT if word == "/help" else f"unknown command {word}\n{HELP_TEXT}"
+
+    def _set_system(self, text: str) -> None:
+        rest = [m for m in self.messages if m["role"] != "system"]
+        self.messages = [{"role": "system", "content": text}, *rest] if text else rest
+
+    def _save(self, path: str) -> str:
+        """The messages as JSON, as a request would hold them."""
+        if not path:
+            return "name a file: /save FILE"
+        try:
+            Path(path).expanduser().write_text(
+                json.dumps(self.messages, ensure_ascii=False, indent=1), encoding="utf-8"
+            )
+        except OSError as error:
+            return f"cannot write {path}: {error.strerror}"
+        return f"{len(self.messages)} messages written to {path}"

@@ -94,7 +94,9 @@ class Client:
         except HTTPError as e:
             raise KvikError(f"{self._url}{path} answers {e.code}: {_error_message(e.read())}") from None
         except URLError as e:
-            raise KvikError(f"cannot reach {self._url}: {e.reason}; is the server up, and --url right?") from None
+            raise KvikError(
+                f"cannot reach {self._url}: {e.reason}; is --url right? kvik serve starts a server"
+            ) from None
         except ValueError as e:
             raise KvikError(f"--url {self._url} is no address: {e}") from None
 

@@ -17,8 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("kvik.cli.serve", "serve a model over the OpenAI-compatible HTTP API"),
     "chat": ("kvik.cli.chat", "chat with a running server"),
     "complete": ("kvik.cli.complete", "let a running server continue texts"),
+    "run-batch": ("kvik.cli.run_batch", "answer the requests of a batch file"),
     "convert": ("kvik.cli.convert", "quantise a model's weights and write the result to disk"),
     "bench": ("kvik.cli.bench.main", "measure a server, the engine, or a start"),
+    "completion": ("kvik.cli.completion", "print a script that completes words in bash, zsh or fish"),
     "collect-env": ("kvik.cli.collect_env", "print what a bug report needs"),
 }
 """Name -> module, and what it does."""

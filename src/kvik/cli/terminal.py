@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -10,7 +11,7 @@ from kvik.cli.client import HELP, Answer, Client, ClientArgs
 from kvik.cli.help import help_text
 from kvik.config.flags import flags_of
 from kvik.config.parser import Parser
-from kvik.errors import ConfigError
+from kvik.errors import ConfigError, KvikError
 
 A = TypeVar("A", bound=ClientArgs)
 Ask = Callable[[str, Answer], Iterator[str]]
@@ -32,14 +33,33 @@ def read_args(cls: type[A], words: Sequence[str], usage: str) -> A | None:
     return cls(**parsed.values)
 
 
-def converse(args: ClientArgs, ask: Ask) -> None:
-    """Answer --quick, or line after line of the terminal until its end (Ctrl+D) or Ctrl+C."""
+def converse(args: ClientArgs, ask: Ask, command: Callable[[str], str] | None = None) -> None:
+    """Answer --quick, or line after line of the terminal until /quit or its end (Ctrl+D).
+
+    Ctrl+C ends an answer, not the program; nor do errors. `command` takes lines that start with a slash.
+    """
     if args.quick is not None:
         print_answer(args, ask, args.quick)
         return
-    while (line := _read_line()) is not None:
-        if line:
-            print_answer(args, ask, line)
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  (from here on, input() has a history and can be edited)
+    while (line := _read_line()) is not None and not (command is not None and line in ("/quit", "/exit")):
+        if command is not None and line.startswith("/"):
+            print(command(line))
+        elif line:
+            _answer_and_go_on(args, ask, line)
+
+
+def _answer_and_go_on(args: ClientArgs, ask: Ask, text: str) -> None:
+    try:
+        print_answer(args, ask, text)
+    except KeyboardInterrupt:
+        print("\n[stopped]", file=sys.stderr)
+    except KvikError as error:
+        if not sys.stdin.isatty():
+            raise
+        print(f"error: {error}", file=sys.stderr)
 
 
 def print_answer(args: ClientArgs, ask: Ask, text: str) -> None:
@@ -56,7 +76,17 @@ def model_of(args: ClientArgs, client: Client) -> str:
 
 
 def _read_line() -> str | None:
-    try:
-        return input("> " if sys.stdin.isatty() else "").strip()
-    except EOFError:
-        return None
+    """A question; None at the end. A backslash at the end of a line asks for one more."""
+    is_terminal, lines = sys.stdin.isatty(), list[str]()
+    while True:
+        try:
+            line = input(("... " if lines else "> ") if is_terminal else "")
+        except EOFError:
+            return "\n".join(lines).strip() or None
+        except KeyboardInterrupt:  # gives up what was typed
+            print()
+            lines = []
+            continue
+        lines.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            return "\n".join(lines).strip()

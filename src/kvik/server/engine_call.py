@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvik.config.limits import RequestLimits
 from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
+from kvik.server.answer_choice import answer_choice
 from kvik.server.fields import GenerationFields
 from kvik.server.generation import EngineCall
 from kvik.text.processor import PromptOptions
@@ -22,7 +23,8 @@ def to_engine_call(
     lora: LoraRequest | None = None,
 ) -> EngineCall:
     """Raises `InvalidRequestError` where prompts times n are too many."""
-    limits.check_sequences(len(prompts), params.n)
+    choice = answer_choice(body, params)
+    limits.check_sequences(len(prompts), max(params.n, body.best_of or 1))
     return EngineCall(
         prompts=prompts,
         params=params,
@@ -36,4 +38,5 @@ def to_engine_call(
         ),
         stream_interval=body.stream_interval or 1,
         lora=lora,
+        choice=choice,
     )

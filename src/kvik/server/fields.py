@@ -88,11 +88,14 @@ class GenerationFields(ConstraintFields):
     return_tokens_as_token_ids: bool | None = Field(None, description="logprobs name tokens as token_id:N")
     user: str | None = Field(None, description="ignored")
 
+    use_beam_search: bool | None = Field(None, description="the n likeliest answers; draws nothing; not in streams")
+    length_penalty: float | None = Field(None, description="of beam search: ranks by logprob / tokens ** this")
+    early_stopping: bool | None = Field(None, description="of beam search: end once n answers have ended")
+    best_of: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
+        None, description="sample so many and return the n likeliest; not in streams"
+    )
+
     # Known fields of features that are not built yet; `refuse_unsupported` names them.
-    use_beam_search: Any = None
-    length_penalty: Any = None
-    best_of: Any = None
-    early_stopping: Any = None
     kv_transfer_params: Any = None
     ec_transfer_params: Any = None
     watermarking: Any = None
@@ -100,10 +103,6 @@ class GenerationFields(ConstraintFields):
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "best_of": (1,),
-    "use_beam_search": (False,),
-    "length_penalty": (1, 1.0),
-    "early_stopping": (False,),
     "watermarking": (False,),
     "vllm_xargs": ({},),
     "tool_choice": ("none",),
@@ -117,8 +116,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Values of unsupported fields that ask for what happens anyway."""
 
 GENERATION_UNSUPPORTED = (
-    "use_beam_search", "length_penalty", "best_of", "early_stopping", "kv_transfer_params", "ec_transfer_params",
-    "watermarking", "vllm_xargs",
+    "kv_transfer_params", "ec_transfer_params", "watermarking", "vllm_xargs",
 )  # fmt: skip
 
 
@@ -157,8 +155,12 @@ def to_sampling_params(
 ) -> SamplingParams:
     """The request's wishes with the server's defaults filled in. Raises `InvalidRequestError` naming the field."""
     chosen = {name: server_defaults[name] for name in _WITH_SERVER_DEFAULT if name in server_defaults}
+    if request.use_beam_search:
+        chosen = {}  # defaults say how to draw, and nothing is drawn
     asked = {name: getattr(request, name) for name in _WITH_SERVER_DEFAULT}
     chosen |= {name: value for name, value in asked.items() if value is not None}
+    if request.use_beam_search and chosen.get("temperature") == 0:
+        del chosen["temperature"]  # says what is so anyway, but would refuse n > 1
     return SamplingParams(
         **chosen,
         n=1 if request.n is None else request.n,

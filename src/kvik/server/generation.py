@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvik.engine_client.answer_choice import AnswerChoice, ChoosingClient
 from kvik.errors import EngineRequestError
 from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
@@ -45,6 +46,8 @@ class EngineCall:
     stream_interval: int = 1
     lora: LoraRequest | None = None
     """The adapter; None: the model itself."""
+    choice: AnswerChoice | None = None
+    """How the answers are chosen among more; None: they are all that there are."""
 
 
 class Generation:
@@ -56,17 +59,18 @@ class Generation:
     @classmethod
     async def start(cls, client: EngineClient, call: EngineCall) -> Generation:
         """Raises what `add_request` raises; then nothing of the request is left in the engine."""
+        adding = client if call.choice is None else ChoosingClient(client, call.choice)
         streams: list[OutputStream] = []
         generation = cls(streams)
         try:
-            is_bulk = len(call.prompts) > 1
+            is_bulk = len(call.prompts) > 1 and call.choice is None
             prompts: Sequence[Prompt] = await client.tokenize(call.prompts, call.options) if is_bulk else call.prompts
             for i, prompt in enumerate(prompts):
                 if i % _ADDED_AT_ONCE == _ADDED_AT_ONCE - 1:
                     await asyncio.sleep(0)  # streams of others have their turn
                 name = engine_request_id(call.request_id, i, len(call.prompts))
                 streams.append(
-                    await client.add_request(
+                    await adding.add_request(
                         prompt, call.params, name, priority=call.priority, cache_salt=call.cache_salt,
                         options=call.options, stream_interval=call.stream_interval, lora=call.lora,
                     )

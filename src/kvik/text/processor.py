@@ -91,7 +91,7 @@ class Processor:
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._vocab_size = config.spec.vocab_size
-        self._eos_token_id, self._more_eos_token_ids = _eos_token_ids(config, tokenizer)
+        self._eos_token_id, self._more_eos_token_ids = eos_token_ids(config, tokenizer)
         self._seeds = random.Random(config.seed)
         self._grammars = GrammarChecks(structured_outputs, tokenizer)
 
@@ -233,7 +233,7 @@ class Processor:
         return replace(params, **changes)
 
 
-def _eos_token_ids(config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int | None, list[int]]:
+def eos_token_ids(config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int | None, list[int]]:
     """The EOS token proper, which is the tokenizer's if it has one, and the further ones."""
     ids = list(config.spec.eos_token_ids)
     eos = tokenizer.eos_token_id if tokenizer is not None else None

@@ -1,0 +1,132 @@
+"""`kvik run-batch -i FILE -o FILE MODEL [flags]`: answers an OpenAI batch file, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvik.cli.help import help_text
+from kvik.cli.serve import serve_values
+from kvik.config.catalog import GROUPS, serve_flags
+from kvik.config.flags import Flag, flag, flags_of
+from kvik.config.parser import Parser
+from kvik.errors import ConfigError, EngineDeadError, NotSupportedYetError
+
+USAGE = "kvik run-batch -i FILE -o FILE [MODEL] [flags]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchArgs:
+    """What this command has beside the flags of `kvik serve`."""
+
+    input_file: str | None = flag(None, "batch file, one JSON object a line", group="Frontend", aliases=("-i",))
+    output_file: str | None = flag(
+        None, "where answers are appended; lines that it answers already are not asked again", group="Frontend",
+        aliases=("-o",),
+    )  # fmt: skip
+    output_tmp_dir: str | None = flag(
+        None, "refused: answers are written to the output file as they come", group="Frontend"
+    )
+    enable_metrics: bool = flag(False, "serve /metrics on --host and --port meanwhile", group="Frontend", kind="switch")
+
+
+def run(words: Sequence[str]) -> int:
+    """Returns 0 where every line was answered without an error, else 1."""
+    flags = [*flags_of(BatchArgs), *serve_flags()]
+    try:
+        parsed = Parser(flags).parse(words)
+        if parsed.help is not None:
+            print(help_text(USAGE, flags, GROUPS, parsed.help))
+            return 0
+        values = serve_values(parsed, flags)
+        own = {f.dest: values.pop(f.dest) for f in flags_of(BatchArgs) if f.dest in values}
+        args = BatchArgs(**own)
+        source, target = _paths(args)
+    except ConfigError:
+        print(f"usage: {USAGE}", file=sys.stderr)
+        raise
+    return _answer(args, source, target, values, flags)
+
+
+def _paths(args: BatchArgs) -> tuple[Path, Path]:
+    for name, value in (("--input-file", args.input_file), ("--output-file", args.output_file)):
+        if value is None:
+            raise ConfigError(f"{name} is missing; name a file")
+        if "://" in value:
+            raise ConfigError(f"{name} {value}: kvik does not use the network here; name a file of this machine")
+    if args.output_tmp_dir is not None:
+        raise NotSupportedYetError("--output-tmp-dir", "answers go to --output-file as they come")
+    assert args.input_file is not None
+    assert args.output_file is not None
+    source, target = Path(args.input_file), Path(args.output_file)
+    if source.resolve() == target.resolve():
+        raise ConfigError("--output-file must not be the --input-file")
+    return source, target
+
+
+def _answer(args: BatchArgs, source: Path, target: Path, values: dict[str, Any], flags: Sequence[Flag]) -> int:
+    from kvik.cli.batch.files import ResultWriter, read_done, read_input
+
+    lines, bad = read_input(source)
+    done = read_done(target)
+    left = [line for line in lines if line.custom_id not in done]
+    print(f"{len(lines)} requests, {len(lines) - len(left)} of them answered before, {len(bad)} bad lines")
+    errors = target.with_name(target.name + ".errors")
+    if bad:
+        with errors.open("w", encoding="utf-8") as file:
+            for one in bad:
+                message = f"line {one.line}: {one.message}"
+                print(f"{source}: {message}", file=sys.stderr)
+                ResultWriter(file).write(one.custom_id, None, {"code": "invalid_line", "message": message})
+    else:
+        errors.unlink(missing_ok=True)
+    num_errors = 0
+    if left:
+        with target.open("a", encoding="utf-8") as file:
+            num_errors = asyncio.run(_run(args, left, ResultWriter(file), values))
+    print(f"{len(left) - num_errors} answered, {num_errors} with an error")
+    return int(bool(num_errors or bad))
+
+
+async def _run(args: BatchArgs, lines: Sequence[Any], writer: Any, values: dict[str, Any]) -> int:
+    from kvik.cli.batch.progress import progress
+    from kvik.cli.batch.runner import run_lines
+    from kvik.config.args import EngineArgs
+    from kvik.config.resolve_server import server_config_of
+    from kvik.engine_client.core_client import EngineCoreClient
+    from kvik.server.app import build_app, init_app_state
+    from kvik.server.launcher import build_async_engine_client
+    from kvik.telemetry.metrics import create_registry
+    from kvik.telemetry.phases import PhaseTimer
+
+    engine_args = EngineArgs.from_cli_args(values)
+    model_file = engine_args.open_model()
+    server_config = server_config_of(values, engine_args.default_sampling_params(model_file))
+    config = engine_args.create_engine_config(model_file)
+    registry = create_registry()
+    if args.enable_metrics:
+        from prometheus_client import start_http_server
+
+        start_http_server(server_config.port, server_config.host or "0.0.0.0", registry)
+    engine = EngineCoreClient.spawn(config.observability.log_level)
+    try:
+        async with build_async_engine_client(
+            config, server_config, engine, PhaseTimer("APIServer"), registry
+        ) as client:
+            app = build_app(init_app_state(client, server_config), registry)
+            key = server_config.api_key[0] if server_config.api_key else None
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            with progress(len(lines)) as advance:
+                num_errors = await run_lines(
+                    app, lines, writer, max_open=2 * config.scheduler.max_num_seqs, headers=headers,
+                    is_dead=lambda: client.is_dead, advance=advance,
+                )  # fmt: skip
+            if client.is_dead:
+                raise EngineDeadError("the engine has died; run the same command again for the lines that are left")
+            return num_errors
+    finally:
+        engine.kill()
