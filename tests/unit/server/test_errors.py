@@ -173,8 +173,7 @@ def test_semantic_errors_name_what_the_client_said(server: Server, fields: dict[
 
 @pytest.mark.parametrize(
     "field",
-    ["tools", "tool_choice", "functions", "function_call", "kv_transfer_params", "audio", "vllm_xargs", "watermarking",
-     "use_beam_search"],
+    ["tools", "tool_choice", "functions", "function_call", "kv_transfer_params", "audio", "vllm_xargs", "watermarking"],
 )  # fmt: skip
 def test_what_is_not_built_yet_is_refused_by_name(server: Server, field: str) -> None:
     found = error(server.chat(**{field: {"type": "something"}}))
