@@ -134,7 +134,6 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return msgspec.structs.replace(self, **changes) if changes else self
 
 
-
 class BeamSearchParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Parameters of a search for the likeliest answers. Nothing is drawn, so `temperature` can only be 0.
 
