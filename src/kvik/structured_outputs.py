@@ -78,3 +78,17 @@ def _text_of(value: dict[str, Any] | bool, name: str, param: str) -> str:
         return json_codec.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{name} must be a JSON schema or its text: {error}", param=param) from None
+
+
+_MAX_INTEGER = 10**18
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const")
+
+
+def with_bounded_integer(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema whose integer, if it is one without any bounds, has at most 18 digits and a 1 before them.
+
+    A small model that has begun to write zeros goes on, and an answer is to end by itself.
+    """
+    if schema.get("type") != "integer" or any(name in schema for name in _BOUNDS):
+        return schema
+    return schema | {"minimum": -_MAX_INTEGER, "maximum": _MAX_INTEGER}

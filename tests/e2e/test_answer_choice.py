@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from openai import BadRequestError, OpenAI
 
+from support.server import KvikServer
+
 PROMPT = "The capital of France is"
+
+
+@pytest.fixture
+def client(server: KvikServer) -> Iterator[OpenAI]:
+    """Closed after each test: an error that pytest keeps would keep its connection open too."""
+    with server.client as client:
+        yield client
 
 
 def test_beams_are_the_likeliest_answers_in_chat_and_completions(client: OpenAI) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from kvik.config.structured_outputs import GrammarLimits
 from kvik.errors import InvalidRequestError
 from kvik.grammar.lark import HEADER
-from kvik.structured_outputs import StructuredOutputs
+from kvik.structured_outputs import StructuredOutputs, with_bounded_integer
 
 BOUNDED_WHITESPACE = r"[ \t]{1,8}|\r?\n[ \t]{0,16}"
 """A few blanks, or one line break and an indent."""
@@ -60,7 +60,7 @@ def parse_json(text: str, what: str, param: str, limits: GrammarLimits) -> Any:
 
 
 def checked_schema(schema: Any, asked: StructuredOutputs, limits: GrammarLimits) -> dict[str, Any]:
-    """The schema, with `disable_additional_properties` written out. Raises `InvalidRequestError`."""
+    """The schema, with `disable_additional_properties` and bounds of integers. Raises `InvalidRequestError`."""
     if not isinstance(schema, (dict, bool)):
         raise InvalidRequestError(
             f"a JSON schema must be an object, true or false, got {type(schema).__name__}", param=asked.param
@@ -74,6 +74,7 @@ def checked_schema(schema: Any, asked: StructuredOutputs, limits: GrammarLimits)
         _check_property_counts(path, part, asked.param)
         if asked.disable_additional_properties and "properties" in part:
             part.setdefault("additionalProperties", False)
+        part.update(with_bounded_integer(part))
     return schema
 
 

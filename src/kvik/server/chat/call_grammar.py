@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvik.server.chat.tools import Tool
+from kvik.structured_outputs import with_bounded_integer
 from kvik.text.parsing.reasoning import ReasoningFormat
 from kvik.text.parsing.tool_format import CallMarkup, ToolFormat
 
-MAX_PARALLEL_CALLS = 64
+MAX_PARALLEL_CALLS = 16
 _OPENS = frozenset({
     "additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref", "not",
     "if", "dependentSchemas",
@@ -87,7 +88,7 @@ def strict_calls(own: ToolFormat, tools: Sequence[Tool], level: str) -> dict[str
 
 
 def closed(schema: Any) -> Any:
-    """The schema without properties that it does not list, unless it says that there may be some.
+    """The schema without properties that it does not list, unless it says that there may be some, nor endless digits.
 
     A function takes the parameters that it has, and a small model that may invent some goes on inventing.
     """
@@ -101,7 +102,7 @@ def closed(schema: Any) -> Any:
         found["items"] = closed(found["items"])
     if "properties" in found and _OPENS.isdisjoint(found):
         found["additionalProperties"] = False
-    return found
+    return with_bounded_integer(found)
 
 
 def _reasoning_rules(reasoning: ReasoningFormat, spell: _Speller) -> list[str]:
