@@ -7,7 +7,8 @@ time; with none, nobody waits for the step's end and the token budget alone coun
 Without a fixed limit the time adapts. Prompts get half of a step at least, however many the streams: so a lone prompt
 makes each gap of a stream twice as long at most, on any machine and with any model. When prompts outnumber streams,
 each prompt, computed or waiting, gets twice the share of the engine that a stream gets: an engine whose few streams
-held up a crowd of prompts would decode in small batches, which cost each token more.
+held up a crowd of prompts would decode in small batches, which cost each token more. But no step takes more than
+16 times its decoding alone: what more would gain is a sixteenth, and a crowd must not freeze its neighbours.
 
 Knows no queue and no block. Chunk boundaries never change an answer (docs/architecture.md, Determinism).
 """
@@ -26,6 +27,7 @@ logger = get_logger(__name__)
 
 LEAST_STRETCH = 2.0
 """An adaptive step may take at least so many times its decoding alone."""
+MOST_STRETCH = 16.0
 PROMPT_WEIGHT = 2.0
 """The share of a prompt, where the share of a stream is 1."""
 
@@ -82,7 +84,7 @@ class TimeBudget:
         if self._max_step_s == 0 or not decoding or not num_prompts or not self._model.is_known:
             return None
         decoding_s = self._model.predict(StepLoad.of(decoding))
-        stretch = max(LEAST_STRETCH, 1 + PROMPT_WEIGHT * num_prompts / len(decoding))
+        stretch = min(MOST_STRETCH, max(LEAST_STRETCH, 1 + PROMPT_WEIGHT * num_prompts / len(decoding)))
         self._limit_s = decoding_s * stretch if self._max_step_s is None else self._max_step_s
         return PromptTime(self._model, self._limit_s, self._limit_s - decoding_s, self._min_tokens)
 

@@ -136,7 +136,7 @@ def test_whoever_needs_less_than_the_least_takes_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_streams", "num_prompts", "stretch"), [(8, 1, 2), (8, 4, 2), (8, 8, 3), (1, 1, 3), (2, 7, 8)]
+    ("num_streams", "num_prompts", "stretch"), [(8, 1, 2), (8, 4, 2), (8, 8, 3), (1, 1, 3), (2, 7, 8), (1, 127, 16)]
 )
 def test_an_adaptive_limit_grows_with_the_crowd(num_streams: int, num_prompts: int, stretch: float) -> None:
     budget = TimeBudget(None, min_tokens=16)
