@@ -106,7 +106,7 @@ class GrammarCompiler:
             if not matcher.is_error() and not mask.any():
                 raise InvalidRequestError("nothing can satisfy the constraint", param=asked.param)
         if matcher.is_error():
-            reason = _shortened(matcher.get_error())
+            reason = _shortened(_own_words(matcher.get_error()))
             raise InvalidRequestError(f"the {_NAMES[asked.kind]} cannot be used: {reason}", param=asked.param)
 
     def _remember(self, key: bytes, outcome: Outcome) -> None:
@@ -148,6 +148,12 @@ def _result(asked: StructuredOutputs, outcome: Outcome) -> StructuredOutputs:
 
 def _num_chars(key: bytes, outcome: Outcome) -> int:
     return len(key) + (len(outcome) if isinstance(outcome, str) else len(outcome.message))
+
+
+def _own_words(error: str) -> str:
+    """Of an error in a schema what is wrong with it, without the notation that the schema was put into."""
+    _, found, reason = error.partition("failed to compile JSON schema: ")
+    return reason.partition("\n   1 | ")[0] if found else error
 
 
 def _shortened(reason: str) -> str:

@@ -146,3 +146,9 @@ def test_a_servers_options_hold_for_all() -> None:
     compiled = strict.compile(StructuredOutputs(json=schema)).compiled or ""
     assert json.loads(compiled.partition("%json ")[2])["additionalProperties"] is False
     assert '"whitespace_flexible": false' in compiled
+
+
+def test_an_error_in_a_schema_is_told_without_our_notation() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        GrammarCompiler(StructuredOutputsConfig()).compile(StructuredOutputs(json={"type": "nonsense"}))
+    assert caught.value.message == "the JSON schema cannot be used: Invalid type: nonsense"

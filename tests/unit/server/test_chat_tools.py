@@ -123,6 +123,15 @@ def test_required_works_without_a_parser(server: Server) -> None:
     assert asked.param == "tools"
 
 
+def test_a_forced_answer_that_was_cut_has_no_markup_of_calls(serve: MakeServer) -> None:
+    call = '<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>'
+    server = say(serve(**HERMES), call, '\n<tool_call>\n{"na', finish_reason="length")
+    found = choice(server, tools=TOOLS, tool_choice="required")
+    assert found["message"]["content"] is None
+    assert [c["function"]["name"] for c in found["message"]["tool_calls"]] == ["time"]
+    assert not [d for d in deltas(server, tools=TOOLS, tool_choice="required") if d.get("content")]
+
+
 def test_a_named_call_keeps_stop(server: Server) -> None:
     say(server, '{"a": ', "1}")
     found = choice(server, tools=TOOLS, tool_choice=NAMED)

@@ -13,7 +13,7 @@ from kvik.server.chat.call_grammar import arguments_grammar, call_grammar, stric
 from kvik.server.chat.tools import Choice, ToolUse
 from kvik.structured_outputs import StructuredOutputs
 from kvik.text.parsing import AnswerParser, PlainParser
-from kvik.text.parsing.forced import LIST_MARKUP, FirstCallOnly, NamedCallParser, forced_list_parser
+from kvik.text.parsing.forced import LIST_MARKUP, CallsAlone, FirstCallOnly, NamedCallParser, forced_list_parser
 from kvik.text.parsing.formats import AnswerFormats
 from kvik.text.parsing.pipeline import chained, without_tokens
 from kvik.text.parsing.reasoning import Begin, ReasoningFormat
@@ -88,6 +88,8 @@ class AnswerPlan:
         else:
             assert own is not None
             parser = own.new_parser(use.schemas)
+        if use.is_forced:
+            parser = CallsAlone(parser)
         return parser if use.is_parallel else FirstCallOnly(parser)
 
     def _forced_calls(self) -> StructuredOutputs:

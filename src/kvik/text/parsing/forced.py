@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from kvik.text.parsing.calls import attempt, read_calls
-from kvik.text.parsing.events import AnswerEvent, AnswerParser, ToolCallDelta
+from kvik.text.parsing.events import AnswerEvent, AnswerParser, ContentDelta, ToolCallDelta
 from kvik.text.parsing.outbox import Outbox
 from kvik.text.parsing.reader import FormatParser, Reader, Reading
 from kvik.text.parsing.tool_format import CallMarkup
@@ -53,6 +53,23 @@ class FirstCallOnly:
 
     def finish(self) -> list[AnswerEvent]:
         return _without_more_calls(self._parser.finish())
+
+
+class CallsAlone:
+    """Leaves out what is no call: of a forced answer that was cut, the markup of a call that has not begun."""
+
+    def __init__(self, parser: AnswerParser) -> None:
+        self._parser = parser
+
+    def push(self, text: str) -> list[AnswerEvent]:
+        return _without_content(self._parser.push(text))
+
+    def finish(self) -> list[AnswerEvent]:
+        return _without_content(self._parser.finish())
+
+
+def _without_content(events: list[AnswerEvent]) -> list[AnswerEvent]:
+    return [event for event in events if not isinstance(event, ContentDelta)]
 
 
 def _without_more_calls(events: list[AnswerEvent]) -> list[AnswerEvent]:
