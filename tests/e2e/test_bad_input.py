@@ -42,8 +42,8 @@ def test_a_prompt_that_is_too_long_says_both_counts(server: KvikServer) -> None:
         ("repetition_penalty", 0), ("logit_bias", {"abc": 1}), ("logit_bias", {"999999": 1}),
         ("allowed_token_ids", []), ("allowed_token_ids", [10**9]), ("min_tokens", 5), ("top_logprobs", 21),
         ("messages", "hello"), ("messages", []), ("stream", "maybe"), ("stream_options", {"include_usage": True}),
-        ("stop_token_ids", [-1]), ("bad_words", [""]), ("tools", []), ("response_format", {"type": "json_object"}),
-        ("prompt_logprobs", -2), ("cache_salt", ""), ("priority", "high"), ("use_beam_search", True),
+        ("stop_token_ids", [-1]), ("bad_words", [""]), ("tools", []), ("response_format", {"type": "json_schema"}),
+        ("prompt_logprobs", -2), ("cache_salt", ""), ("priority", "high"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_a_400_that_names_the_field(server: KvikServer, field: str, value: object) -> None:

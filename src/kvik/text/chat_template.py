@@ -7,6 +7,7 @@ get the messages: see `conversation.py`.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -186,8 +187,15 @@ def _run(template: jinja2.Template, variables: dict[str, Any]) -> str:
 
 
 def _with_content(message: dict[str, Any]) -> dict[str, Any]:
-    """For templates that know no calls of tools, and so no messages without content."""
-    return message if message.get("content") is not None else message | {"content": ""}
+    """For templates that know no calls of tools, and so no messages without content: the calls become the text.
+
+    A model that saw its own turns empty would go on like that.
+    """
+    if message.get("content") is not None:
+        return message
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    shown = [{"name": call.get("name"), "arguments": call.get("arguments")} for call in calls]
+    return message | {"content": json.dumps(shown, ensure_ascii=False) if shown else ""}
 
 
 def _call_developers_system(messages: list[dict[str, Any]]) -> None:

@@ -218,7 +218,7 @@ def test_messages_without_content_reach_only_templates_that_know_calls() -> None
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "assistant"}]
     plain = ChatTemplate("{% for m in messages %}[{{ m['content'] + '!' }}]{% endfor %}")
-    assert plain.render(messages, add_generation_prompt=False) == "[!][!]"
+    assert plain.render(messages, add_generation_prompt=False) == '[[{"name": "f", "arguments": {}}]!][!]'
     knowing = ChatTemplate("{% for m in messages %}{{ m.content is none }},{{ m.tool_calls is defined }};{% endfor %}")
     assert knowing.render(messages[:1], add_generation_prompt=False) == "True,True;"
 

@@ -26,7 +26,7 @@ def chat_messages(items: Sequence[Item], instructions: str | None) -> list[Messa
             continue  # all of it is encrypted, by somebody else
         if _is_said_by_model(item):
             if turn is None or not _goes_on(turn, item):
-                turn = {"role": "assistant", "content": ""}
+                turn = {"role": "assistant", "content": None}
                 messages.append(turn)
             _add(turn, item)
         else:
