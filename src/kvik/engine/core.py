@@ -12,7 +12,7 @@ from typing import Any
 from kvik.config import EngineConfig
 from kvik.engine.rest import Rest
 from kvik.engine.utilities import Utility, call_utility
-from kvik.errors import EngineError, KvikError, ModelFileError
+from kvik.errors import EngineError, KvikError, ModelFileError, RequestError
 from kvik.executor.base import Executor
 from kvik.grammar.preparer import Preparer
 from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
@@ -94,7 +94,8 @@ class EngineCore:
         try:
             self.scheduler.add(request)
         except KvikError as error:
-            self.scheduler.fail(request.request_id, str(error))
+            param = error.param if isinstance(error, RequestError) else None
+            self.scheduler.fail(request.request_id, str(error), param)
         except Exception as error:
             logger.exception("request %s could not be queued", request.request_id)
             self.scheduler.fail(request.request_id, f"{type(error).__name__}: {error}")
