@@ -26,6 +26,9 @@ logger = get_logger(__name__)
 GRAMMAR_WAIT_S = 0.002
 """With nothing to compute but grammars on their way: how long to wait for one before looking for messages again."""
 
+IDLE_S = 0.3
+"""So long without work, the engine does what may come in handy: soon after a start, but in nobody's way."""
+
 
 class EngineCore:
     """Built from what was asked and from whoever computes; `start` comes first, once.
@@ -88,6 +91,16 @@ class EngineCore:
     def has_work(self) -> bool:
         """Whether `step` has something to do; a resting engine has last words of ended requests at most."""
         return self.scheduler.has_work if self._rest.may_compute else self.scheduler.has_last_words
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for a message before `use_idle_time`; None: for ever, there is nothing to do."""
+        return None if self._preparer is None or self._preparer.is_warm else IDLE_S
+
+    def use_idle_time(self) -> None:
+        """Read the vocabulary for grammars, in a thread."""
+        if self._preparer is not None:
+            self._preparer.warm_up()
 
     def add_request(self, request: NewRequest) -> None:
         """Queue a request. Never raises for what is wrong with it: that is its own last word, in the next step."""
