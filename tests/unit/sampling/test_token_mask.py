@@ -49,7 +49,7 @@ def test_biases_and_draws_stay_within_the_mask_and_logprobs_are_the_models() -> 
     mask = packed([True, False, True, False, False, False, False, False])
     for seed in range(20):
         logits = torch.zeros(1, 8)
-        ((token_id, logprobs, error),) = Sampler().sample(
+        ((token_id, logprobs, error, _),) = Sampler().sample(
             logits, [state(temperature=1.5, seed=seed, logit_bias={1: 100.0}, logprobs=0)], [mask]
         )
         assert token_id in (0, 2)
