@@ -15,7 +15,7 @@
         ├── EngineDeadError            the engine process is gone
         ├── WireError                  a message between the processes cannot be read
         └── EngineRequestError         one request failed inside the engine; its neighbours go on
-            └── ConstraintError        because of what its grammar demands; a 400, though it may come late
+            └── ConstraintError        because of what the request itself demands; a 400, though it may come late
 
 The first three end a start: the door prints the message, without a traceback, and exits. `RequestError`
 becomes an answer in the OpenAI error shape. Every message says what was wrong, what would be right and
@@ -115,7 +115,7 @@ class EngineRequestError(EngineError):
 
 
 class ConstraintError(EngineRequestError):
-    """The engine cannot follow a request's grammar any further. `param` is the field, as in `RequestError`."""
+    """A request's own demands, such as its grammar, leave the engine no way on. `param` is as in `RequestError`."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)

@@ -76,6 +76,8 @@ class SampledTokens(msgspec.Struct, array_like=True):
     prompt_logprobs: list[TokenLogprobs | None] | None = None
     error: str | None = None
     """Why this request cannot go on; the others of the step are not touched."""
+    error_param: str | None = None
+    """The request's field that caused it; None where we did."""
 
 
 class StepResult(msgspec.Struct, array_like=True):

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from openai import BadRequestError, OpenAI
+from openai import APIError, BadRequestError, OpenAI
 
 from support.server import MODEL, KvikServer
 
@@ -175,3 +175,28 @@ def test_the_sdk_raises_its_own_error(client: OpenAI) -> None:
             model=MODEL, messages=[{"role": "user", "content": "hi"}], extra_body={"guided_regex": "["}
         )
     assert refused.value.param == "guided_regex"
+
+
+CONTRADICTIONS: dict[str, dict[str, Any]] = {
+    "allowed_token_ids": {"guided_choice": ["yes", "no"], "allowed_token_ids": [0]},
+    "bad_words": {"guided_choice": ["a"], "bad_words": ["a"]},
+}
+
+
+def test_fields_that_leave_no_token_are_the_clients_error_and_a_neighbour_goes_on(server: KvikServer) -> None:
+    victim = {"prompt": "Once upon a time", "max_tokens": 60, "ignore_eos": True}
+    alone = ask(server, victim)
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(ask, server, victim)
+        for param, call in CONTRADICTIONS.items():
+            body = {"model": MODEL, "prompt": "x", "max_tokens": 5, "temperature": 0} | call
+            status, answer, _ = server.request("POST", "/v1/completions", body)
+            assert (status, answer["error"]["param"]) == (400, param), answer
+            with pytest.raises(APIError) as ended:
+                list(
+                    server.client.completions.create(
+                        **{k: body[k] for k in ("model", "prompt")}, stream=True, extra_body=call
+                    )
+                )
+            assert ended.value.param == param
+        assert beside.result() == alone

@@ -12,7 +12,7 @@ from typing import Any
 from kvik.config import EngineConfig
 from kvik.engine.rest import Rest
 from kvik.engine.utilities import Utility, call_utility
-from kvik.errors import EngineError, KvikError, ModelFileError
+from kvik.errors import EngineError, KvikError, ModelFileError, RequestError
 from kvik.executor.base import Executor
 from kvik.grammar.preparer import Preparer
 from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
@@ -25,6 +25,9 @@ logger = get_logger(__name__)
 
 GRAMMAR_WAIT_S = 0.002
 """With nothing to compute but grammars on their way: how long to wait for one before looking for messages again."""
+
+IDLE_S = 0.3
+"""So long without work, the engine does what may come in handy: soon after a start, but in nobody's way."""
 
 
 class EngineCore:
@@ -89,12 +92,23 @@ class EngineCore:
         """Whether `step` has something to do; a resting engine has last words of ended requests at most."""
         return self.scheduler.has_work if self._rest.may_compute else self.scheduler.has_last_words
 
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for a message before `use_idle_time`; None: for ever, there is nothing to do."""
+        return None if self._preparer is None or self._preparer.is_warm else IDLE_S
+
+    def use_idle_time(self) -> None:
+        """Read the vocabulary for grammars, in a thread."""
+        if self._preparer is not None:
+            self._preparer.warm_up()
+
     def add_request(self, request: NewRequest) -> None:
         """Queue a request. Never raises for what is wrong with it: that is its own last word, in the next step."""
         try:
             self.scheduler.add(request)
         except KvikError as error:
-            self.scheduler.fail(request.request_id, str(error))
+            param = error.param if isinstance(error, RequestError) else None
+            self.scheduler.fail(request.request_id, str(error), param)
         except Exception as error:
             logger.exception("request %s could not be queued", request.request_id)
             self.scheduler.fail(request.request_id, f"{type(error).__name__}: {error}")

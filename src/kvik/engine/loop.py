@@ -32,9 +32,11 @@ def _arrived(socket: EngineSocket, core: EngineCore) -> Iterator[ToEngine]:
     """All messages that are there; with nothing to compute, sleeps until there is one."""
     try:
         if not core.has_work:
-            message = socket.receive()
+            message = socket.receive(core.patience_s)
             if message is not None:
                 yield message
+            else:
+                core.use_idle_time()
         yield from socket.drain()
     except WireError as error:
         logger.error("%s", error)

@@ -1,6 +1,7 @@
 """Constraints made in a thread of their own, so that the engine's loop never waits for a grammar.
 
-llguidance is loaded and the vocabulary read when the first one is asked for. Knows no queue: requests are ids.
+llguidance is loaded and the vocabulary read in the engine's first idle moment, or when the first one is asked for.
+Knows no queue: requests are ids.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 from kvik.config import ModelConfig
 from kvik.errors import KvikError
 from kvik.grammar.constraint import Constraint
+from kvik.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from kvik.grammar.matchers import Matchers
+
+logger = get_logger(__name__)
 
 
 class Wish(Protocol):
@@ -37,14 +41,23 @@ class Preparer:
         self._model = model
         self._matchers: Matchers | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
+        self.is_warm = False
+        """The vocabulary is there, or on its way."""
         self._num_pending = 0
         """Submitted and not taken yet."""
         self._ready: list[tuple[str, Constraint | str]] = []
         self._lock = threading.Lock()
         self._news = threading.Event()
 
+    def warm_up(self) -> None:
+        """Read the vocabulary now, which holds the interpreter's lock for a while; only the first call does it."""
+        if not self.is_warm:
+            self.is_warm = True
+            self._thread.submit(self._warm_up)
+
     def submit(self, request_id: str, wish: Wish) -> None:
         """Make a constraint; `take_ready` will have it."""
+        self.is_warm = True
         self._num_pending += 1
         self._thread.submit(self._prepare, request_id, wish)
 
@@ -78,11 +91,20 @@ class Preparer:
             self._ready.append((request_id, made))
             self._news.set()
 
-    def _make(self, wish: Wish) -> Constraint:
+    def _warm_up(self) -> None:
+        try:
+            self._load()
+        except Exception as error:  # the first request that needs it will meet and report it
+            logger.debug("the vocabulary for grammars could not be read ahead: %s", error)
+
+    def _load(self) -> Matchers:
         if self._matchers is None:
             from kvik.grammar.matchers import Matchers
 
             self._matchers = Matchers(self._model)
-        matcher = self._matchers.matcher(wish.compiled)
+        return self._matchers
+
+    def _make(self, wish: Wish) -> Constraint:
+        matcher = self._load().matcher(wish.compiled)
         vocab_size = self._model.spec.vocab_size
         return Constraint(matcher, vocab_size, wish.ending_ids, wish.starts_after, wish.prompt_token_ids)

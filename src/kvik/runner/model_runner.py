@@ -11,7 +11,7 @@ import time
 import torch
 
 from kvik.config import EngineConfig
-from kvik.errors import ConfigError, InsufficientMemoryError, KvikError
+from kvik.errors import ConfigError, InsufficientMemoryError, KvikError, RequestError
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.pages import give_back_pages
@@ -111,7 +111,8 @@ class ModelRunner:
                 self.load_lora(request.lora, request.lora_slot)
             self._table.admit(request)
         except KvikError as error:
-            return SampledTokens(request.request_id, [], error=str(error))
+            param = error.param if isinstance(error, RequestError) else None
+            return SampledTokens(request.request_id, [], error=str(error), error_param=param)
         return None
 
     def _execute_without(self, plan: StepPlan, refused: list[SampledTokens]) -> StepResult:

@@ -66,7 +66,7 @@ class ResultBuilder:
 
 def _fill(result: SampledTokens, samples: list[SampledToken]) -> None:
     if samples[0].error is not None:
-        result.error = samples[0].error
+        result.error, result.error_param = samples[0].error, samples[0].error_param
         return
     result.token_ids = [sample.token_id for sample in samples]
     logprobs = [sample.logprobs for sample in samples if sample.logprobs is not None]

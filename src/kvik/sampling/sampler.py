@@ -30,6 +30,8 @@ class SampledToken(NamedTuple):
     """-1 with an error."""
     logprobs: TokenLogprobs | None
     error: str | None
+    error_param: str | None = None
+    """The request's field that led to the error; None where the model did."""
 
 
 class Sampler:
@@ -58,12 +60,11 @@ class Sampler:
         if masks is not None:
             apply_masks(logits, masks)
         if all(state.is_plain_greedy for state in states):
-            return [_finished(token_id, logits, r) for r, token_id in enumerate(arg_max(logits).tolist())]
+            return _finished(arg_max(logits).tolist(), logits, states)
         for r, state in enumerate(states):
             for processor in state.processors:
                 processor.apply(logits[r], state.token_ids)
-        tokens = _choose(logits, states)
-        sampled = [_finished(token_id, logits, r) for r, token_id in enumerate(tokens)]
+        sampled = _finished(_choose(logits, states), logits, states)
         self._add_logprobs(sampled, logits, raw, states)
         return sampled
 
@@ -113,16 +114,23 @@ class Sampler:
 
 
 _UNSOUND = "the model's logits for this request hold NaN or infinity; its weights or its prompt may be damaged"
-_NONE_LEFT = (
-    "no token is left: the grammar, allowed_token_ids, bad_words and min_tokens together rule out the whole vocabulary"
-)
 _FAILED = SampledToken(-1, None, _UNSOUND)
 
 
-def _finished(token_id: int, logits: Tensor, row: int) -> SampledToken:
-    if token_id >= 0:
-        return SampledToken(token_id, None, None)
-    return SampledToken(-1, None, _NONE_LEFT if bool(torch.isneginf(logits[row]).all()) else _UNSOUND)
+def _finished(token_ids: Sequence[int], logits: Tensor, states: Sequence[SamplingState]) -> list[SampledToken]:
+    return [
+        SampledToken(token_id, None, None) if token_id >= 0 else _without_token(logits[r], states[r])
+        for r, token_id in enumerate(token_ids)
+    ]
+
+
+def _without_token(logits: Tensor, state: SamplingState) -> SampledToken:
+    """The error of a row [V] in which nothing can be chosen."""
+    fields = state.excluding_fields
+    if not fields or not bool(torch.isneginf(logits).all()):
+        return _FAILED
+    subject = f"{fields[0]} rules" if len(fields) == 1 else f"{', '.join(fields[:-1])} and {fields[-1]} together rule"
+    return SampledToken(-1, None, f"no token is left: {subject} out the whole vocabulary here", fields[0])
 
 
 def _choose(logits: Tensor, states: Sequence[SamplingState]) -> list[int]:

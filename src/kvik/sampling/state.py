@@ -57,6 +57,18 @@ class SamplingState:
         later.position = self.position + num_tokens
         return later
 
+    @property
+    def excluding_fields(self) -> list[str]:
+        """The request's fields that rule tokens out of the answer, the likeliest to be at fault first."""
+        params, constraint = self.params, self.params.structured_outputs
+        wishes = {
+            "allowed_token_ids": params.allowed_token_ids is not None,
+            "bad_words": bool(params.bad_words_token_ids),
+            "min_tokens": params.min_tokens > 0,
+            "structured_outputs" if constraint is None else constraint.param: constraint is not None,
+        }
+        return [name for name, is_given in wishes.items() if is_given]
+
     def append(self, token_id: int) -> None:
         """`token_id` was chosen and belongs to the request now."""
         self.token_ids.append(token_id)

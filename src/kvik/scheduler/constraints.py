@@ -79,9 +79,9 @@ def constraint_param(request: Request) -> str | None:
     return None if wish is None else wish.param
 
 
-def constraint_error(request: Request, error: str) -> tuple[str, str | None]:
+def constraint_error(request: Request, error: str = "", param: str | None = None) -> tuple[str, str | None]:
     """An error's message, and the request's field to blame: the grammar's own trouble goes before what it led to."""
     wish, constraint = request.sampling_params.structured_outputs, request.constraint
     if wish is None or constraint is None or constraint.error is None:
-        return error, None
+        return error, param
     return constraint.error, wish.param

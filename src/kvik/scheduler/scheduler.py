@@ -115,13 +115,17 @@ class Scheduler:
             if request is not None:
                 self._end(request, RequestStatus.FINISHED_ABORTED)
 
-    def fail(self, request_id: str, error: str) -> None:
-        """End a request with an error of its own. One that was never queued only gets its last word."""
+    def fail(self, request_id: str, error: str, param: str | None = None) -> None:
+        """End a request with an error of its own, `param` its field to blame.
+
+        One that was never queued only gets its last word.
+        """
         request = self._requests.get(request_id)
         if request is not None:
-            self._end(request, RequestStatus.FINISHED_ERROR, error)
+            self._end(request, RequestStatus.FINISHED_ERROR, error, param)
         else:
-            self._ended.append(TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=error))
+            last = TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=error, error_param=param)
+            self._ended.append(last)
 
     def take_ended(self) -> list[TokenDelta]:
         """Last words of requests that ended outside of `update`, once."""
@@ -142,8 +146,7 @@ class Scheduler:
         for request_id, error in self._constraints.take_ready(self._requests) if self._constraints else ():
             request = self._requests[request_id]
             if error is not None:
-                self._end(request, RequestStatus.FINISHED_ERROR, error)
-                self._ended[-1].error_param = constraint_param(request)
+                self._end(request, RequestStatus.FINISHED_ERROR, error, constraint_param(request))
             else:
                 request.move_to(RequestStatus.WAITING)
                 self._waiting.push(request)
@@ -309,7 +312,7 @@ class Scheduler:
         error = sampled.error or why_unexpected(request, sampled, share)
         if error is not None:
             self._release(request, RequestStatus.FINISHED_ERROR)
-            error, param = constraint_error(request, error)
+            error, param = constraint_error(request, error, sampled.error_param)
             return make_delta(request, finish_reason=FinishReason.ERROR, error=error, error_param=param)
         prompt_logprobs = take_unsent_prompt_logprobs(request, sampled)
         if not sampled.token_ids:
@@ -324,7 +327,7 @@ class Scheduler:
             status, delta.stop_reason = stop
             delta.finish_reason = FINISH_REASONS[status]
             if status is RequestStatus.FINISHED_ERROR:
-                delta.error, delta.error_param = constraint_error(request, "")
+                delta.error, delta.error_param = constraint_error(request)
             delta.ends_with_text = request.constraint is not None and request.constraint.is_complete
             self._release(request, status)
         return delta
@@ -363,14 +366,15 @@ class Scheduler:
         for request in reversed(self._running.copy()):
             self._preempt(request)
 
-    def _end(self, request: Request, status: RequestStatus, error: str | None = None) -> None:
-        """End a request outside of `update`."""
+    def _end(self, request: Request, status: RequestStatus, error: str | None = None, param: str | None = None) -> None:
+        """End a request outside of `update`; `param` is its field that the error is about."""
         if request.status is RequestStatus.RUNNING:
             self._running.remove(request)
         elif request.status is not RequestStatus.PREPARING:
             self._waiting.remove(request)
         self._release(request, status)
-        self._ended.append(make_delta(request, finish_reason=FINISH_REASONS[status], error=error))
+        last = make_delta(request, finish_reason=FINISH_REASONS[status], error=error, error_param=param)
+        self._ended.append(last)
 
     def _release(self, request: Request, status: RequestStatus) -> None:
         """Forget a request. The runner is told to forget it too, if it knows it."""

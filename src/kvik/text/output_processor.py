@@ -125,7 +125,7 @@ class OutputProcessor:
     ) -> RequestOutput | None:
         if delta.finish_reason == FinishReason.ERROR:
             if delta.error_param is not None:
-                raise ConstraintError(delta.error or "its grammar cannot be followed", param=delta.error_param)
+                raise ConstraintError(delta.error or "the request's demands cannot be met", param=delta.error_param)
             raise EngineRequestError(delta.error or "the engine gave no reason")
         if delta.new_prompt_logprobs is not None:
             self._add_prompt_logprobs(entry, delta.new_prompt_logprobs)

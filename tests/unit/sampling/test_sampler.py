@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from kvik.errors import ConfigError, EngineRequestError, InvalidRequestError
 from kvik.messages import TokenLogprobs
 from kvik.sampling import SampledToken, Sampler, SamplingState
 from kvik.sampling_params import SamplingParams
+from kvik.structured_outputs import StructuredOutputs
 
 VOCAB = 50
 INF = float("inf")
@@ -170,8 +172,36 @@ def test_nan_ends_one_request(wishes):
 def test_wishes_that_leave_no_token_end_one_request():
     requests = [state(allowed_token_ids=[2], min_tokens=1, logprobs=2), state()]
     nothing_left, fine = Sampler().sample(random_logits(2), requests)
-    assert "rule out the whole vocabulary" in nothing_left.error
+    assert nothing_left.error is not None
+    assert "allowed_token_ids and min_tokens together rule out the whole vocabulary" in nothing_left.error
+    assert nothing_left.error_param == "allowed_token_ids"
     assert fine.error is None
+
+
+@pytest.mark.parametrize(
+    ("wishes", "param"),
+    [
+        ({}, "guided_regex"),
+        ({"min_tokens": 5}, "min_tokens"),
+        ({"bad_words_token_ids": [[9]]}, "bad_words"),
+        ({"bad_words_token_ids": [[9]], "allowed_token_ids": [9]}, "allowed_token_ids"),
+    ],
+)
+def test_the_field_that_leaves_no_token_is_named(wishes, param):
+    grammar = StructuredOutputs(compiled="g", param="guided_regex")
+    nothing = np.zeros(VOCAB // 32 + 1, np.uint32)
+    requests = [state(structured_outputs=grammar, **wishes), state(temperature=1.0)]
+    ended, fine = Sampler().sample(random_logits(2), requests, [nothing, None])
+    assert (ended.token_id, ended.error_param) == (-1, param)
+    assert (fine.error, fine.error_param) == (None, None)
+
+
+def test_a_model_without_a_distribution_is_not_the_requests_fault():
+    logits = random_logits(1)
+    logits[0] = -math.inf
+    assert one(logits, state()).error_param is None
+    logits[0, 3] = math.nan
+    assert one(logits, state(allowed_token_ids=[3])).error_param is None
 
 
 def test_a_random_request_needs_a_seed():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kvik.sampling import Sampler, SamplingState
 from kvik.sampling.token_mask import apply_masks, apply_masks_reference
 from kvik.sampling_params import SamplingParams
+from kvik.structured_outputs import StructuredOutputs
 
 
 def packed(allowed: list[bool]) -> np.ndarray:
@@ -35,19 +36,20 @@ def state(**params: object) -> SamplingState:
 
 
 def test_what_is_masked_is_never_chosen_and_neighbours_are_untouched() -> None:
+    grammar = StructuredOutputs(compiled="g")
     logits = torch.tensor([[0.0, 9, 8, 1, 2, 3, 4, 5]]).repeat(3, 1)
     masks = [None, packed([False] * 3 + [True] + [False] * 4), packed([False] * 8)]
-    sampled = Sampler().sample(logits, [state(temperature=0)] * 3, masks)
+    sampled = Sampler().sample(logits, [state(temperature=0, structured_outputs=grammar)] * 3, masks)
     assert [s.token_id for s in sampled] == [1, 3, -1]
     assert sampled[2].error is not None
-    assert "grammar" in sampled[2].error
+    assert "structured_outputs rules out" in sampled[2].error
 
 
 def test_biases_and_draws_stay_within_the_mask_and_logprobs_are_the_models() -> None:
     mask = packed([True, False, True, False, False, False, False, False])
     for seed in range(20):
         logits = torch.zeros(1, 8)
-        ((token_id, logprobs, error),) = Sampler().sample(
+        ((token_id, logprobs, error, _),) = Sampler().sample(
             logits, [state(temperature=1.5, seed=seed, logit_bias={1: 100.0}, logprobs=0)], [mask]
         )
         assert token_id in (0, 2)
