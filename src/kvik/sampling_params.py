@@ -22,6 +22,8 @@ _ONE_TOKEN_MIN_P = 1.0 - 2.0**-25
 """From here on min_p is 1 in fp32."""
 MAX_N = 16384
 MAX_LOGPROB_TOKEN_IDS = 128
+MAX_REPETITION_PENALTY = 1000.0
+"""And one over it the least: logits that are multiplied by more, or divided by less, would leave what fp32 can hold."""
 MAX_PATTERN_SIZE = 1024
 """Tokens; sizes are tried one by one after each token."""
 MAX_PATTERN_COUNT = 1024
@@ -193,8 +195,8 @@ def _check_ranges(p: SamplingParams) -> None:
     _require(-2 <= p.presence_penalty <= 2, "presence_penalty", p.presence_penalty, "from -2 to 2")
     _require(-2 <= p.frequency_penalty <= 2, "frequency_penalty", p.frequency_penalty, "from -2 to 2")
     _require(
-        math.isfinite(p.repetition_penalty) and p.repetition_penalty > 0,
-        "repetition_penalty", p.repetition_penalty, "finite and above 0",
+        1 / MAX_REPETITION_PENALTY <= p.repetition_penalty <= MAX_REPETITION_PENALTY,
+        "repetition_penalty", p.repetition_penalty, f"from {1 / MAX_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}",
     )  # fmt: skip
     _require(p.seed is None or -(2**63) <= p.seed < 2**63, "seed", p.seed, "a 64-bit integer")
     _require(p.max_tokens is None or p.max_tokens >= 1, "max_tokens", p.max_tokens, "at least 1")
