@@ -194,9 +194,10 @@ def _check_ranges(p: SamplingParams) -> None:
     _require(0 <= p.min_p <= 1, "min_p", p.min_p, "from 0 to 1")
     _require(-2 <= p.presence_penalty <= 2, "presence_penalty", p.presence_penalty, "from -2 to 2")
     _require(-2 <= p.frequency_penalty <= 2, "frequency_penalty", p.frequency_penalty, "from -2 to 2")
+    most = MAX_REPETITION_PENALTY
     _require(
-        1 / MAX_REPETITION_PENALTY <= p.repetition_penalty <= MAX_REPETITION_PENALTY,
-        "repetition_penalty", p.repetition_penalty, f"from {1 / MAX_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}",
+        1 / most <= p.repetition_penalty <= most,
+        "repetition_penalty", p.repetition_penalty, f"from {1 / most:g} to {most:g}",
     )  # fmt: skip
     _require(p.seed is None or -(2**63) <= p.seed < 2**63, "seed", p.seed, "a 64-bit integer")
     _require(p.max_tokens is None or p.max_tokens >= 1, "max_tokens", p.max_tokens, "at least 1")

@@ -18,5 +18,6 @@ def server() -> Iterator[KvikServer]:
 
 
 @pytest.fixture
-def client(server: KvikServer) -> OpenAI:
-    return server.client
+def client(server: KvikServer) -> Iterator[OpenAI]:
+    with server.client as client:
+        yield client

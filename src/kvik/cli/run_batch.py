@@ -111,7 +111,7 @@ async def _run(args: BatchArgs, lines: Sequence[Any], writer: Any, values: dict[
     if args.enable_metrics:
         from prometheus_client import start_http_server
 
-        start_http_server(server_config.port, server_config.host or "0.0.0.0", registry)
+        start_http_server(server_config.port, server_config.host or "127.0.0.1", registry)
     engine = EngineCoreClient.spawn(config.observability.log_level)
     try:
         async with build_async_engine_client(
