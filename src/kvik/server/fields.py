@@ -45,7 +45,22 @@ class RepetitionFields(RequestModel):
         return RepetitionDetection(**self.model_dump()) if self.max_pattern_size else None
 
 
-class GenerationFields(ConstraintFields):
+class SamplingFields(RequestModel):
+    """How tokens are chosen and where an answer ends, in every API that takes the field's own names for that."""
+
+    top_k: Int64 | None = Field(None, description="at least 1; 0 and -1 are off")
+    min_p: float | None = Field(None, description="0 to 1")
+    presence_penalty: float | None = Field(None, description="-2 to 2")
+    frequency_penalty: float | None = Field(None, description="-2 to 2")
+    repetition_penalty: float | None = Field(None, description="0.001 to 1000; 1 is off")
+    seed: Int64 | None = None
+    stop: str | list[str] | None = Field(None, description="up to 4 strings that end the answer")
+    stop_token_ids: list[TokenId] | None = None
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+
+
+class GenerationFields(SamplingFields, ConstraintFields):
     """Fields of every request that generates text."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -54,16 +69,6 @@ class GenerationFields(ConstraintFields):
     n: Int64 | None = Field(None, description="answers per prompt; equal ones when greedy")
     temperature: float | None = Field(None, description="0 to 2; 0 is greedy")
     top_p: float | None = Field(None, description="above 0, at most 1")
-    top_k: Int64 | None = Field(None, description="at least 1; 0 and -1 are off")
-    min_p: float | None = Field(None, description="0 to 1")
-    presence_penalty: float | None = Field(None, description="-2 to 2")
-    frequency_penalty: float | None = Field(None, description="-2 to 2")
-    repetition_penalty: float | None = Field(None, description="above 0; 1 is off")
-    seed: Int64 | None = None
-    stop: str | list[str] | None = Field(None, description="up to 4 strings that end the answer")
-    stop_token_ids: list[TokenId] | None = None
-    include_stop_str_in_output: bool = False
-    ignore_eos: bool = False
     min_tokens: Int64 | None = Field(None, description="tokens before the answer may end")
     logit_bias: dict[str, float] | None = Field(None, description="token id -> -100 to 100")
     allowed_token_ids: list[TokenId] | None = None

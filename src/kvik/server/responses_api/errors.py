@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvik.errors import RequestError
+from kvik.errors import QueueFullError, RequestError
 
 
 class UnknownResponseError(RequestError):
@@ -12,8 +12,5 @@ class UnknownResponseError(RequestError):
     type = "invalid_request_error"
 
 
-class TooManyResponsesError(RequestError):
+class TooManyResponsesError(QueueFullError):
     """As many responses are made in the background as may be."""
-
-    status = 429
-    type = "RateLimitError"

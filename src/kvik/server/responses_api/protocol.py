@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kvik.errors import InvalidRequestError
-from kvik.server.fields import Int64, TokenId
+from kvik.server.fields import Int64, SamplingFields
 from kvik.server.responses_api.schemas import FORMAT_SCHEMA, INPUT_SCHEMA, TOOL_CHOICE_SCHEMA, TOOL_SCHEMA
 from kvik.server.validation import RequestModel
 
@@ -53,7 +53,7 @@ class ResponseStreamOptions(RequestModel):
     include_obfuscation: bool | None = Field(None, description="only false: events are not padded")
 
 
-class ResponsesRequest(RequestModel):
+class ResponsesRequest(SamplingFields):
     """Items to continue with a response."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -92,17 +92,7 @@ class ResponsesRequest(RequestModel):
     prompt_cache_key: str | None = Field(None, description="handed back: every prompt finds its prefix in the cache")
     prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(None, description="handed back")
 
-    # Fields of kvik and its field, with the meaning that they have in chat completions.
-    top_k: Int64 | None = Field(None, description="at least 1; 0 and -1 are off")
-    min_p: float | None = Field(None, description="0 to 1")
-    presence_penalty: float | None = Field(None, description="-2 to 2")
-    frequency_penalty: float | None = Field(None, description="-2 to 2")
-    repetition_penalty: float | None = Field(None, description="above 0; 1 is off")
-    seed: Int64 | None = None
-    stop: str | list[str] | None = Field(None, description="up to 4 strings that end the answer")
-    stop_token_ids: list[TokenId] | None = None
-    include_stop_str_in_output: bool = False
-    ignore_eos: bool = False
+    # With the meaning that they have in chat completions.
     logit_bias: dict[str, float] | None = Field(None, description="token id -> -100 to 100")
     skip_special_tokens: bool = True
     structured_outputs: Any = Field(None, description="as in chat completions")
