@@ -137,6 +137,9 @@ NB_MODULE(_native, m) {
     m.def("select_isa", [](const std::string& name) { select_isa(name.c_str()); }, "Use another one of these.");
     m.def("set_num_threads", start_threads, "Threads that compute, the caller included.");
     m.def("num_threads", num_threads);
+    m.def(
+        "count_progress_at", [](uintptr_t address) { count_progress_at(reinterpret_cast<uint64_t*>(address)); },
+        "Each op counts up the u64 at this address; 0 ends that.");
     m.def("allocate", allocate, "num_bytes -> uint8 tensor: zeroed, untouched, on huge pages from 2 MiB on.");
     bind_tape(m);
 #define KVIK_OP_BIND(name, ...) Binding<__VA_ARGS__>::define(m, #name, &Table::name);

@@ -88,6 +88,7 @@ struct Job {
 };
 
 thread_local bool inside_task = false;
+uint64_t* progress = nullptr;  // where others see that work goes on
 
 // A job is cut into shares, which threads claim by counting `claims_` up. The caller claims too: a share that no
 // worker has begun, because it sleeps or has lost its core to another process, is computed rather than waited for.
@@ -183,6 +184,7 @@ private:
 
 void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, void* context) {
     if (num_tasks <= 0) return;
+    if (progress) std::atomic_ref(*progress).fetch_add(1, std::memory_order_relaxed);
     const int64_t wanted = num_tasks / std::max<int64_t>(1, min_tasks_per_share);
     const int num_shares = static_cast<int>(std::clamp<int64_t>(wanted, 1, num_threads()));
     if (num_shares == 1 || inside_task) {
@@ -193,6 +195,8 @@ void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, vo
 }
 
 void set_upcoming(const Stream& stream) { upcoming = stream; }
+
+void count_progress_at(uint64_t* address) { progress = address; }
 
 int num_threads() { return pool ? pool->size() : 1; }
 

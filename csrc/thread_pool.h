@@ -21,6 +21,10 @@ void run_parallel(int64_t num_tasks, int64_t min_tasks_per_share, RangeFn fn, vo
 // A thread that waits after its share of them fetches the beginning of what it will read. No result depends on it.
 void set_upcoming(const Stream& stream);
 
+// From now on each call of run_parallel counts up the number at `address`, which must stay valid; nullptr ends that.
+// Somebody else may read it at any time: it tells work that goes on from work that hangs.
+void count_progress_at(uint64_t* address);
+
 // Threads that compute, the caller included. Not to be called while kernels run in other threads.
 void set_num_threads(int num_threads);
 int num_threads();

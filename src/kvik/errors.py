@@ -11,6 +11,7 @@
     │   ├── UnknownModelError          404: no such model here
     │   ├── QueueFullError             429: not before others have ended
     │   └── OverloadedError            503: not now
+    │       └── RecoveringError        503: in a few seconds, when the engine is back
     └── EngineError                    our fault
         ├── EngineDeadError            the engine process is gone
         ├── WireError                  a message between the processes cannot be read
@@ -92,6 +93,10 @@ class OverloadedError(RequestError):
 
     status = 503
     type = "ServiceUnavailableError"
+
+
+class RecoveringError(OverloadedError):
+    """The engine has died and is being started again."""
 
 
 class EngineError(KvikError):

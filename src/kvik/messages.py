@@ -66,6 +66,14 @@ class LoraRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A PEFT folder."""
 
 
+class Resumed(_Part):
+    """What of a request's answer is there already: an engine before this one generated it."""
+
+    output_token_ids: list[int]
+    num_prompt_logprobs: int = 0
+    """Prompt positions whose logprobs are there."""
+
+
 class NewRequest(_Message):
     """One sequence to generate. A request with n > 1 arrives as n of these."""
 
@@ -81,6 +89,8 @@ class NewRequest(_Message):
     """Requests with different salts never share cached blocks."""
     lora: LoraRequest | None = None
     """The adapter; None: the model as it is."""
+    resumed: Resumed | None = None
+    """None: its answer begins here."""
 
 
 class Abort(_Message):

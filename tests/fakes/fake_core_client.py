@@ -8,6 +8,7 @@ from typing import Any
 
 from fakes.engine_config import engine_facts
 from kvik.config import EngineConfig
+from kvik.errors import EngineDeadError
 from kvik.messages import (
     Abort,
     FinishReason,
@@ -19,6 +20,7 @@ from kvik.messages import (
     ToEngine,
     TokenDelta,
 )
+from kvik.wire.pulse import PulseReading, Stage
 
 
 class FakeCoreClient:
@@ -30,6 +32,8 @@ class FakeCoreClient:
         self.call_result: Any = True
         self.send_error: Exception | None = None
         self.is_shut_down = False
+        self.num_restarts_left = 0
+        self.pulse = PulseReading(0, 0, Stage.BETWEEN_STEPS, None)
         self._steps: asyncio.Queue[StepOutputs | Exception] = asyncio.Queue()
 
     @property
@@ -68,6 +72,12 @@ class FakeCoreClient:
     async def utility(self, method: str, *args: Any) -> Any:
         self.calls.append((method, args))
         return self.call_result
+
+    async def restart(self, reason: str) -> None:
+        if not self.num_restarts_left:
+            raise EngineDeadError(reason)
+        self.num_restarts_left -= 1
+        self.sent.clear()
 
     async def shutdown(self) -> None:
         self.is_shut_down = True

@@ -117,6 +117,9 @@ class FakeExecutor:
         self._write_all(plan, failed_ids)
         return StepResult([self._answer(s, failed_ids) for s in plan.scheduled])
 
+    def count_progress_at(self, address: int) -> None:
+        pass
+
     def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
         if lora.lora_path in self.unreadable:
             raise ModelFileError(self.unreadable[lora.lora_path])

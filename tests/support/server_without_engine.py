@@ -130,6 +130,7 @@ class FakeAsyncLLM:
     asked: list[Asked] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     is_dead: bool = False
+    is_recovering: bool = False
     phases: list[Phase] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request comes, or its reader leaves."""

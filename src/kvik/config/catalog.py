@@ -7,11 +7,13 @@ from kvik.config.flags import Flag, flags_of
 from kvik.config.frontend import GENERAL, ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.config.not_yet import NOT_YET
+from kvik.config.recovery import RecoveryConfig
 
 GROUPS: dict[str, str] = {
     GENERAL: "the process, its log and its end",
     "Frontend": "HTTP, access, templates and what answers hold",
     "RequestLimits": "how far clients can go",
+    "RecoveryConfig": "when the engine dies or hangs",
     "ModelConfig": "which model, its type, length and names",
     "LoadConfig": "how weights are read",
     "ParallelConfig": "several devices, processes and machines",
@@ -43,7 +45,11 @@ CONFIG = Flag("config", "str", None, "YAML file of flags; the command line wins"
 
 def serve_flags() -> tuple[Flag, ...]:
     """Every flag of the interface and of kvik's own; `MODEL_TAG` and `HELP` are among them for help's sake."""
-    server = [*flags_of(ServerConfig, "Frontend"), *flags_of(RequestLimits, "RequestLimits")]
+    server = [
+        *flags_of(ServerConfig, "Frontend"),
+        *flags_of(RequestLimits, "RequestLimits"),
+        *flags_of(RecoveryConfig, "RecoveryConfig"),
+    ]
     own = [MODEL_TAG, HELP, CONFIG, *server, *flags_of(AsyncEngineArgs)]
     titles = list(GROUPS)
     return tuple(sorted((*own, *NOT_YET), key=lambda f: (titles.index(f.group), not f.is_supported)))

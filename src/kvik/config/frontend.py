@@ -7,6 +7,7 @@ from typing import Any
 
 from kvik.config.flags import flag
 from kvik.config.limits import RequestLimits
+from kvik.config.recovery import RecoveryConfig
 
 GENERAL = "General"
 """The group of the flags that concern the process rather than the API."""
@@ -139,4 +140,5 @@ class ServerConfig:
     """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:
     names of `SamplingParams` (temperature, top_p, top_k, min_p, repetition_penalty, max_tokens). No flag."""
     limits: RequestLimits = field(default_factory=RequestLimits)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """Flags of their own."""

@@ -13,12 +13,17 @@ from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.config.lora import lora_modules_of
+from kvik.config.recovery import RecoveryConfig
 from kvik.errors import ConfigError
 
 
 def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[str, Any]) -> ServerConfig:
     """Pick the front end's flags out of `Parsed.values` and check them. Raises `ConfigError`."""
-    config = ServerConfig(**_chosen(ServerConfig, values), limits=RequestLimits(**_chosen(RequestLimits, values)))
+    config = ServerConfig(
+        **_chosen(ServerConfig, values),
+        limits=RequestLimits(**_chosen(RequestLimits, values)),
+        recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
+    )
     key = env.api_key()
     config = replace(
         config,

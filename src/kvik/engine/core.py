@@ -18,8 +18,10 @@ from kvik.grammar.preparer import Preparer
 from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
 from kvik.scheduler import Scheduler
 from kvik.scheduler.constraints import Constraints
+from kvik.step import StepPlan
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
+from kvik.wire.pulse import PulseWriter
 
 logger = get_logger(__name__)
 
@@ -37,8 +39,16 @@ class EngineCore:
     about all requests and leaves `step` as it is: after it the engine is over.
     """
 
-    def __init__(self, config: EngineConfig, executor: Executor, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        executor: Executor,
+        clock: Callable[[], float] = time.monotonic,
+        pulse: PulseWriter | None = None,
+    ) -> None:
+        """`pulse`: where to show what is going on; None: nobody looks."""
         self._config = config
+        self._pulse = pulse
         self._executor = executor
         self._clock = clock
         self._facts: EngineFacts | None = None
@@ -64,6 +74,8 @@ class EngineCore:
     def start(self, phases: PhaseTimer) -> EngineFacts:
         """Load and measure. Raises what `Executor.start` raises."""
         facts = self._executor.start(phases)
+        if self._pulse is not None:
+            self._executor.count_progress_at(self._pulse.native_progress_address)
         self._preparer = Preparer(self._config.model)
         self._scheduler = Scheduler(
             self._config.scheduler,
@@ -97,6 +109,11 @@ class EngineCore:
         """How long to wait for a message before `use_idle_time`; None: for ever, there is nothing to do."""
         return None if self._preparer is None or self._preparer.is_warm else IDLE_S
 
+    def turn(self) -> None:
+        """The loop around this engine is alive."""
+        if self._pulse is not None:
+            self._pulse.turn()
+
     def use_idle_time(self) -> None:
         """Read the vocabulary for grammars, in a thread."""
         if self._preparer is not None:
@@ -127,12 +144,14 @@ class EngineCore:
         scheduler = self.scheduler
         if not self.has_work:
             return None
-        plan = scheduler.schedule() if self._rest.may_compute else None
+        plan = self._plan_step() if self._rest.may_compute else None
         if plan is None and self._preparer is not None:
             self._preparer.wait(GRAMMAR_WAIT_S)
         deltas = scheduler.take_ended()
         if plan is not None:
             deltas += scheduler.update(plan, self._executor.execute(plan))
+        if self._pulse is not None:
+            self._pulse.between_steps()
         ended_s = self._clock()
         if plan is not None:
             scheduler.learn_step_time(plan, ended_s - started_s)
@@ -141,6 +160,16 @@ class EngineCore:
         stats = scheduler.stats()
         stats.step_time_s = ended_s - started_s
         return StepOutputs(deltas, ended_s, stats)
+
+    def _plan_step(self) -> StepPlan | None:
+        """`schedule`, while the pulse shows whom a failure from here on is about: all at first, then the step's."""
+        if self._pulse is None:
+            return self.scheduler.schedule()
+        self._pulse.planning()
+        plan = self.scheduler.schedule()
+        if plan is not None:
+            self._pulse.computing([share.request_id for share in plan.scheduled])
+        return plan
 
     def shutdown(self) -> None:
         """Give back what the executor holds. Requests that still run are dropped without a word."""

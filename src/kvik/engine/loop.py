@@ -17,6 +17,7 @@ logger = get_logger(__name__)
 def serve(socket: EngineSocket, core: EngineCore) -> None:
     """Until `Shutdown`. Raises what is about all requests."""
     while True:
+        core.turn()
         for message in _arrived(socket, core):
             if isinstance(message, Shutdown):
                 return

@@ -26,6 +26,7 @@ from kvik.messages import EngineFailed, Hello, Ready, Shutdown, Start, StartFail
 from kvik.telemetry.log import configure_logging, get_logger
 from kvik.telemetry.phases import PhaseTimer
 from kvik.wire.engine_socket import EngineSocket
+from kvik.wire.pulse import STACKS_SIGNAL, PulseWriter, pulse_path
 
 logger = get_logger("kvik.engine.process")  # not __name__, which is __main__ here
 
@@ -48,9 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     wakeup = heed_signals()
     end_with_parent()
     faulthandler.enable()
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
     configure_logging(PROCESS_NAME, args.log_level)
     try:
-        return run_engine(EngineSocket(args.address, wakeup), _import_executor)
+        pulse = PulseWriter(pulse_path(args.address))
+        return run_engine(EngineSocket(args.address, wakeup), _import_executor, pulse)
     finally:
         let_signals_end_us()
 
@@ -62,12 +65,14 @@ def _import_executor() -> MakeExecutor:
     return UniProcExecutor
 
 
-def run_engine(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) -> int:
+def run_engine(
+    socket: EngineSocket, import_executor: Callable[[], MakeExecutor], pulse: PulseWriter | None = None
+) -> int:
     """From `Hello` to the exit code. Closes the socket. Ends with an exception only when a signal unwinds it."""
     core = None
     try:
         socket.send(Hello(os.getpid()))
-        core = _start(socket, import_executor)
+        core = _start(socket, import_executor, pulse)
         if core is not None:
             serve(socket, core)
         return 0
@@ -94,7 +99,9 @@ class _StartFailedError(Exception):
 # --- the start --------------------------------------------------------------------------------------
 
 
-def _start(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) -> EngineCore | None:
+def _start(
+    socket: EngineSocket, import_executor: Callable[[], MakeExecutor], pulse: PulseWriter | None
+) -> EngineCore | None:
     """A loaded engine that has said `Ready`; None when `Shutdown` came instead of `Start`.
 
     Raises `_StartFailedError` once `StartFailed` has said why.
@@ -106,7 +113,7 @@ def _start(socket: EngineSocket, import_executor: Callable[[], MakeExecutor]) ->
         start = _await_start(socket)
         if start is None:
             return None
-        core = EngineCore(start.config, make_executor(start.config))
+        core = EngineCore(start.config, make_executor(start.config), pulse=pulse)
         facts = core.start(phases)
     except KvikError as error:
         logger.error("the engine cannot start: %s", error)

@@ -13,10 +13,23 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, Self
 
 from kvik.config import EngineConfig
+from kvik.config.recovery import RecoveryConfig
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
+from kvik.engine_client.readmission import Readmission
+from kvik.engine_client.recovery import Recovery
+from kvik.engine_client.stall_watch import watch_for_stalls
 from kvik.engine_client.stream import RequestStream
-from kvik.errors import EngineDeadError, KvikError, NotSupportedYetError, OverloadedError, QueueFullError
+from kvik.engine_client.supervisor import EngineSupervisor
+from kvik.errors import (
+    EngineDeadError,
+    EngineRequestError,
+    KvikError,
+    NotSupportedYetError,
+    OverloadedError,
+    QueueFullError,
+    RecoveringError,
+)
 from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.log import get_logger, log_once
@@ -39,6 +52,9 @@ class StatLogger(Protocol):
     def record_sleep(self, level: int | None) -> None:
         """The engine sleeps at `level` now, or is awake."""
 
+    def record_recovery(self, num_requests: int) -> None:
+        """The engine has been replaced, and this many requests go on in the new one."""
+
 
 class AsyncLLM:
     """The engine client of the server. `from_engine_config` makes one that is ready to serve."""
@@ -53,6 +69,7 @@ class AsyncLLM:
         *,
         stat_logger: StatLogger | None = None,
         phases: list[Phase] | None = None,
+        recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
     ) -> None:
         """Needs a running event loop. `client` has been started; `facts` are what its engine measured."""
         self.config = config
@@ -66,12 +83,19 @@ class AsyncLLM:
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
         self._streams: dict[str, RequestStream] = {}
         """Open streams by internal id."""
+        self._readmission = Readmission(client.send)
         self.control = EngineControl(
-            client, self.abort_all, self._record_sleep, may_sleep=config.model.enable_sleep_mode
+            client, self.abort_all, self._record_sleep,
+            send=self._readmission.submit, may_sleep=config.model.enable_sleep_mode,
         )  # fmt: skip
         """What operators do: pause, sleep, caches."""
+        self._recovery = Recovery(
+            client, self._output_processor, self.control, self._readmission, self._fail, self._record_recovery
+        )
+        self._queues_while_recovering = recovery.recovery_queue
         self._death: EngineDeadError | None = None
         self._is_draining = False
+        self._stall_watch: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._dead = asyncio.Event()
@@ -86,16 +110,19 @@ class AsyncLLM:
         make_chat_template: Callable[[Tokenizer], ChatTemplate] = ChatTemplate.for_tokenizer,
         make_stat_logger: Callable[[EngineFacts], StatLogger] | None = None,
         phases: PhaseTimer | None = None,
+        recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
     ) -> Self:
         """Start the engine (or `client`, spawned before) and wait until it can serve.
 
         Loads the tokenizer meanwhile. Raises `ConfigError`, `ModelFileError`, `InsufficientMemoryError` or
         `EngineDeadError`; the engine process has ended then.
         """
-        client = client or EngineCoreClient.spawn()
+        log_level = config.observability.log_level
+        first = client or EngineCoreClient.spawn(log_level)
+        engine = EngineSupervisor(first, recovery, lambda: EngineCoreClient.spawn(log_level))
         timer = phases or PhaseTimer("APIServer")
         engine_phases: list[Phase] = []
-        starting = asyncio.create_task(client.start(config, engine_phases.append))
+        starting = asyncio.create_task(engine.start(config, engine_phases.append))
         try:
             tokenizer, chat_template = await _load_text(config, timer, make_chat_template)
             ready = await starting
@@ -103,23 +130,38 @@ class AsyncLLM:
         except BaseException:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
-            await client.shutdown()
+            await engine.shutdown()
             raise
         known = {(p.name, p.start_s) for p in engine_phases}
         engine_phases += [p for p in ready.phases if (p.name, p.start_s) not in known]
-        return cls(
+        llm = cls(
             config,
-            client,
+            engine,
             ready.facts,
             tokenizer,
             chat_template,
             stat_logger=stat_logger,
             phases=[*timer.phases, *engine_phases],
+            recovery=recovery,
         )
+        if recovery.stall_timeout > 0:
+            watch = watch_for_stalls(engine, lambda: llm.should_progress, recovery.stall_timeout)
+            llm._stall_watch = asyncio.create_task(watch, name="stall-watch")
+        return llm
 
     @property
     def is_dead(self) -> bool:
         return self._death is not None
+
+    @property
+    def is_recovering(self) -> bool:
+        """The engine has died and is not back yet."""
+        return self._recovery.is_recovering and not self.is_dead
+
+    @property
+    def should_progress(self) -> bool:
+        """Whether a healthy engine would be getting somewhere now."""
+        return bool(self._streams) and self.control.may_compute and not self._recovery.is_recovering
 
     @property
     def phases(self) -> list[Phase]:
@@ -250,8 +292,11 @@ class AsyncLLM:
                 await asyncio.wait_for(self._idle.wait(), drain_timeout_s)
         if not self.is_dead:
             self._abort(self._output_processor.internal_ids())
-        self._output_handler.cancel()
-        await asyncio.wait((self._output_handler,))
+        ending = [task for task in (self._output_handler, self._stall_watch) if task is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.wait(ending)
+        await self._recovery.close()
         await self._client.shutdown()
 
     def _check_open(self) -> None:
@@ -259,22 +304,41 @@ class AsyncLLM:
             raise self._death
         if self._is_draining:
             raise OverloadedError("the server is shutting down and takes no new requests; try another one")
+        if self._recovery.is_recovering and not self._queues_while_recovering:
+            raise RecoveringError("the engine is being started again after a failure; try again in a few seconds")
         most = self.config.scheduler.max_num_queued_reqs
         if most is not None and len(self._streams) >= most:
             raise QueueFullError(f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows")
         self.control.check_open()
 
     async def _handle_outputs(self) -> None:
-        """Read steps for ever. Ends with the engine, or with an error of its own: then all streams end too."""
+        """Read the steps of one engine after the other, until there is none: then all streams end too."""
+        while self._death is None:
+            try:
+                await self._read_steps()
+            except Exception as error:
+                if not isinstance(error, EngineDeadError):
+                    logger.exception("what the engine sends cannot be read")
+                await self._recover(error)
+
+    async def _read_steps(self) -> None:
+        """Until the engine ends, or says what cannot be read: what was in it is asked of the next engine again."""
+        while True:
+            step = await self._client.next_step()
+            self._readmission.observe(step)
+            self._hand_out(self._output_processor.process(step), step.stats)
+
+    async def _recover(self, error: Exception) -> None:
         try:
-            while True:
-                step = await self._client.next_step()
-                self._hand_out(self._output_processor.process(step), step.stats)
-        except EngineDeadError as error:
-            self._die(error)
-        except Exception as error:
-            logger.exception("the output handler failed")
-            self._die(EngineDeadError(f"the output handler failed: {error}"))
+            await self._recovery.recover(error)
+        except EngineDeadError as final:
+            self._die(final)
+        except Exception as failure:
+            logger.exception("the engine could not be replaced")
+            self._die(EngineDeadError(f"{error}; it could not be replaced: {failure}"))
+
+    def _fail(self, engine_id: str, error: EngineRequestError) -> None:
+        self._hand_out(self._output_processor.fail(engine_id, error), None)
 
     def _hand_out(self, processed: ProcessedStep, scheduler: SchedulerStats | None) -> None:
         """Give each stream its outputs, tell the engine what to abort, and the loggers what there was."""
@@ -289,6 +353,7 @@ class AsyncLLM:
             if stream.ended:
                 self._forget(internal_id)
         if processed.aborts:
+            self._readmission.withdraw(processed.aborts)
             self._client.send(Abort(processed.aborts))
         self._record(scheduler, processed.stats)
 
@@ -303,6 +368,10 @@ class AsyncLLM:
     def _record_sleep(self, level: int | None) -> None:
         if self._stat_logger is not None:
             self._stat_logger.record_sleep(level)
+
+    def _record_recovery(self, num_requests: int) -> None:
+        if self._stat_logger is not None:
+            self._stat_logger.record_recovery(num_requests)
 
     def _abort(self, internal_ids: list[str]) -> None:
         if internal_ids:

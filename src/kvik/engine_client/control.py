@@ -7,7 +7,7 @@ when it runs again. Asleep in any other mode it takes none: who is freed of its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from kvik.errors import EngineDeadError, InvalidRequestError, OverloadedError
@@ -32,10 +32,13 @@ class EngineControl:
         abort_all: Callable[[], object],
         on_sleep: Callable[[int | None], object] = lambda level: None,
         *,
+        send: Callable[[NewRequest], None] | None = None,
         may_sleep: bool = False,
     ) -> None:
-        """`on_sleep` hears of each new level of sleep, None being awake."""
+        """`on_sleep` hears of each new level of sleep, None being awake. `send` takes requests to the engine; None: as
+        `client` does."""
         self._client = client
+        self._send_request = send or client.send
         self._abort_all = abort_all
         self._on_sleep = on_sleep
         self._may_sleep = may_sleep
@@ -53,6 +56,11 @@ class EngineControl:
     @property
     def is_paused(self) -> bool:
         return self._is_paused
+
+    @property
+    def may_compute(self) -> bool:
+        """The engine is neither at rest nor on its way there or back."""
+        return not self._is_closed and not self._turn.locked()
 
     @property
     def level(self) -> int | None:
@@ -73,7 +81,14 @@ class EngineControl:
             self._held[internal_id] = requests
             return
         for request in requests:
-            self._client.send(request)
+            self._send_request(request)
+
+    def take_back(self, open_requests: Iterable[tuple[str, list[NewRequest]]]) -> list[NewRequest]:
+        """A new engine knows none of these: hold them where it rests, else return them to be sent."""
+        if not self._is_closed:
+            return [request for _, requests in open_requests for request in requests]
+        self._held.update(open_requests)
+        return []
 
     def ended(self, internal_id: str) -> None:
         """The request is over, wherever it was; unknown ids are ignored."""
@@ -137,6 +152,20 @@ class EngineControl:
             self._send_held()
             return False
 
+    async def restore(self) -> None:
+        """Put a new engine to the rest that the old one had, if any. Raises `EngineError`; it is awake then."""
+        if self._is_paused:
+            await self._client.utility("pause")
+        if self._level is not None:
+            try:
+                await self._client.utility("sleep", self._level)
+            except EngineDeadError:
+                raise
+            except BaseException:
+                self._level, self._refuses = None, False
+                self._on_sleep(None)
+                raise
+
     def check_may_sleep(self) -> None:
         if not self._may_sleep:
             raise InvalidRequestError("this engine may not sleep; start the server with --enable-sleep-mode")
@@ -172,6 +201,6 @@ class EngineControl:
         try:
             for requests in held.values():
                 for request in requests:
-                    self._client.send(request)
+                    self._send_request(request)
         except EngineDeadError:  # each stream hears of it from whoever reads the engine's answers
             return

@@ -31,6 +31,7 @@ from kvik.messages import (
     UtilityResult,
 )
 from kvik.telemetry.log import get_logger
+from kvik.wire.pulse import STACKS_SIGNAL, PulseReading
 from kvik.wire.sockets import ApiSocket
 
 logger = get_logger(__name__)
@@ -44,7 +45,11 @@ TERMINATE_TIMEOUT_S = 2.0
 
 
 class AsyncCoreClient(Protocol):
-    """What `AsyncLLM` needs of an engine; `EngineCoreClient` is the real one."""
+    """What `AsyncLLM` needs of an engine; `EngineSupervisor` is the real one."""
+
+    @property
+    def pulse(self) -> PulseReading:
+        """What the engine is doing, or was doing when it died."""
 
     async def start(self, config: EngineConfig, on_phase: Callable[[Phase], None]) -> Ready: ...
 
@@ -53,6 +58,9 @@ class AsyncCoreClient(Protocol):
     async def next_step(self) -> StepOutputs: ...
 
     async def utility(self, method: str, *args: Any) -> Any: ...
+
+    async def restart(self, reason: str) -> None:
+        """After `next_step` has raised: have an engine again, that knows of no request. Raises `EngineDeadError`."""
 
     async def shutdown(self) -> None: ...
 
@@ -71,6 +79,9 @@ class EngineCoreClient:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._death: EngineDeadError | None = None
         self._is_ready = False
+        self._last_pulse: PulseReading | None = None
+        """Once the page is gone."""
+        self._killed_for: str | None = None
 
     @classmethod
     def spawn(cls, log_level: str = "INFO") -> Self:
@@ -84,6 +95,11 @@ class EngineCoreClient:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def pulse(self) -> PulseReading:
+        """What the engine is doing, or was doing when it died."""
+        return self._last_pulse or self._socket.pulse.read()
 
     async def start(self, config: EngineConfig, on_phase: Callable[[Phase], None] = lambda phase: None) -> Ready:
         """Tell the engine what to be, and wait until it can serve. `on_phase` hears of each phase as it ends.
@@ -136,11 +152,24 @@ class EngineCoreClient:
         elif not self._exited.done():
             await self._end_process(self._exited)
         self._die("the engine has been shut down")
-        self._socket.close()
+        self._close_socket()
+
+    def dump_stacks(self) -> None:
+        """Have the engine write the stacks of its threads to its log."""
+        self._process.signal(STACKS_SIGNAL)
+
+    def kill_engine(self, reason: str) -> None:
+        """End the process at once; `next_step` raises with `reason`."""
+        self._killed_for = reason
+        self._process.kill()
 
     def kill(self) -> None:
         """`shutdown` without an event loop, for a start that fails before there is one."""
         self._process.kill_and_wait()
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        self._last_pulse = self.pulse
         self._socket.close()
 
     async def _end_process(self, exited: asyncio.Future[int]) -> None:
@@ -165,7 +194,7 @@ class EngineCoreClient:
         assert self._exited is not None, "start() comes first"
         message = await self._socket.receive()
         if message is None:
-            raise self._die(f"the engine process {describe_exit(self._exited.result())}")
+            raise self._die(self._killed_for or f"the engine process {describe_exit(self._exited.result())}")
         if isinstance(message, EngineFailed):
             raise self._die(message.message)
         return message

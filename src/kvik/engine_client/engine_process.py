@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -43,6 +44,9 @@ class EngineProcess:
 
     def terminate(self) -> None:
         self._child.terminate()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
 
     def kill(self) -> None:
         self._child.kill()

@@ -43,6 +43,10 @@ class EngineClient(Protocol):
     def is_dead(self) -> bool: ...
 
     @property
+    def is_recovering(self) -> bool:
+        """The engine has died and is not back yet."""
+
+    @property
     def phases(self) -> list[Phase]:
         """Phases of the start, of both processes, in order of their start."""
 

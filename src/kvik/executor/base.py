@@ -33,6 +33,9 @@ class Executor(Protocol):
         Raises `ModelFileError` where the checkpoint cannot be read any more, or is of another model.
         """
 
+    def count_progress_at(self, address: int) -> None:
+        """From now on, count up the u64 at `address` with each piece of work inside of a step."""
+
     def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
         """Put an adapter into a slot that no running request uses; None: only see whether it could be.
 

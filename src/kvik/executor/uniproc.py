@@ -39,6 +39,10 @@ class UniProcExecutor:
         if part == "weights":  # pages of the KV cache come back when they are written
             self._runner.reload_weights()
 
+    def count_progress_at(self, address: int) -> None:
+        assert self._runner is not None, "start() comes first"
+        self._runner.count_progress_at(address)
+
     def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
         assert self._runner is not None, "start() comes first"
         self._runner.load_lora(lora, slot)

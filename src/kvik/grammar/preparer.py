@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from kvik.config import ModelConfig
-from kvik.errors import KvikError
+from kvik.errors import EngineRequestError, KvikError
 from kvik.grammar.constraint import Constraint
 from kvik.telemetry.log import get_logger
 
@@ -32,6 +32,8 @@ class Wish(Protocol):
     def starts_after(self) -> list[int]: ...
     @property
     def prompt_token_ids(self) -> list[int]: ...
+    @property
+    def answer_token_ids(self) -> list[int]: ...
 
 
 class Preparer:
@@ -107,4 +109,8 @@ class Preparer:
     def _make(self, wish: Wish) -> Constraint:
         matcher = self._load().matcher(wish.compiled)
         vocab_size = self._model.spec.vocab_size
-        return Constraint(matcher, vocab_size, wish.ending_ids, wish.starts_after, wish.prompt_token_ids)
+        constraint = Constraint(matcher, vocab_size, wish.ending_ids, wish.starts_after, wish.prompt_token_ids)
+        for token_id in wish.answer_token_ids:
+            if not constraint.advance(token_id):
+                raise EngineRequestError(f"what was generated before does not follow its grammar: {constraint.error}")
+        return constraint

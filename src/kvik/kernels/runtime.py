@@ -50,6 +50,12 @@ def set_num_threads(num_threads: int) -> None:
     torch.set_num_threads(1)  # two pools that wait by spinning would take the cores from each other
 
 
+def count_progress_at(address: int) -> None:
+    """From now on each native op counts up the u64 at `address`, which must stay valid; 0 ends that."""
+    if native is not None:
+        native.count_progress_at(address)
+
+
 def num_threads() -> int:
     """Threads that compute, the caller included."""
     return torch.get_num_threads() if native is None else int(native.num_threads())

@@ -78,6 +78,10 @@ class ModelRunner:
         hidden = self._model.forward(batch)
         return self._results.build(plan, batch, rows, hidden)
 
+    def count_progress_at(self, address: int) -> None:
+        """Kernels count up the u64 at `address` from now on."""
+        runtime.count_progress_at(address)
+
     def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
         """Put an adapter into a slot that no request uses; None: only see whether it could be. Raises `KvikError`."""
         if self._adapters is None:

@@ -23,6 +23,8 @@ class GrammarWish:
     """EOS and the stop token ids."""
     starts_after: list[int]
     prompt_token_ids: list[int]
+    answer_token_ids: list[int]
+    """Generated before: the answer goes on from here."""
 
 
 class GrammarPreparer(Protocol):
@@ -51,6 +53,7 @@ class Constraints:
                 ending_ids=request.stop_token_ids.union(eos),
                 starts_after=list(wish.starts_after or ()),
                 prompt_token_ids=request.token_ids[: request.num_prompt_tokens],
+                answer_token_ids=request.token_ids[request.num_prompt_tokens :],
             ),
         )
 

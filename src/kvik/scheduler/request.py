@@ -18,7 +18,7 @@ from kvik.blocks import SequenceBlocks
 from kvik.blocks.hashing import root_digest
 from kvik.errors import EngineError
 from kvik.grammar.constraint import Constraint
-from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, RequestEvent
+from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, RequestEvent, Resumed
 from kvik.sampling_params import SamplingParams
 from kvik.step import AdmittedRequest
 
@@ -44,6 +44,7 @@ FINISH_REASONS = {
 }
 
 _ENDED_FROM_OUTSIDE = {RequestStatus.FINISHED_ABORTED, RequestStatus.FINISHED_ERROR}
+_AT_ITS_BEGINNING = Resumed([])
 _SUCCESSORS = {
     RequestStatus.PREPARING: {RequestStatus.WAITING} | _ENDED_FROM_OUTSIDE,
     RequestStatus.WAITING: {RequestStatus.RUNNING} | _ENDED_FROM_OUTSIDE,
@@ -73,7 +74,8 @@ class Request:
     num_computed_tokens: int = 0
     """Tokens whose keys and values are in the cache, those of the step in flight included."""
     num_cached_tokens: int | None = None
-    """Prompt tokens found in the prefix cache at the first admission; None before it."""
+    """Prompt tokens found in the prefix cache at the first admission; None before it.
+    0 where another engine has counted them."""
     num_preemptions: int = 0
     constraint: Constraint | None = None
     """Its grammar, once it is prepared."""
@@ -90,12 +92,13 @@ class Request:
     def from_message(cls, message: NewRequest, max_model_len: int) -> Request:
         params = message.sampling_params
         num_prompt_tokens = len(message.prompt_token_ids)
+        resumed = message.resumed or _AT_ITS_BEGINNING
         max_in_all = max_model_len
         if params.max_tokens is not None:
             max_in_all = min(max_in_all, num_prompt_tokens + params.max_tokens)
         return cls(
             request_id=message.request_id,
-            token_ids=list(message.prompt_token_ids),
+            token_ids=[*message.prompt_token_ids, *resumed.output_token_ids],
             num_prompt_tokens=num_prompt_tokens,
             sampling_params=params,
             eos_token_id=message.eos_token_id,
@@ -106,6 +109,8 @@ class Request:
             # A cached block has no logits, so asking for prompt logprobs outranks asking for the cache.
             reads_prefix_cache=params.reads_prefix_cache and params.prompt_logprobs is None,
             blocks=SequenceBlocks(salt=message.cache_salt, root=root_digest(_adapter_keys(message.lora))),
+            num_cached_tokens=None if message.resumed is None else 0,
+            num_prompt_logprobs_sent=resumed.num_prompt_logprobs,
             lora=message.lora,
         )
 

@@ -111,6 +111,8 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     get("/health", basic.health, response_class=Response)
     get("/ping", basic.health, response_class=Response)
     app.add_api_route("/ping", basic.health, methods=["POST"], response_class=Response)
+    get("/live", basic.live)
+    get("/ready", basic.ready)
     get("/load", basic.load)
     get("/version", basic.version)
     get("/metrics", basic.metrics, response_class=PlainTextResponse)

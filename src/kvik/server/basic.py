@@ -7,13 +7,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvik import __version__
+from kvik.server.errors import RETRY_AFTER_S
 from kvik.server.responses import json_response
-from kvik.server.state import state_of
+from kvik.server.state import ServerState, state_of
 
 
 async def health(request: Request) -> Response:
-    """200, or 503 while draining and once the engine is dead. No body."""
-    return Response(status_code=200 if state_of(request).is_healthy else 503)
+    """200 without a body; 503 while draining, while the engine is started again, and once it is dead for good."""
+    state = state_of(request)
+    return Response(status_code=200) if state.is_healthy else _not_serving(state)
+
+
+async def ready(request: Request) -> Response:
+    """Whether to send requests here: 200, or 503 with what the server is doing instead."""
+    state = state_of(request)
+    return json_response({"status": state.phase}) if state.is_healthy else _not_serving(state)
+
+
+async def live(request: Request) -> Response:
+    """Whether to leave the process alone: 200 also while it drains, recovers, or ends a stalled engine by itself."""
+    state = state_of(request)
+    return json_response({"status": state.phase}, status=503 if state.client.is_dead else 200)
+
+
+def _not_serving(state: ServerState) -> Response:
+    return json_response({"status": state.phase}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def load(request: Request) -> Response:

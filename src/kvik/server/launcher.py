@@ -130,6 +130,7 @@ async def build_async_engine_client(
         ),
         make_stat_logger=make_stat_logger,
         phases=timer,
+        recovery=server_config.recovery,
     )
     log_lines = asyncio.create_task(managers[0].run())
     try:

@@ -50,8 +50,17 @@ class ServerState:
         return self.client.config.model.served_model_names
 
     @property
+    def phase(self) -> str:
+        """Where the server is in its life: "serving", "recovering", "draining" or "dead"."""
+        if self.client.is_dead:
+            return "dead"
+        if self.is_draining:
+            return "draining"
+        return "recovering" if self.client.is_recovering else "serving"
+
+    @property
     def is_healthy(self) -> bool:
-        return not (self.is_draining or self.client.is_dead)
+        return self.phase == "serving"
 
     @property
     def tokenizer(self) -> Tokenizer:

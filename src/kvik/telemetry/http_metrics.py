@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
-NOT_INSTRUMENTED = frozenset({"/metrics", "/health", "/load", "/ping", "/version", "/server_info"})
+NOT_INSTRUMENTED = frozenset({"/metrics", "/health", "/live", "/ready", "/load", "/ping", "/version", "/server_info"})
 """Paths that probes and scrapers ask for; `record` is not to be called for them."""
 UNTEMPLATED = "none"
 """The handler of requests that no route took: their paths are the client's, and without end."""

@@ -59,6 +59,9 @@ class LogStats:
         self._drafts = DraftStats()
         self._interval_start_s = self._clock()
 
+    def record_recovery(self, num_requests: int) -> None:
+        """Has lines of its own in the log."""
+
     def record_sleep(self, level: int | None) -> None:
         """Nothing to count."""
 

@@ -100,6 +100,8 @@ class EngineMetrics:
             "request_success", "Finished requests, whatever the outcome.", "finished_reason", map(str, FinishReason)
         )
         self._preemptions = counter("num_preemptions", "Requests taken out of the batch to make room.")
+        self._restarts = counter("engine_restarts", "Engines that died and were replaced.")
+        self._resumed = counter("requests_resumed", "Requests that went on in another engine than they began in.")
         self._cache_queries = counter("prefix_cache_queries", "Tokens looked up in the prefix cache.")
         self._cache_hits = counter("prefix_cache_hits", "Tokens found in the prefix cache.")
         for name in ("external_prefix_cache", "mm_cache"):
@@ -158,6 +160,11 @@ class EngineMetrics:
         self._iteration_tokens = histogram(
             "iteration_tokens_total", "Prompt tokens computed and tokens generated, per step.", "iteration_tokens"
         )
+
+    def record_recovery(self, num_requests: int) -> None:
+        """The engine was replaced, and this many requests go on."""
+        self._restarts.inc()
+        self._resumed.inc(num_requests)
 
     def record_sleep(self, level: int | None) -> None:
         """The engine sleeps at `level` now; None: it is awake."""

@@ -23,6 +23,8 @@ class StatLogger(Protocol):
 
     def record_sleep(self, level: int | None) -> None: ...
 
+    def record_recovery(self, num_requests: int) -> None: ...
+
 
 class StatLoggerManager:
     """Passes each step on to all listeners, and ends the log line's intervals. Without listeners it does nothing."""
@@ -62,6 +64,11 @@ class StatLoggerManager:
         """The engine sleeps at `level` now; None: it is awake."""
         for logger in self._loggers:
             logger.record_sleep(level)
+
+    def record_recovery(self, num_requests: int) -> None:
+        """The engine was replaced, and this many requests go on."""
+        for logger in self._loggers:
+            logger.record_recovery(num_requests)
 
     def log(self) -> None:
         """Write the line of the interval that ends now."""

@@ -50,6 +50,7 @@ class Answer:
         """The last tokens of prompt and answer, which complete half characters in logprobs."""
         self._cumulative_logprob = 0.0
         self._num_shown_chars = 0
+        self._num_shown_tokens = 0
         self._num_preemptions = 0
 
     def update(self, delta: TokenDelta, step_time_s: float, stats: IterationStats) -> bool:
@@ -84,15 +85,15 @@ class Answer:
         output = CompletionOutput(
             index=self.index,
             text=text if self._cumulative else text[self._num_shown_chars :],
-            token_ids=list(self._token_ids) if self._cumulative else self._token_ids,
+            token_ids=list(self._token_ids) if self._cumulative else self._token_ids[self._num_shown_tokens :],
             logprobs=(list(self._logprobs) if self._cumulative else self._logprobs) if has_logprobs else None,
             cumulative_logprob=self._cumulative_logprob if has_logprobs else None,
             finish_reason=None if self.finish_reason is None else str(self.finish_reason),
             stop_reason=self.stop_reason,
         )
-        self._num_shown_chars = len(text)
+        self._num_shown_chars, self._num_shown_tokens = len(text), len(self._token_ids)
         if not self._cumulative:
-            self._token_ids, self._logprobs = [], []  # the lists are the output's now
+            self._logprobs = []  # the list is the output's now
         return output
 
     def finished_stats(self) -> FinishedRequestStats:
@@ -113,6 +114,11 @@ class Answer:
             decode_s=_span(times.first_token_s, times.last_token_s),
             inference_s=_span(times.scheduled_s, times.last_token_s),
         )
+
+    @property
+    def token_ids(self) -> list[int]:
+        """A copy of all so far, as the engine has given them."""
+        return list(self._token_ids)
 
     @property
     def _has_logprobs(self) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from kvik.errors import ConstraintError, EngineRequestError
-from kvik.messages import FinishReason, StepOutputs, TokenDelta, TokenLogprobs
+from kvik.messages import FinishReason, NewRequest, Resumed, StepOutputs, TokenDelta, TokenLogprobs
 from kvik.sampling_params import OutputKind
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.stats import IterationStats
@@ -83,6 +85,25 @@ class OutputProcessor:
         entry = _OpenRequest(request, interval, answers, len(answers), num_unsent_tokens=[0] * len(answers))
         self._requests[request.internal_id] = entry
         self._answers |= {answer.engine_id: (entry, answer) for answer in answers}
+
+    @property
+    def engine_ids(self) -> list[str]:
+        """Of all open answers."""
+        return list(self._answers)
+
+    def resumable(self) -> list[tuple[str, list[NewRequest]]]:
+        """Internal id and open answers of each open request, as an engine must be told that does not know them."""
+        return [
+            (internal_id, [_resumed(entry, answer) for answer in entry.answers if answer.finish_reason is None])
+            for internal_id, entry in self._requests.items()
+        ]
+
+    def fail(self, engine_id: str, error: EngineRequestError) -> ProcessedStep:
+        """End the request that an answer belongs to with an error. Unknown ids are ignored."""
+        result = ProcessedStep()
+        if (found := self._answers.get(engine_id)) is not None:
+            self._fail(found[0], error, result)
+        return result
 
     def process(self, step: StepOutputs) -> ProcessedStep:
         """Take one step's outputs. Whatever goes wrong with one request ends that request only."""
@@ -192,6 +213,14 @@ class OutputProcessor:
                 result.aborts.append(answer.engine_id)
                 self._close(entry, answer, result.stats)
         result.outputs.append((entry.request.internal_id, error))
+
+
+def _resumed(entry: _OpenRequest, answer: Answer) -> NewRequest:
+    request = entry.request.engine_requests[answer.index]
+    num_prompt_logprobs = len(entry.prompt_logprobs) if request.sampling_params.prompt_logprobs is not None else 0
+    if not answer.num_tokens and not num_prompt_logprobs:
+        return request
+    return replace(request, resumed=Resumed(answer.token_ids, num_prompt_logprobs))
 
 
 def _prompt_logprobs(entry: _OpenRequest) -> list[PositionLogprobs | None] | None:

@@ -20,6 +20,7 @@ from kvik.errors import ConfigError, EngineDeadError
 from kvik.messages import FromEngine, ToEngine
 from kvik.wire.codec import decode_from_engine, encode
 from kvik.wire.engine_socket import EngineSocket, make_dealer
+from kvik.wire.pulse import PulseReader, pulse_path
 
 __all__ = ["ApiSocket", "EngineSocket"]
 
@@ -47,6 +48,7 @@ class ApiSocket:
                 "allows; set TMPDIR to a shorter directory"
             )
         self.address = f"ipc://{path}"
+        self.pulse = PulseReader(pulse_path(self.address))
         self._context = zmq.Context()
         self._socket = make_dealer(self._context)
         self._socket.bind(self.address)
@@ -97,6 +99,7 @@ class ApiSocket:
             self._loop.remove_reader(self._socket.fileno())
         self._socket.close(linger=0)
         self._context.term()
+        self.pulse.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:

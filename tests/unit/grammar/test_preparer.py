@@ -32,7 +32,7 @@ def test_the_vocabulary_is_read_ahead_once(monkeypatch: pytest.MonkeyPatch, is_b
     preparer.warm_up()
     preparer.warm_up()
     assert preparer.is_warm
-    wish = SimpleNamespace(compiled="g", ending_ids=frozenset({7}), starts_after=[], prompt_token_ids=[1])
+    wish = SimpleNamespace(compiled="g", ending_ids=frozenset({7}), starts_after=[], prompt_token_ids=[1], answer_token_ids=[])
     preparer.submit("a", wish)
     preparer.wait(10)
     ((request_id, made),) = preparer.take_ready()
