@@ -3,6 +3,7 @@
 #   make setup              .venv with kvik, its C++ kernels, torch (a CPU build where one is found) and the default model
 #   make serve ARGS="..."   start the server; ARGS are flags of `kvik serve`
 #   make test ARGS="..."    unit, house and end-to-end tests; ARGS are flags of pytest
+#   make test-chaos         faults under load, for some minutes; `make test` has a part of it
 #   make test-native        C++ tests under sanitizers, with pages that nobody may touch around each buffer
 #   make lint               ruff and mypy
 #   make bench              measure start, memory and throughput; writes docs/performance.md
@@ -18,7 +19,7 @@ RUNTIME := $(VENV)/.runtime-is-set-up
 DEVELOPMENT := $(VENV)/.development-is-set-up
 NATIVE := $(VENV)/.native-is-built
 
-.PHONY: setup serve test test-native lint bench clean
+.PHONY: setup serve test test-chaos test-native lint bench clean
 
 setup: $(RUNTIME) $(NATIVE)
 
@@ -27,6 +28,9 @@ serve: setup
 
 test: setup $(DEVELOPMENT)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-chaos: setup $(DEVELOPMENT)
+	$(BIN)/python -m pytest -m 'chaos or not chaos' -s tests/chaos $(ARGS)
 
 test-native: $(RUNTIME)
 	@PYTHON=$(BIN)/python scripts/test-native $(ARGS)

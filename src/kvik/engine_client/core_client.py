@@ -38,7 +38,7 @@ logger = get_logger(__name__)
 
 HELLO_TIMEOUT_S = 300.0
 """From the start of the process to its first word: imports from a cold disk."""
-LAST_WORDS_S = 0.5
+LAST_WORDS_S = 0.1
 """How long to listen for what a process said just before it ended."""
 SHUTDOWN_TIMEOUT_S = 5.0
 TERMINATE_TIMEOUT_S = 2.0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kvik.grammar import matchers
+from kvik.grammar.constraint import Constraint
 from kvik.grammar.preparer import Preparer
 
 
@@ -32,10 +33,42 @@ def test_the_vocabulary_is_read_ahead_once(monkeypatch: pytest.MonkeyPatch, is_b
     preparer.warm_up()
     preparer.warm_up()
     assert preparer.is_warm
-    wish = SimpleNamespace(compiled="g", ending_ids=frozenset({7}), starts_after=[], prompt_token_ids=[1], answer_token_ids=[])
+    wish = SimpleNamespace(
+        compiled="g", ending_ids=frozenset({7}), starts_after=[], prompt_token_ids=[1], answer_token_ids=[]
+    )
     preparer.submit("a", wish)
     preparer.wait(10)
     ((request_id, made),) = preparer.take_ready()
     assert (request_id, isinstance(made, str)) == ("a", is_broken)
     assert CountingMatchers.num_made == num_made
+    preparer.close()
+
+
+class RecordingMatcher:
+    def __init__(self) -> None:
+        self.consumed: list[int] = []
+
+    def consume_token(self, token_id: int) -> None:
+        self.consumed.append(token_id)
+
+    def is_error(self) -> bool:
+        return 13 in self.consumed
+
+    def get_error(self) -> str:
+        return "13 is not in the grammar"
+
+
+@pytest.mark.parametrize(("before", "is_right"), [([5, 9, 3, 4], True), ([5, 9, 13], False)])
+def test_an_answer_goes_on_from_what_another_engine_generated(before: list[int], is_right: bool) -> None:
+    matcher = RecordingMatcher()
+    preparer = Preparer(SimpleNamespace(spec=SimpleNamespace(vocab_size=8)))  # type: ignore[arg-type]
+    preparer._matchers = SimpleNamespace(matcher=lambda compiled: matcher)  # type: ignore[assignment]
+    wish = SimpleNamespace(
+        compiled="g", ending_ids=frozenset({7}), starts_after=[9], prompt_token_ids=[1], answer_token_ids=before
+    )
+    preparer.submit("a", wish)
+    preparer.wait(10)
+    ((_, made),) = preparer.take_ready()
+    assert matcher.consumed == before[2:], "the grammar begins behind its marker"
+    assert isinstance(made, Constraint) == is_right
     preparer.close()

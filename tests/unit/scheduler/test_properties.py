@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvik.config import CacheConfig, SchedulerConfig
 from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
-from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, TokenDelta
+from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, Resumed, TokenDelta
 from kvik.sampling_params import SamplingParams
 from kvik.scheduler import Scheduler
 from kvik.step import StepPlan
@@ -114,6 +114,11 @@ class Client:
         self.setting = setting
         self.arrivals = {f"r{index}": arrival for index, arrival in enumerate(arrivals)}
         self.deltas: dict[str, list[TokenDelta]] = {request_id: [] for request_id in self.arrivals}
+        self.num_accepted = 0
+        self._start_engine()
+
+    def _start_engine(self) -> None:
+        setting = self.setting
         self.scheduler = Scheduler(
             setting.scheduler,
             setting.cache,
@@ -123,7 +128,6 @@ class Client:
             setting.speculative,
             lora=setting.lora,
         )
-        self.num_accepted = 0
         self.executor = FakeExecutor(
             num_blocks=setting.num_blocks,
             block_size=setting.cache.block_size,
@@ -133,7 +137,8 @@ class Client:
             period=setting.period,
         )
 
-    def run(self) -> None:
+    def run(self, crashes: frozenset[int] = frozenset()) -> None:
+        """Until nothing is left to do. Before these steps, engine and cache are lost and others take their place."""
         last_arrival = max((a.step for a in self.arrivals.values()), default=0)
         # Each step that computes anything moves at least one token; recomputation repeats a request's tokens at most
         # once for each token that an older request gains.
@@ -141,9 +146,21 @@ class Client:
         step = 0
         while step <= last_arrival or self.scheduler.has_work:
             assert step < bound, "a request starves"
+            if step in crashes:
+                self._replace_engine(step)
             self._send(step)
             self._step()
             step += 1
+
+    def _replace_engine(self, step: int) -> None:
+        self._start_engine()
+        for request_id, arrival in self.arrivals.items():
+            deltas = self.deltas[request_id]
+            if arrival.step < step and (not deltas or deltas[-1].finish_reason is None):
+                num_prompt_logprobs = sum(len(delta.new_prompt_logprobs or []) for delta in deltas)
+                message = as_request(request_id, arrival)
+                message.resumed = Resumed(self.tokens(request_id), num_prompt_logprobs)
+                self.scheduler.add(message)
 
     def _send(self, step: int) -> None:
         for request_id, arrival in self.arrivals.items():
@@ -233,6 +250,23 @@ def test_every_request_gets_what_it_would_get_alone(setting: Setting, arrivals: 
         check_answer(client, request_id, arrival)
     assert client.scheduler.stats().kv_cache_usage == 0.0
     assert client.scheduler.reset_prefix_cache()
+    client.scheduler.check_integrity()
+
+
+@settings(max_examples=200, deadline=None)
+@given(setting=setups(), arrivals=st.lists(arrivals, max_size=6), crashes=st.frozensets(st.integers(1, 40), max_size=4))
+@example(setting=ROOMY, arrivals=[SAME_PROMPT] * 3, crashes=frozenset({2}))
+def test_another_engine_goes_on_with_the_same_tokens(
+    setting: Setting, arrivals: list[Arrival], crashes: frozenset[int]
+) -> None:
+    client = Client(setting, [dataclasses.replace(a, fails_at=None, abort_step=None) for a in arrivals])
+    client.run(crashes)
+    for request_id, arrival in client.arrivals.items():
+        last = client.deltas[request_id][-1]
+        expected = alone(request_id, arrival, setting)
+        assert (client.tokens(request_id), last.finish_reason, last.stop_reason) == expected
+        if arrival.prompt_logprobs and expected[0]:
+            check_prompt_logprobs(client.deltas[request_id], arrival)
     client.scheduler.check_integrity()
 
 

@@ -235,3 +235,33 @@ def test_times_and_statistics() -> None:
     assert output.num_cached_tokens == 1
     assert (output.times[0].scheduled_s, output.times[0].last_token_s) == (12.0, 16.0)
     assert output.times[0].finished_s > 0
+
+
+def test_what_another_engine_must_be_told() -> None:
+    bench = Bench(output_kind=DELTA, n=2)
+    assert bench.processor.resumable() == [(bench.request.internal_id, bench.request.engine_requests)]
+    bench.step(bench.delta([HELLO]))
+    bench.step(bench.delta([0xAC]))
+    bench.step(bench.delta([EOS], STOP, index=1))
+    ((_, (first,)),) = bench.processor.resumable()
+    assert first.request_id == bench.request.engine_requests[0].request_id
+    assert first.resumed is not None
+    assert first.resumed.output_token_ids == [HELLO, 0xAC]
+    assert bench.request.engine_requests[0].resumed is None
+
+
+def test_prompt_logprobs_that_are_there_are_counted() -> None:
+    bench = Bench(output_kind=DELTA, prompt_logprobs=1)
+    bench.step(bench.delta([], new_prompt_logprobs=[None]))
+    ((_, (request,)),) = bench.processor.resumable()
+    assert request.resumed is not None
+    assert (request.resumed.output_token_ids, request.resumed.num_prompt_logprobs) == ([], 1)
+
+
+def test_an_answer_that_is_failed_takes_its_request_along() -> None:
+    bench = Bench(output_kind=DELTA, n=2)
+    failed = bench.processor.fail(bench.request.engine_requests[1].request_id, EngineRequestError("cursed"))
+    assert [internal_id for internal_id, _ in failed.outputs] == [bench.request.internal_id]
+    assert failed.aborts == [r.request_id for r in bench.request.engine_requests]
+    assert bench.processor.num_open == 0
+    assert bench.processor.fail("unknown", EngineRequestError("x")).outputs == []
