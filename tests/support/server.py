@@ -27,9 +27,9 @@ READY_TIMEOUT_S = 90
 class KvikServer:
     """One `kvik serve` process and everything that it wrote."""
 
-    def __init__(self, *flags: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, env: dict[str, str] | None = None, module: str = "kvik") -> None:
         self.port = free_port()
-        self.command = [sys.executable, "-m", "kvik", "serve", *flags, "--host", "127.0.0.1", "--port", str(self.port)]
+        self.command = [sys.executable, "-m", module, "serve", *flags, "--host", "127.0.0.1", "--port", str(self.port)]
         self.lines: list[str] = []
         self._env = {**os.environ, **(env or {})}
 
