@@ -96,8 +96,8 @@ def test_a_second_signal_stops_at_once() -> None:
         assert eventually(lambda: not Path(f"/proc/{engine}").exists())
 
 
-def test_a_dead_engine_is_told_to_every_stream_and_ends_the_server() -> None:
-    with KvikServer() as server:
+def test_the_death_of_the_last_engine_is_told_to_every_stream_and_ends_the_server() -> None:
+    with KvikServer("--max-engine-restarts", "0") as server:
         with open_stream(server) as answer:
             os.kill(server.engine_pid(), signal.SIGKILL)
             rest = answer.read().decode()

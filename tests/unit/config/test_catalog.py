@@ -16,6 +16,7 @@ from kvik.config.flags import Flag, flags_of
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.config.not_yet import NOT_YET
+from kvik.config.recovery import RecoveryConfig
 
 TABLE = Path(__file__).with_name("interface_flags.tsv")
 OTHER_DEFAULTS = {"model": None, "shutdown-timeout": 30}
@@ -86,7 +87,7 @@ def test_every_flag_has_help_and_a_known_group() -> None:
 
 
 def test_every_supported_flag_is_a_field_and_no_other_is() -> None:
-    own = {f.name for config in (ServerConfig, RequestLimits, AsyncEngineArgs) for f in fields(config)}
+    own = {f.name for config in (ServerConfig, RequestLimits, RecoveryConfig, AsyncEngineArgs) for f in fields(config)}
     assert not {f.dest for f in NOT_YET} & own
     supported = {f.dest for f in FLAGS.values() if f.is_supported}
     assert supported - own == {"model_tag", "help", "config"}

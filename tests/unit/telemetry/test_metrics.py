@@ -36,7 +36,7 @@ COUNTERS = {
     "prompt_tokens", "prompt_tokens_by_source", "prompt_tokens_cached", "prompt_tokens_cached_by_source",
     "generation_tokens", "request_success", "num_preemptions", "prefix_cache_queries", "prefix_cache_hits",
     "external_prefix_cache_queries", "external_prefix_cache_hits", "mm_cache_queries", "mm_cache_hits",
-    "admission_rejections",
+    "admission_rejections", "engine_restarts", "requests_resumed",
 }  # fmt: skip
 GAUGES = {
     "num_requests_running", "num_requests_waiting", "num_requests_waiting_by_reason", "kv_cache_usage_perc",
