@@ -202,6 +202,7 @@ class AsyncLLM:
         `QueueFullError`; `OverloadedError` while shutting down; `EngineDeadError`. `stream_interval` can only raise the
         server's.
         """
+        self._check_not_recovering()
         self._check_open()
         request = await self._processor.process_async(
             prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
@@ -304,12 +305,15 @@ class AsyncLLM:
             raise self._death
         if self._is_draining:
             raise OverloadedError("the server is shutting down and takes no new requests; try another one")
-        if self._recovery.is_recovering and not self._queues_while_recovering:
-            raise RecoveringError("the engine is being started again after a failure; try again in a few seconds")
         most = self.config.scheduler.max_num_queued_reqs
         if most is not None and len(self._streams) >= most:
             raise QueueFullError(f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows")
         self.control.check_open()
+
+    def _check_not_recovering(self) -> None:
+        """For requests that come only now: one that is on its way when the engine dies waits for the next engine."""
+        if self.is_recovering and not self._queues_while_recovering:
+            raise RecoveringError("the engine is being started again after a failure; try again in a few seconds")
 
     async def _handle_outputs(self) -> None:
         """Read the steps of one engine after the other, until there is none: then all streams end too."""
