@@ -99,14 +99,16 @@ async def read(client: CountingClient, choice: AnswerChoice, num_prompts: int = 
         await generation.close()
 
 
-async def leave_after(client: CountingClient, num_turns: int, again: int | None, choice: AnswerChoice) -> bool:
-    """Cancel a reader after some turns, and perhaps once more while it cleans up; whether it had ended before."""
-    task = asyncio.create_task(read(client, choice, 2))
+async def leave_after(
+    client: CountingClient, num_turns: int, again: list[int], choice: AnswerChoice, num_prompts: int = 2
+) -> bool:
+    """Cancel a reader after some turns, and perhaps again while it cleans up; whether it had ended before."""
+    task = asyncio.create_task(read(client, choice, num_prompts))
     await turns(num_turns)
     had_ended = task.done()
     task.cancel()
-    if again is not None:
-        await turns(again)
+    for gap in again:
+        await turns(gap)
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -120,15 +122,16 @@ WAITS = st.integers(0, 3)
 @given(
     waits=st.tuples(WAITS, WAITS, WAITS),
     num_turns=st.integers(0, 60),
-    again=st.none() | st.integers(0, 4),
+    again=st.lists(st.integers(0, 8), max_size=3),
     choice=st.sampled_from([BEAMS, BestOf(4)]),
+    num_prompts=st.integers(1, 3),
 )
 def test_whatever_moment_the_client_leaves_nothing_stays_open(
-    waits: tuple[int, int, int], num_turns: int, again: int | None, choice: AnswerChoice
+    waits: tuple[int, int, int], num_turns: int, again: list[int], choice: AnswerChoice, num_prompts: int
 ) -> None:
     async def leave() -> None:
         client = CountingClient(opening=waits[0], answering=waits[1], closing=waits[2])
-        await leave_after(client, num_turns, again, choice)
+        await leave_after(client, num_turns, again, choice, num_prompts)
         await turns(2)  # not until each close has returned: until each has begun
         assert client.open == set()
 
@@ -137,7 +140,7 @@ def test_whatever_moment_the_client_leaves_nothing_stays_open(
 
 def test_moments_before_during_and_after_are_among_these() -> None:
     async def ends() -> list[bool]:
-        return [await leave_after(CountingClient(), n, None, BEAMS) for n in range(60)]
+        return [await leave_after(CountingClient(), n, [], BEAMS) for n in range(60)]
 
     ended = asyncio.run(ends())
     assert ended == sorted(ended)
