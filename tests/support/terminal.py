@@ -15,24 +15,28 @@ import pytest
 _ON_ITS_TERMINAL = """
 import os, sys
 os.login_tty(os.open(sys.argv[1], os.O_RDWR))
-os.execv(sys.executable, [sys.executable, "-m", "kvik", *sys.argv[2:]])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 """Makes the terminal the controlling one, so that Ctrl+C is a signal."""
 
 
 class Terminal:
-    """`kvik WORDS` on a pseudo-terminal. Waits for texts with a deadline and for nothing else."""
+    """A command on a pseudo-terminal. Waits for texts with a deadline and for nothing else."""
 
-    def __init__(self, *words: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
         self._keyboard, program_end = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _ON_ITS_TERMINAL, os.ttyname(program_end), *words],
+            [sys.executable, "-c", _ON_ITS_TERMINAL, os.ttyname(program_end), *command],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "TERM": "dumb", "INPUTRC": os.devnull, **(env or {})},
         )
         self._program_end = program_end
         """Ours too until the end, or what was written last would be lost with its last holder."""
         self._shown = ""
+
+    @classmethod
+    def with_kvik(cls, *words: str) -> Terminal:
+        return cls(sys.executable, "-m", "kvik", *words)
 
     def __enter__(self) -> Terminal:
         return self

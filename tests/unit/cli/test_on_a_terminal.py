@@ -23,7 +23,7 @@ def server() -> Iterator[ChatServer]:
 
 
 def test_a_conversation(server: ChatServer) -> None:
-    with Terminal("chat", "--url", server.url) as terminal:
+    with Terminal.with_kvik("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.press_enter("Hi")
         terminal.until("Hej!\n> ")
@@ -54,7 +54,7 @@ def test_a_conversation(server: ChatServer) -> None:
 
 def test_ctrl_c_stops_an_answer_and_not_the_program(server: ChatServer) -> None:
     server.unending = events({"content": "On and on"})
-    with Terminal("chat", "--url", server.url) as terminal:
+    with Terminal.with_kvik("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.press_enter("Talk forever")
         terminal.until("On and on")
@@ -75,7 +75,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_program(server: ChatServer) -> None:
 def test_reasoning_is_dim_and_is_not_sent_back(server: ChatServer) -> None:
     server.streams["chat"] = THOUGHT_STREAM
     server.unending = events({"reasoning": "Hmm"})
-    with Terminal("chat", "--url", server.url) as terminal:
+    with Terminal.with_kvik("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.press_enter("What?")
         assert terminal.until("Forty-two\n").endswith("\x1b[2mLet me think\x1b[0m\n\nForty-two\n")
@@ -95,7 +95,7 @@ def test_reasoning_is_dim_and_is_not_sent_back(server: ChatServer) -> None:
 
 def test_errors_are_said_and_the_prompt_comes_back(server: ChatServer) -> None:
     server.all_fail, server.status = False, 404
-    with Terminal("chat", "--url", server.url, "--model-name", "third") as terminal:
+    with Terminal.with_kvik("chat", "--url", server.url, "--model-name", "third") as terminal:
         terminal.until("> ")
         terminal.press_enter("Hi")
         terminal.until("answers 404: no such model; --model-name can be first, second")
@@ -108,7 +108,7 @@ def test_errors_are_said_and_the_prompt_comes_back(server: ChatServer) -> None:
 
 
 def test_texts_are_continued(server: ChatServer) -> None:
-    with Terminal("complete", "--url", server.url, "--stats") as terminal:
+    with Terminal.with_kvik("complete", "--url", server.url, "--stats") as terminal:
         terminal.until("> ")
         terminal.press_enter("/zero")
         terminal.until("one two\n")
