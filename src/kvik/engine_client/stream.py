@@ -6,9 +6,13 @@ A slow reader costs no memory beyond its own answer: what it has not read yet is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from kvik.text.outputs import CompletionOutput, RequestOutput
+
+if TYPE_CHECKING:
+    from kvik.engine_client.protocol import OutputStream
 
 
 class RequestStream:
@@ -69,6 +73,21 @@ class RequestStream:
             self._ended = True
             self._cancel()
         self._unread = self._error = None
+
+
+async def close_all(streams: Sequence[OutputStream]) -> None:
+    """Close all at once: none waits for another, and all are closed even where the caller is cancelled meanwhile.
+
+    Raises the first error of a stream once all have been closed.
+    """
+    if len(streams) < 2:  # every request ends here; most have one stream
+        for stream in streams:
+            await stream.aclose()
+        return
+    closing = asyncio.gather(*(stream.aclose() for stream in streams), return_exceptions=True)
+    for error in await asyncio.shield(closing):
+        if error is not None:
+            raise error
 
 
 def merge_outputs(older: RequestOutput, newer: RequestOutput, deltas: bool) -> RequestOutput:
