@@ -13,11 +13,12 @@ from types import TracebackType
 import pytest
 
 _ON_ITS_TERMINAL = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.login_tty(os.open(sys.argv[1], os.O_RDWR))
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-"""Makes the terminal the controlling one, so that Ctrl+C is a signal."""
+"""Makes the terminal the controlling one, so that Ctrl+C is a signal, which a shell's background job would ignore."""
 
 
 class Terminal:
@@ -59,14 +60,30 @@ class Terminal:
 
     def until(self, text: str, within_s: float = 20.0) -> str:
         """All that has been shown since the last call, up to and with `text`."""
+        if not self._appears(text, within_s):
+            pytest.fail(f"{text!r} did not appear; what did: {self._shown!r}")
+        seen, text, self._shown = self._shown.partition(text)
+        return seen + text
+
+    def interrupt_until(self, text: str) -> str:
+        """Press Ctrl+C, and once more where nothing comes of it, as a person would.
+
+        The interpreter hears a signal between two of its waits for input, and misses one that comes just before a wait.
+        """
+        for _ in range(20):
+            self.press_ctrl("C")
+            if self._appears(text, 1.0):
+                break
+        return self.until(text, 0.0)
+
+    def _appears(self, text: str, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
         while text not in self._shown:
             ready, _, _ = select.select([self._keyboard], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                pytest.fail(f"{text!r} did not appear; what did: {self._shown!r}")
+                return False
             self._shown += os.read(self._keyboard, 4096).decode(errors="replace").replace("\r\n", "\n")
-        seen, text, self._shown = self._shown.partition(text)
-        return seen + text
+        return True
 
     def exit_code(self, within_s: float = 20.0) -> int:
         return self.process.wait(within_s)
