@@ -238,6 +238,13 @@ class EngineArgs:
         return default_sampling_params_of(self, model_file)
 
     @property
+    def max_tokens_cap(self) -> int | None:
+        """See `ServerConfig.max_tokens_cap`; to be asked after `default_sampling_params`."""
+        from kvik.config.generation import max_tokens_cap_of
+
+        return max_tokens_cap_of(self)
+
+    @property
     def default_batch_limits(self) -> tuple[int, int]:
         """max_num_batched_tokens and max_num_seqs where none are given: long steps serve a closed batch best."""
         return 4096, 256

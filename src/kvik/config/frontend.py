@@ -139,6 +139,8 @@ class ServerConfig:
     default_sampling_params: dict[str, Any] = field(default_factory=dict)
     """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:
     names of `SamplingParams` (temperature, top_p, top_k, min_p, repetition_penalty, max_tokens). No flag."""
+    max_tokens_cap: int | None = None
+    """The most tokens of any answer: max_new_tokens of a generation config that an operator gave. No flag."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """Flags of their own."""

@@ -17,7 +17,9 @@ from kvik.config.recovery import RecoveryConfig
 from kvik.errors import ConfigError
 
 
-def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[str, Any]) -> ServerConfig:
+def server_config_of(
+    values: Mapping[str, Any], default_sampling_params: dict[str, Any], max_tokens_cap: int | None = None
+) -> ServerConfig:
     """Pick the front end's flags out of `Parsed.values` and check them. Raises `ConfigError`."""
     config = ServerConfig(
         **_chosen(ServerConfig, values),
@@ -31,6 +33,7 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
         dev_mode=env.server_dev_mode(),
         chat_template=_template_text(config.chat_template),
         default_sampling_params=default_sampling_params,
+        max_tokens_cap=max_tokens_cap,
     )
     _check_ranges(config)
     _check_combinations(config, with_lora=bool(values.get("enable_lora")))

@@ -76,6 +76,13 @@ class ServerState:
             return self.fingerprint
         return f"{self.fingerprint}-{hashlib.sha256(repr(lora).encode()).hexdigest()[:8]}"
 
+    def cap_max_tokens(self, asked: int | None) -> int | None:
+        """What an answer may have where a client asks for `asked`; more than the context is left to its own refusal."""
+        cap = self.config.max_tokens_cap
+        if cap is None or asked is None or asked > self.client.facts.max_model_len:
+            return asked
+        return min(asked, cap)
+
     def permission_id(self, name: str) -> str:
         """Stable while the server lives."""
         return hashlib.sha256(f"{name} {self.created_s}".encode()).hexdigest()[:16]

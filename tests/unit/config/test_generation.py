@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kvik.config.args import EngineArgs
+from kvik.config.generation import with_given_eos_ids
 from kvik.errors import ConfigError
 from kvik.modelfile import ModelFile, ModelSpec, RopeSpec
 
@@ -61,3 +62,32 @@ def test_a_broken_file(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "generation_config.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
         defaults(tmp_path, generation_config=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "cap"),
+    [({}, None), ({"override_generation_config": {"max_new_tokens": 5}}, 5), ({"generation_config": "vllm"}, None)],
+)
+def test_only_what_was_given_caps_answers(tmp_path: Path, given: dict[str, Any], cap: int | None) -> None:
+    assert EngineArgs(**given).max_tokens_cap == cap
+
+
+def test_a_folder_caps_answers_and_an_override_goes_before_it(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({"max_new_tokens": 6}))
+    assert EngineArgs(generation_config=str(tmp_path)).max_tokens_cap == 6
+    override = {"max_new_tokens": 9}
+    assert EngineArgs(generation_config=str(tmp_path), override_generation_config=override).max_tokens_cap == 9
+
+
+def test_tokens_that_end_answers_are_added(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 6]}))
+    args = EngineArgs(generation_config=str(tmp_path), override_generation_config={"eos_token_id": 7})
+    assert with_given_eos_ids(SPEC, args).eos_token_ids == (*SPEC.eos_token_ids, 7, 5, 6)
+    assert with_given_eos_ids(SPEC, EngineArgs()) == SPEC
+
+
+@pytest.mark.parametrize("value", [32, -1, "2", [1, None], True, {"a": 1}])
+def test_tokens_that_cannot_end_answers(value: object) -> None:
+    args = EngineArgs(override_generation_config={"eos_token_id": value})
+    with pytest.raises(ConfigError, match=r"--override-generation-config: eos_token_id must be a token id below 32"):
+        with_given_eos_ids(SPEC, args)
