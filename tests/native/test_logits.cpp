@@ -57,7 +57,8 @@ TEST(masks_rule_out_what_they_do_not_allow) {
         std::vector<float> before;
         for (int64_t r = 0; r < rows; ++r)
             for (const float x : row_of_logits(size, random)) before.push_back(x);
-        auto logits = setup.input(before);
+        auto logits = setup.room<float>(rows * size);
+        std::copy(before.begin(), before.end(), logits.data());
         const auto masks = setup.input(words_of_mask(2 * num_words, random));
         const auto where = setup.input(std::vector<int32_t>{2, 0});
         setup.table.mask_tokens(logits.data(), size, where.data(), 2, masks.data(), num_words);
