@@ -113,8 +113,7 @@ async def _run(args: BatchArgs, lines: Sequence[BatchLine], writer: ResultWriter
 
     engine_args = EngineArgs.from_cli_args(values)
     model_file = engine_args.open_model()
-    defaults = engine_args.default_sampling_params(model_file)
-    server_config = server_config_of(values, defaults, engine_args.max_tokens_cap)
+    server_config = server_config_of(values, engine_args.generation_defaults(model_file))
     config = engine_args.create_engine_config(model_file)
     registry = create_registry()
     if args.enable_metrics:

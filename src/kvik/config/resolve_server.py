@@ -11,6 +11,7 @@ from typing import Any
 
 from kvik.config import env
 from kvik.config.frontend import ServerConfig
+from kvik.config.generation import GenerationDefaults
 from kvik.config.limits import RequestLimits
 from kvik.config.lora import lora_modules_of
 from kvik.config.recovery import RecoveryConfig
@@ -18,7 +19,8 @@ from kvik.errors import ConfigError
 
 
 def server_config_of(
-    values: Mapping[str, Any], default_sampling_params: dict[str, Any], max_tokens_cap: int | None = None
+    values: Mapping[str, Any],
+    defaults: GenerationDefaults = GenerationDefaults(),  # noqa: B008
 ) -> ServerConfig:
     """Pick the front end's flags out of `Parsed.values` and check them. Raises `ConfigError`."""
     config = ServerConfig(
@@ -32,8 +34,8 @@ def server_config_of(
         api_key=config.api_key or ((key,) if key is not None else ()),
         dev_mode=env.server_dev_mode(),
         chat_template=_template_text(config.chat_template),
-        default_sampling_params=default_sampling_params,
-        max_tokens_cap=max_tokens_cap,
+        default_sampling_params=defaults.sampling_params,
+        max_tokens_cap=defaults.max_tokens_cap,
     )
     _check_ranges(config)
     _check_combinations(config, with_lora=bool(values.get("enable_lora")))

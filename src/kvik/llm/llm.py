@@ -53,8 +53,8 @@ class LLM:
         with timer.phase("load tokenizer"):
             self.tokenizer = Tokenizer.load(config.model.tokenizer)
         self.chat_template = ChatTemplate.for_tokenizer(self.tokenizer, chat_template, chat_template_content_format)
-        self._default_params = args.default_sampling_params(model_file)
         self._core, facts = start_core(config, timer)
+        self._default_params = args.generation_defaults(model_file).within(facts.max_model_len)
         self.llm_engine = LLMEngine(config, self._core, facts, self.tokenizer)
         self.phases: list[Phase] = timer.phases
         self._runner = BatchRunner(self.llm_engine)

@@ -76,6 +76,12 @@ class ServerState:
             return self.fingerprint
         return f"{self.fingerprint}-{hashlib.sha256(repr(lora).encode()).hexdigest()[:8]}"
 
+    @property
+    def default_max_tokens(self) -> int | None:
+        """Of an answer for which a client asks for nothing; None: what is left of the context."""
+        most = self.config.default_sampling_params.get("max_tokens")
+        return None if most is None else min(most, self.client.facts.max_model_len)
+
     def cap_max_tokens(self, asked: int | None) -> int | None:
         """What an answer may have where a client asks for `asked`; more than the context is left to its own refusal."""
         cap = self.config.max_tokens_cap

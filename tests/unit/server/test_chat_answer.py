@@ -96,6 +96,12 @@ def test_a_generation_config_that_was_given_caps_every_answer(serve: MakeServer)
     assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "max_tokens")
 
 
+def test_a_default_beyond_the_context_is_the_context(serve: MakeServer) -> None:
+    server = serve(default_sampling_params={"max_tokens": 100000})
+    assert server.chat().status_code == 200
+    assert server.llm.asked[0].params.max_tokens == 200 - 19
+
+
 def test_precedence_of_request_server_default_and_field_default(serve: MakeServer) -> None:
     defaults = {"temperature": 0.3, "top_k": 20, "max_tokens": 11}
     server = serve(default_sampling_params=defaults)

@@ -119,7 +119,7 @@ def _sampling_params(body: ChatCompletionRequest, state: ServerState) -> Samplin
     return to_sampling_params(
         body,
         defaults,
-        max_tokens=defaults.get("max_tokens") if max_tokens is None else max_tokens,
+        max_tokens=state.default_max_tokens if max_tokens is None else max_tokens,
         logprobs=body.num_logprobs,
         prompt_logprobs=body.num_logprobs if echoes_logprobs else body.prompt_logprobs,
     )
