@@ -23,6 +23,7 @@ from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
 from kvik.server.dev.routes import add_dev_routes
+from kvik.server.docs_page import add_docs_routes
 from kvik.server.formats import formats_of
 from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
 from kvik.server.invocations import InvocationRequest, invocations
@@ -56,22 +57,23 @@ def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLi
 def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> FastAPI:
     """The application. `registry` holds the metrics that GET /metrics shows; HTTP metrics are added to it."""
     config = state.config
-    docs: dict[str, Any] = {}
     # Nothing of a request leaves this process. Versions of FastAPI without these switches ignore them.
     silence: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
-    if config.disable_fastapi_docs:
-        docs = {"openapi_url": None, "docs_url": None, "redoc_url": None}
     app = FastAPI(
         title="kvik",
         version=__version__,
         middleware=_middleware(state, registry),
         exception_handlers={HTTPException: framework_error},
         telemetry=silence,
-        **docs,
+        openapi_url=None if config.disable_fastapi_docs else "/openapi.json",
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.kvik = state
     app.state.registry = registry
     _add_routes(app, config)
+    if not config.disable_fastapi_docs:
+        add_docs_routes(app)
     describe_routes(app)
     return app
 

@@ -186,6 +186,11 @@ def test_the_documentation_shows_the_bodies(server: Server, serve: MakeServer) -
     assert {"ChatCompletionRequest", "CompletionRequest", "TokenizeRequest", "StreamOptions"} <= set(schemas)
     assert "temperature" in schemas["ChatCompletionRequest"]["properties"]
     assert server.http.get("/docs").status_code == server.http.get("/redoc").status_code == 200
+    page = server.http.get("/docs")
+    for shown in ("/v1/chat/completions", "max_completion_tokens", "StreamOptions", "as many requests are open"):
+        assert shown in page.text
+    assert "<script" not in page.text
+    assert "//" not in page.text.replace("http://testserver", "").replace("http://", ""), "loads something"
     hidden = serve(disable_fastapi_docs=True)
     assert {hidden.http.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")} == {404}
 

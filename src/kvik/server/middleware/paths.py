@@ -6,7 +6,7 @@ from starlette.types import Scope
 
 PROBE_PATHS = frozenset({"/health", "/live", "/ready", "/ping", "/load", "/version"})
 """Asked by machines, often; they never act."""
-DOCS_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+DOCS_PATHS = frozenset({"/docs", "/redoc", "/openapi.json"})
 
 
 def route_path(scope: Scope) -> str:
