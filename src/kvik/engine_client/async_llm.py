@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 
 from kvik.config import EngineConfig
 from kvik.config.recovery import RecoveryConfig
+from kvik.engine_client.arrivals import Arrivals, is_named
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
 from kvik.engine_client.readmission import Readmission
@@ -96,6 +97,7 @@ class AsyncLLM:
         self._death: EngineDeadError | None = None
         self._is_draining = False
         self._stall_watch: asyncio.Task[None] | None = None
+        self._arrivals = Arrivals()
         self._idle = asyncio.Event()
         self._idle.set()
         self._dead = asyncio.Event()
@@ -204,9 +206,11 @@ class AsyncLLM:
         """
         self._check_not_recovering()
         self._check_open()
-        request = await self._processor.process_async(
-            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
-        )
+        with self._arrivals.open(request_id) as arrival:
+            request = await self._processor.process_async(
+                prompt, sampling_params, request_id,
+                priority=priority, cache_salt=cache_salt, options=options, lora=lora,
+            )  # fmt: skip
         self._check_open()
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
@@ -214,6 +218,9 @@ class AsyncLLM:
         self._output_processor.add_request(request, stream_interval)
         self._streams[internal_id] = stream
         self._idle.clear()
+        if arrival.is_aborted:
+            self._abort([internal_id])
+            return stream
         try:
             self.control.send(internal_id, request.engine_requests)
         except KvikError:
@@ -251,16 +258,19 @@ class AsyncLLM:
             await stream.aclose()
 
     async def abort(self, request_id: str) -> int:
-        """End the requests of this id, and say how many there were; their streams end with reason "abort"."""
-        internal_ids = self._output_processor.internal_ids(request_id)
+        """End the requests of this id, and say how many there were; their streams end with reason "abort".
+
+        Prompt i of several is ID-i; ID names all of them.
+        """
+        internal_ids = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
         self._abort(internal_ids)
-        return len(internal_ids)
+        return len(internal_ids) + self._arrivals.abort(request_id)
 
     def abort_all(self) -> int:
         """End all requests, as `abort` does one; how many there were."""
         internal_ids = self._output_processor.internal_ids()
         self._abort(internal_ids)
-        return len(internal_ids)
+        return len(internal_ids) + self._arrivals.abort(None)
 
     async def check_health(self) -> None:
         """Raises `EngineDeadError` if the engine has died."""

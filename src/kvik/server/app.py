@@ -17,6 +17,7 @@ from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.server import basic, lora, models, tokenize
+from kvik.server.abort import AbortOwnRequest, abort_own_requests
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
@@ -133,6 +134,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         add_responses_routes(app, config)
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
+    post("/v1/abort", abort_own_requests, AbortOwnRequest)
     _add_lora_routes(app)
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
