@@ -17,6 +17,7 @@ from kvik.config.recovery import RecoveryConfig
 from kvik.engine_client.arrivals import Arrivals, is_named
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
+from kvik.engine_client.memory import MAX_OPEN_REQUEST_BYTES, bytes_of, enter_engine, open_requests
 from kvik.engine_client.readmission import Readmission
 from kvik.engine_client.recovery import Recovery
 from kvik.engine_client.stall_watch import watch_for_stalls
@@ -33,10 +34,12 @@ from kvik.errors import (
 )
 from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
+from kvik.telemetry.ledger import Ledger
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
 from kvik.telemetry.stats import IterationStats
 from kvik.text.chat_template import ChatTemplate
+from kvik.text.grammar_checks import MAX_CACHED_GRAMMAR_BYTES
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions
@@ -71,6 +74,7 @@ class AsyncLLM:
         stat_logger: StatLogger | None = None,
         phases: list[Phase] | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
+        max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
     ) -> None:
         """Needs a running event loop. `client` has been started; `facts` are what its engine measured."""
         self.config = config
@@ -84,6 +88,12 @@ class AsyncLLM:
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
         self._streams: dict[str, RequestStream] = {}
         """Open streams by internal id."""
+        self._last_stats = SchedulerStats()
+        self.ledger = Ledger()
+        """Who holds how much memory."""
+        enter_engine(self.ledger, facts, lambda: self._last_stats)
+        self.ledger.observe("grammars", lambda: self._processor.grammars.num_cached_bytes, MAX_CACHED_GRAMMAR_BYTES)
+        self._open_requests = open_requests(self.ledger, max_open_request_bytes)
         self._readmission = Readmission(client.send)
         self.control = EngineControl(
             client, self.abort_all, self._record_sleep,
@@ -113,6 +123,7 @@ class AsyncLLM:
         make_stat_logger: Callable[[EngineFacts], StatLogger] | None = None,
         phases: PhaseTimer | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
+        max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
     ) -> Self:
         """Start the engine (or `client`, spawned before) and wait until it can serve.
 
@@ -145,6 +156,7 @@ class AsyncLLM:
             stat_logger=stat_logger,
             phases=[*timer.phases, *engine_phases],
             recovery=recovery,
+            max_open_request_bytes=max_open_request_bytes,
         )
         if recovery.stall_timeout > 0:
             watch = watch_for_stalls(engine, lambda: llm.should_progress, recovery.stall_timeout)
@@ -212,9 +224,11 @@ class AsyncLLM:
                 priority=priority, cache_salt=cache_salt, options=options, lora=lora,
             )  # fmt: skip
         self._check_open()
+        num_bytes = bytes_of(request)
+        self._open_requests.take(num_bytes)
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
-        stream = RequestStream(lambda: self._abandon(internal_id), deltas)
+        stream = RequestStream(lambda: self._abandon(internal_id), deltas, num_bytes)
         self._output_processor.add_request(request, stream_interval)
         self._streams[internal_id] = stream
         self._idle.clear()
@@ -369,6 +383,7 @@ class AsyncLLM:
         if processed.aborts:
             self._readmission.withdraw(processed.aborts)
             self._client.send(Abort(processed.aborts))
+        self._last_stats = scheduler or self._last_stats
         self._record(scheduler, processed.stats)
 
     def _record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
@@ -399,7 +414,9 @@ class AsyncLLM:
             self._abort([internal_id])
 
     def _forget(self, internal_id: str) -> None:
-        self._streams.pop(internal_id, None)
+        stream = self._streams.pop(internal_id, None)
+        if stream is not None:
+            self._open_requests.give_back(stream.held_bytes)
         self.control.ended(internal_id)
         if not self._streams:
             self._idle.set()
@@ -409,6 +426,7 @@ class AsyncLLM:
         self._death = error
         for internal_id, stream in self._streams.items():
             stream.fail(EngineDeadError(str(error)))
+            self._open_requests.give_back(stream.held_bytes)
             self.control.ended(internal_id)
         self._streams.clear()
         self._idle.set()

@@ -42,6 +42,7 @@ from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
+from kvik.telemetry.ledger_metrics import LedgerMetrics
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
@@ -72,6 +73,7 @@ def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> Fas
     )
     app.state.kvik = state
     app.state.registry = registry
+    LedgerMetrics(registry, state.client.ledger, state.model_names[0])
     _add_routes(app, config)
     if not config.disable_fastapi_docs:
         add_docs_routes(app)

@@ -131,6 +131,7 @@ async def build_async_engine_client(
         make_stat_logger=make_stat_logger,
         phases=timer,
         recovery=server_config.recovery,
+        max_open_request_bytes=server_config.limits.max_open_request_bytes,
     )
     log_lines = asyncio.create_task(managers[0].run())
     try:

@@ -16,6 +16,7 @@ from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError, UnknownModelError
 from kvik.messages import LoraRequest
 from kvik.server.adapters import AdapterRegistry
+from kvik.telemetry.ledger import Account
 from kvik.text.parsing.formats import AnswerFormats
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ class ServerState:
     """`system_fingerprint` of answers."""
     adapters: AdapterRegistry = field(init=False)
 
+    open_bodies: Account = field(init=False)
+    """Bodies of requests that are read or worked on."""
+
     def __post_init__(self) -> None:
         self.adapters = AdapterRegistry(self.client)
+        limit_bytes = self.limits.max_open_body_bytes
+        self.open_bodies = self.client.ledger.account("bodies", limit_bytes, "--max-open-body-bytes")
 
     @property
     def model_names(self) -> tuple[str, ...]:

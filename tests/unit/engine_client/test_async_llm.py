@@ -348,3 +348,30 @@ def test_an_id_ends_all_prompts_of_its_request() -> None:
         assert await llm.abort("unknown") == 0
 
     with_llm(test)
+
+
+def test_requests_that_would_hold_too_much_are_refused() -> None:
+    async def run() -> None:
+        client = FakeCoreClient()
+        llm = AsyncLLM(
+            engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None), max_open_request_bytes=3000
+        )
+        used = {entry.part: entry for entry in llm.ledger}
+        assert used["requests"].limit_bytes == 3000
+        assert used["prefix_index"].limit_bytes > 0
+        few = SamplingParams(max_tokens=50, output_kind=OutputKind.DELTA)
+        streams = [await llm.add_request("a", few, "id") for _ in range(2)]
+        with pytest.raises(QueueFullError, match="--max-open-request-bytes"):
+            await llm.add_request("a", few, "id")
+        assert len(client.requests) == 2
+        await streams[0].aclose()
+        client.tokens([97], FinishReason.LENGTH)
+        await texts(streams[1])
+        assert {entry.part: entry.used_bytes for entry in llm.ledger}["requests"] == 0
+        await llm.add_request("a", few, "id")
+        client.fail(EngineDeadError("gone"))
+        await llm.wait_dead()
+        assert {entry.part: entry.used_bytes for entry in llm.ledger}["requests"] == 0
+        await llm.shutdown()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
