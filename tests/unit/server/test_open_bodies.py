@@ -14,6 +14,7 @@ BODY = json.dumps({"model": "tiny", "prompt": "x", "user": "y" * 600, "max_token
 def test_one_more_than_fits_is_refused_and_the_others_go_on() -> None:
     async def run() -> None:
         async with live_server(limits=RequestLimits(max_open_body_bytes=1000)) as live:
+            live.llm.script.hold_after = 1
             first, writer = await live.open("/v1/completions", BODY)
             status = await first.readline()
             assert b" 200 " in status
