@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvik.config import env
+from kvik.config.access import AccessConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.config.lora import lora_modules_of
@@ -23,6 +24,7 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
         **_chosen(ServerConfig, values),
         limits=RequestLimits(**_chosen(RequestLimits, values)),
         recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
+        access=AccessConfig(**_chosen(AccessConfig, values)),
     )
     key = env.api_key()
     config = replace(
@@ -80,6 +82,14 @@ def _check_combinations(config: ServerConfig, *, with_lora: bool) -> None:
         with_lora or not config.lora_modules, "--lora-modules needs --enable-lora: add it, or leave the adapters out"
     )
     lora_modules_of(config.lora_modules)
+    _require(
+        config.has_keys or not config.access.open_paths,
+        "--open-paths is about servers with keys: add --api-key or --api-key-file, or leave it out, as all is open",
+    )
+    _require(
+        with_lora or not config.access.allowed_lora_path,
+        "--allowed-lora-path needs --enable-lora: add it, or leave the folders out",
+    )
     _require(
         config.enable_log_requests or not config.enable_log_outputs,
         "--enable-log-outputs needs --enable-log-requests: add it",

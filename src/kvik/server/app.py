@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -17,6 +17,8 @@ from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.server import basic, lora, models, tokenize
+from kvik.server.access.key_file import KeyFile
+from kvik.server.access.keys import Key, plain_keys
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
@@ -29,7 +31,8 @@ from kvik.server.invocations import InvocationRequest, invocations
 from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
 from kvik.server.messages_api.serving import count_tokens, create_message
 from kvik.server.middleware.admission import AdmissionMiddleware
-from kvik.server.middleware.auth import AuthenticationMiddleware
+from kvik.server.middleware.auth import AdminSocketMiddleware, AuthenticationMiddleware
+from kvik.server.middleware.docs_headers import DocsHeadersMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
 from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
@@ -95,10 +98,23 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
             )
         )
     stack.append(Middleware(ErrorBoundaryMiddleware, log_stacks=config.log_error_stack))
-    if config.api_key:
-        stack.append(Middleware(AuthenticationMiddleware, keys=config.api_key))
+    if config.has_keys:
+        stack.append(Middleware(AuthenticationMiddleware, keys=_keys(config), open_paths=config.access.open_paths))
+    if config.access.admin_uds is not None:
+        stack.append(Middleware(AdminSocketMiddleware))
+    if not config.disable_fastapi_docs:
+        stack.append(Middleware(DocsHeadersMiddleware))
     stack.append(Middleware(AdmissionMiddleware, state=state))
     return stack
+
+
+def _keys(config: ServerConfig) -> Callable[[], Sequence[Key]]:
+    """What asks for the keys of this moment. Raises `ConfigError` for a file that cannot be used."""
+    plain = plain_keys(config.api_key)
+    if config.access.api_key_file is None:
+        return lambda: plain
+    file = KeyFile(config.access.api_key_file)
+    return lambda: (*plain, *file.current())
 
 
 def _add_routes(app: FastAPI, config: ServerConfig) -> None:
