@@ -43,9 +43,12 @@ from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
+from kvik.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
+
+logger = get_logger(__name__)
 
 
 def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
@@ -147,7 +150,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         add_responses_routes(app, config)
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
-    _add_lora_routes(app)
+    _add_lora_routes(app, config)
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
     if config.dev_mode:
@@ -159,9 +162,13 @@ def _add_messages_routes(post: Callable[[str, Any, type[RequestModel]], None]) -
     post("/v1/messages/count_tokens", count_tokens, CountTokensRequest)
 
 
-def _add_lora_routes(app: FastAPI) -> None:
+def _add_lora_routes(app: FastAPI, config: ServerConfig) -> None:
     if not env.allows_runtime_lora_updating():
         return
+    if not config.access.allowed_lora_path:
+        logger.warning(
+            "Clients may load adapters from any folder that this process can read; --allowed-lora-path confines them"
+        )
     for path, handler, body in (
         ("/v1/load_lora_adapter", lora.load_lora_adapter, lora.LoadLoraAdapterRequest),
         ("/v1/unload_lora_adapter", lora.unload_lora_adapter, lora.UnloadLoraAdapterRequest),
