@@ -46,7 +46,8 @@ class RenderBudget:
         self._max_chars = max_chars
         self._num_chars = 0
         self._looked_at_s = time.monotonic()
-        self._max_resident_bytes = resident_bytes() + MAX_GROWTH_BYTES
+        self._max_resident_bytes = 0
+        """Known from the first look on: most renderings end before it."""
 
     def __call__(self) -> None:
         now_s = time.monotonic()
@@ -54,7 +55,9 @@ class RenderBudget:
             raise RenderLimitError(f"rendering takes more than {self._seconds:g} seconds")
         if now_s - self._looked_at_s > _LOOK_INTERVAL_S:
             self._looked_at_s = now_s
-            if resident_bytes() > self._max_resident_bytes:
+            bytes_now = resident_bytes()
+            self._max_resident_bytes = self._max_resident_bytes or bytes_now + MAX_GROWTH_BYTES
+            if bytes_now > self._max_resident_bytes:
                 raise RenderLimitError(f"rendering takes more than {MAX_GROWTH_BYTES >> 20} MiB of memory")
 
     def add_output(self, piece: str) -> None:
@@ -111,6 +114,8 @@ class TemplateEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
         """An operation with a result that may be larger than what it is made of, unless it would be giant."""
+        if operator == "+" and type(left) is type(right) is str and len(left) + len(right) <= growth.MAX_VALUE_LENGTH:
+            return left + right  # what templates do most
         _limited(growth.check_operator, operator, left, right)
         tick(context)
         return super().call_binop(context, operator, left, right)
