@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvik.config.access import AccessConfig
 from kvik.config.flags import flag
 from kvik.config.limits import RequestLimits
 from kvik.config.recovery import RecoveryConfig
@@ -143,4 +144,10 @@ class ServerConfig:
     """The most tokens of any answer: max_new_tokens of a generation config that an operator gave. No flag."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
     """Flags of their own."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests must bring one."""
+        return bool(self.api_key) or self.access.api_key_file is not None

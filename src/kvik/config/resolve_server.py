@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvik.config import env
+from kvik.config.access import AccessConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.generation import GenerationDefaults
 from kvik.config.limits import RequestLimits
@@ -27,6 +28,7 @@ def server_config_of(
         **_chosen(ServerConfig, values),
         limits=RequestLimits(**_chosen(RequestLimits, values)),
         recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
+        access=AccessConfig(**_chosen(AccessConfig, values)),
     )
     key = env.api_key()
     config = replace(
@@ -85,6 +87,14 @@ def _check_combinations(config: ServerConfig, *, with_lora: bool) -> None:
         with_lora or not config.lora_modules, "--lora-modules needs --enable-lora: add it, or leave the adapters out"
     )
     lora_modules_of(config.lora_modules)
+    _require(
+        config.has_keys or not config.access.open_paths,
+        "--open-paths is about servers with keys: add --api-key or --api-key-file, or leave it out, as all is open",
+    )
+    _require(
+        with_lora or not config.access.allowed_lora_path,
+        "--allowed-lora-path needs --enable-lora: add it, or leave the folders out",
+    )
     _require(
         config.enable_log_requests or not config.enable_log_outputs,
         "--enable-log-outputs needs --enable-log-requests: add it",

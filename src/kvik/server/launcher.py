@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Literal, cast
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.lora import lora_modules_of
+from kvik.server.access.startup import check_access, warn_if_open
 from kvik.server.formats import formats_of
 from kvik.server.lifecycle import Stop
-from kvik.server.sockets import bind, closing, url_of
+from kvik.server.sockets import bind, bind_admin, closing, url_of
 from kvik.server.tls import check_tls
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phase_table import phase_table
@@ -49,7 +50,7 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
     timer = PhaseTimer("APIServer")
     with timer.phase("bind socket"):
         sock = setup_server(server_config)
-    with closing(sock):
+    with closing(sock), closing(bind_admin(server_config)) as admin_sock:
         with timer.phase("spawn engine"):
             from kvik.engine_client.core_client import EngineCoreClient
 
@@ -58,16 +59,19 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
             import uvloop
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer))
+                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer, admin_sock))
         finally:
             engine.kill()
 
 
 def setup_server(config: ServerConfig) -> socket.socket:
-    """The bound socket, not listening yet. Also looks at TLS files and parsers: they are wrong at once or never."""
+    """The bound socket, not listening yet. Also looks at TLS files, keys and parsers: wrong at once or never."""
     check_tls(config)
     formats_of(config)
-    return bind(config)
+    check_access(config)
+    sock = bind(config)
+    warn_if_open(config, sock)
+    return sock
 
 
 async def run_server_worker(
@@ -76,6 +80,7 @@ async def run_server_worker(
     sock: socket.socket,
     engine: EngineCoreClient,
     timer: PhaseTimer,
+    admin_sock: socket.socket | None = None,
 ) -> None:
     """Everything that happens inside the event loop. A signal before serving cancels it."""
     worker = asyncio.current_task()
@@ -90,7 +95,7 @@ async def run_server_worker(
             registry = create_registry()
             async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
                 await importing
-                await _serve(client, server_config, registry, sock, timer, stop)
+                await _serve(client, server_config, registry, sock, timer, stop, admin_sock)
         except asyncio.CancelledError:
             if not stop.was_asked:
                 raise
@@ -154,7 +159,9 @@ async def _serve(
     sock: socket.socket,
     timer: PhaseTimer,
     stop: Stop,
+    admin_sock: socket.socket | None,
 ) -> None:
+    from kvik.server.admin_socket import serve_admin
     from kvik.server.app import build_app, init_app_state, route_lines
     from kvik.server.serve import serve_http
 
@@ -171,7 +178,8 @@ async def _serve(
         logger.info("%s", line)
     gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     phases = [*timer.phases, *(p for p in client.phases if p.process != timer.process)]
-    await serve_http(app, sock, state, stop, on_startup=lambda: _log_phases(phases))
+    async with serve_admin(app, admin_sock, config):
+        await serve_http(app, sock, state, stop, on_startup=lambda: _log_phases(phases))
 
 
 def _log_phases(phases: list[Phase]) -> None:

@@ -42,7 +42,7 @@ async def serve_http(
         sock.listen(BACKLOG)
     except OSError as error:
         raise taken(f"the address {sock.getsockname()}") from error
-    server = _Server(_uvicorn_config(app, state.config), state, on_startup)
+    server = _Server(uvicorn_config(app, state.config), state, on_startup)
     shutdown = _Shutdown(server, state)
     stop.on_signal = shutdown.on_signal
     if stop.was_asked:
@@ -118,7 +118,8 @@ class _Shutdown:
             logger.error("the drain failed: %s", self._drain.exception())
 
 
-def _uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
+    """How requests are read and answered, whatever the socket."""
     if config.disable_access_log_for_endpoints:
         paths = frozenset(path.strip() for path in config.disable_access_log_for_endpoints.split(","))
         logging.getLogger("uvicorn.access").addFilter(QuietPaths(paths))
