@@ -37,12 +37,16 @@ class Live:
         )
         return reader, writer
 
-    async def get_status(self, path: str) -> int:
+    async def get(self, path: str) -> bytes:
+        """Head and body of the answer, on a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        status = int((await reader.read()).split(b" ")[1])
+        answer = await reader.read()
         writer.close()
-        return status
+        return answer
+
+    async def get_status(self, path: str) -> int:
+        return int((await self.get(path)).split(b" ")[1])
 
     def fill_up(self) -> None:
         """From now on, requests are refused as they are beyond --max-num-queued-reqs."""

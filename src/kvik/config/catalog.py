@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvik.config.args import AsyncEngineArgs
+from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import Flag, flags_of
 from kvik.config.frontend import GENERAL, ServerConfig
 from kvik.config.limits import RequestLimits
@@ -13,6 +14,7 @@ GROUPS: dict[str, str] = {
     GENERAL: "the process, its log and its end",
     "Frontend": "HTTP, access, templates and what answers hold",
     "RequestLimits": "how far clients can go",
+    "ConnectionConfig": "taking over a port, and clients that are too slow",
     "RecoveryConfig": "when the engine dies or hangs",
     "ModelConfig": "which model, its type, length and names",
     "LoadConfig": "how weights are read",
@@ -48,6 +50,7 @@ def serve_flags() -> tuple[Flag, ...]:
     server = [
         *flags_of(ServerConfig, "Frontend"),
         *flags_of(RequestLimits, "RequestLimits"),
+        *flags_of(ConnectionConfig, "ConnectionConfig"),
         *flags_of(RecoveryConfig, "RecoveryConfig"),
     ]
     own = [MODEL_TAG, HELP, CONFIG, *server, *flags_of(AsyncEngineArgs)]

@@ -63,7 +63,7 @@ class RequestStream:
 
     def _give_up(self) -> None:
         self.fail(
-            SlowReaderError("the answer was read too slowly, and what was unread has grown too large: it ends here")
+            SlowReaderError("the answer ends here: it was read too slowly, and too much of it waited")
         )
         self._cancel()
 

@@ -16,7 +16,7 @@ from kvik import __version__
 from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
-from kvik.server import basic, lora, models, tokenize
+from kvik.server import basic, drain, lora, models, tokenize
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
@@ -132,6 +132,9 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
     _add_lora_routes(app)
+    if config.api_key or config.dev_mode:
+        app.add_api_route("/drain", drain.drain, methods=["POST"])
+        app.add_api_route("/undrain", drain.undrain, methods=["POST"])
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
     if config.dev_mode:
