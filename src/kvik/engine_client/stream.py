@@ -62,9 +62,7 @@ class RequestStream:
         self._unread = merge_outputs(unread, output, self._deltas)
 
     def _give_up(self) -> None:
-        self.fail(
-            SlowReaderError("the answer ends here: it was read too slowly, and too much of it waited")
-        )
+        self.fail(SlowReaderError("the answer ends here: it was read too slowly, and too much of it waited"))
         self._cancel()
 
     def _wake_reader(self) -> None:

@@ -67,9 +67,10 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
 
 
 def setup_server(config: ServerConfig) -> tuple[socket.socket, HandOver]:
-    """The bound socket, not listening yet if it is ours. TLS files and parsers, too, are wrong at once or never."""
+    """The bound socket, not listening yet if it is ours. TLS files, parsers and environment are wrong at once too."""
     check_tls(config)
     formats_of(config)
+    ServiceManager.of(os.environ, os.getpid())
     sock = inherited_socket(os.environ, os.getpid())
     if sock is not None:
         logger.info("serving on the socket that came with LISTEN_FDS; --host, --port and --uds are not used")

@@ -160,7 +160,7 @@ def test_what_waits_for_a_stream_has_a_bound() -> None:
                 num_made += 1
                 return answers(*args)
 
-            live.llm._answer = counted  # type: ignore[method-assign]
+            live.llm._answer = counted  # type: ignore[method-assign, assignment]
             deaf = deaf_client(live, CHAT_STREAM)
             before = -1
             while not before == num_made > 0:
