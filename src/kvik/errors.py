@@ -9,6 +9,7 @@
     ├── RequestError                   a client's request cannot be served; carries the HTTP status
     │   ├── InvalidRequestError        400: a field is wrong; `param` names it
     │   ├── UnknownModelError          404: no such model here
+    │   ├── SlowReaderError            408: an answer was not read; seen at the end of its stream
     │   ├── QueueFullError             429: not before others have ended
     │   └── OverloadedError            503: not now
     │       └── RecoveringError        503: in a few seconds, when the engine is back
@@ -79,6 +80,13 @@ class UnknownModelError(RequestError):
 
     status = 404
     type = "NotFoundError"
+
+
+class SlowReaderError(RequestError):
+    """An answer was not read while it was made."""
+
+    status = 408
+    type = "RequestTimeoutError"
 
 
 class QueueFullError(RequestError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from kvik.errors import QueueFullError
 from kvik.server.app import build_app
+from kvik.server.hand_over import HandOver
 from kvik.server.lifecycle import Stop
 from kvik.server.serve import serve_http
 from kvik.server.sockets import bind
@@ -37,12 +39,16 @@ class Live:
         )
         return reader, writer
 
-    async def get_status(self, path: str) -> int:
+    async def get(self, path: str) -> bytes:
+        """Head and body of the answer, on a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        status = int((await reader.read()).split(b" ")[1])
+        answer = await reader.read()
         writer.close()
-        return status
+        return answer
+
+    async def get_status(self, path: str) -> int:
+        return int((await self.get(path)).split(b" ")[1])
 
     def fill_up(self) -> None:
         """From now on, requests are refused as they are beyond --max-num-queued-reqs."""
@@ -59,16 +65,20 @@ class Live:
 
 
 @contextlib.asynccontextmanager
-async def live_server(**flags: Any) -> AsyncIterator[Live]:
-    """Runs until the body ends, or until the body has stopped it."""
+async def live_server(
+    hand_over: HandOver = HandOver.NOBODY, sock: socket.socket | None = None, **flags: Any
+) -> AsyncIterator[Live]:
+    """Runs until the body ends, or until the body has stopped it. On `sock`, or on a port that nobody uses."""
     made = make_server(host="127.0.0.1", port=0, disable_uvicorn_access_log=True, **flags)
     made.llm.news = asyncio.Event()
     started = asyncio.Event()
     stop = Stop(lambda count: None)
     app = build_app(made.state, CollectorRegistry())
-    with contextlib.closing(bind(made.state.config)) as sock:
-        port = sock.getsockname()[1]
-        serving = asyncio.create_task(serve_http(app, sock, made.state, stop, on_startup=started.set))
+    with contextlib.closing(sock or bind(made.state.config)) as listening:
+        port = listening.getsockname()[1]
+        serving = asyncio.create_task(
+            serve_http(app, listening, made.state, stop, on_startup=started.set, hand_over=hand_over)
+        )
         await started.wait()
         try:
             yield Live(port, made.llm, made.state, stop, serving)

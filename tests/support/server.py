@@ -27,16 +27,30 @@ READY_TIMEOUT_S = 90
 class KvikServer:
     """One `kvik serve` process and everything that it wrote."""
 
-    def __init__(self, *flags: str, env: dict[str, str] | None = None, module: str = "kvik") -> None:
-        self.port = free_port()
+    def __init__(
+        self, *flags: str, env: dict[str, str] | None = None, module: str = "kvik", port: int | None = None
+    ) -> None:
+        """`port`: one that the test knows; otherwise one that is free."""
+        self.port = port or free_port()
         self.command = [sys.executable, "-m", module, "serve", *flags, "--host", "127.0.0.1", "--port", str(self.port)]
         self.lines: list[str] = []
         self._env = {**os.environ, **(env or {})}
+        self._passed_fds: tuple[int, ...] = ()
+
+    def activate(self, listening: socket.socket, notified: socket.socket) -> None:
+        """Start as a service manager does: with a socket as file descriptor 3, and somebody who is told."""
+        self.port = listening.getsockname()[1]
+        fd = listening.fileno()
+        script = f'LISTEN_PID=$$ exec "$0" "$@" 3<&{fd}'
+        self.command = ["bash", "-c", script, *self.command]
+        self._env |= {"LISTEN_FDS": "1", "NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "1500000"}
+        self._passed_fds = (fd,)
 
     def __enter__(self) -> KvikServer:
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._env
-        )
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._env,
+            pass_fds=self._passed_fds,
+        )  # fmt: skip
         self._ready, self._ended = threading.Event(), threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()

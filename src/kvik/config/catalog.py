@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvik.config.access import AccessConfig
 from kvik.config.args import AsyncEngineArgs
+from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import Flag, flags_of
 from kvik.config.frontend import GENERAL, ServerConfig
 from kvik.config.limits import RequestLimits
@@ -15,6 +16,7 @@ GROUPS: dict[str, str] = {
     "Frontend": "HTTP, access, templates and what answers hold",
     "RequestLimits": "how far clients can go",
     "AccessConfig": "who may ask what, beside --api-key",
+    "ConnectionConfig": "taking over a port, and clients that are too slow",
     "RecoveryConfig": "when the engine dies or hangs",
     "ModelConfig": "which model, its type, length and names",
     "LoadConfig": "how weights are read",
@@ -50,6 +52,7 @@ def serve_flags() -> tuple[Flag, ...]:
     server = [
         *flags_of(ServerConfig, "Frontend"),
         *flags_of(RequestLimits, "RequestLimits"),
+        *flags_of(ConnectionConfig, "ConnectionConfig"),
         *flags_of(RecoveryConfig, "RecoveryConfig"),
         *flags_of(AccessConfig, "AccessConfig"),
     ]

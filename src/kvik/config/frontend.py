@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvik.config.access import AccessConfig
+from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import flag
 from kvik.config.limits import RequestLimits
 from kvik.config.recovery import RecoveryConfig
@@ -145,6 +146,7 @@ class ServerConfig:
     limits: RequestLimits = field(default_factory=RequestLimits)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     """Flags of their own."""
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 from kvik.config import env
 from kvik.config.access import AccessConfig
+from kvik.config.connections import ConnectionConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.generation import GenerationDefaults
 from kvik.config.limits import RequestLimits
@@ -29,6 +30,7 @@ def server_config_of(
         limits=RequestLimits(**_chosen(RequestLimits, values)),
         recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
         access=AccessConfig(**_chosen(AccessConfig, values)),
+        connections=ConnectionConfig(**_chosen(ConnectionConfig, values)),
     )
     key = env.api_key()
     config = replace(

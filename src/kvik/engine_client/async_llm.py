@@ -309,14 +309,17 @@ class AsyncLLM:
         await self._client.utility("remove_lora", lora.lora_name, lora.lora_int_id, lora.lora_path)
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
-        """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""
+        """Refuse new requests, let open ones go on for `drain_timeout_s`, end the rest and then the engine.
+
+        Streams that are ended get what they have not read yet, and then an `OverloadedError`.
+        """
         self._is_draining = True
         if self._streams and drain_timeout_s > 0 and not self.is_dead:
             logger.info("waiting up to %.0f s for %d open requests", drain_timeout_s, len(self._streams))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), drain_timeout_s)
         if not self.is_dead:
-            self._abort(self._output_processor.internal_ids())
+            self._end_streams(OverloadedError("the server is shutting down; try another one"))
         ending = [task for task in (self._output_handler, self._stall_watch) if task is not None]
         for task in ending:
             task.cancel()
@@ -406,6 +409,13 @@ class AsyncLLM:
         if internal_ids:
             with contextlib.suppress(EngineDeadError):  # then there is nothing left to abort
                 self._hand_out(self._output_processor.abort(internal_ids), None)
+
+    def _end_streams(self, error: OverloadedError) -> None:
+        """End all requests, and tell their readers why."""
+        for internal_id, stream in list(self._streams.items()):
+            stream.fail(error)
+            self._forget(internal_id)
+        self._abort(self._output_processor.internal_ids())
 
     def _abandon(self, internal_id: str) -> None:
         """The reader of a stream has left."""

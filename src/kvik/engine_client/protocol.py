@@ -111,4 +111,7 @@ class EngineClient(Protocol):
         """Free an adapter's place; requests that run with it go on."""
 
     async def shutdown(self, drain_timeout_s: float = 0.0) -> None:
-        """Refuse new requests, let open ones go on for `drain_timeout_s`, abort the rest, end the engine."""
+        """Refuse new requests, let open ones go on for `drain_timeout_s`, end the rest and then the engine.
+
+        Streams that are ended get what they have not read yet, and then an `OverloadedError`.
+        """

@@ -1,6 +1,7 @@
 """The outputs of one request between the task that makes them and the one that reads them. Knows no engine.
 
-A slow reader costs no memory beyond its own answer: what it has not read yet is one output, and news is merged into it.
+A slow reader costs little memory: what it has not read yet is one output into which news is merged, and one whose
+unread output has grown beyond `MAX_UNREAD_VALUES` loses its request.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from kvik.errors import SlowReaderError
 from kvik.text.outputs import CompletionOutput, RequestOutput
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import OutputStream
+MAX_UNREAD_VALUES = 1 << 17
+"""Tokens and logprobs that wait for one reader: some 20 MB as logprobs, a tenth of it as tokens."""
 
 
 class RequestStream:
@@ -27,6 +31,8 @@ class RequestStream:
         self._cancel = cancel
         self._deltas = deltas
         self._unread: RequestOutput | None = None
+        self._num_unread_values = 0
+        """Of what has been merged; one output alone may have any size."""
         self._error: Exception | None = None
         self._ended = False
         self._news: asyncio.Future[None] | None = None
@@ -39,9 +45,14 @@ class RequestStream:
 
     def put(self, output: RequestOutput) -> None:
         """Add an output; wakes the reader. The one with `finished` is the last."""
-        self._unread = output if self._unread is None else merge_outputs(self._unread, output, self._deltas)
+        if self._unread is None:
+            self._unread = output
+        else:
+            self._merge(self._unread, output)
         self._ended = output.finished
         self._wake_reader()
+        if self._num_unread_values > MAX_UNREAD_VALUES and not self._ended:
+            self._give_up()
 
     def fail(self, error: Exception) -> None:
         """End the stream: the reader gets what is unread, then this error."""
@@ -49,6 +60,15 @@ class RequestStream:
             self._error = error
             self._ended = True
             self._wake_reader()
+
+    def _merge(self, unread: RequestOutput, output: RequestOutput) -> None:
+        if self._deltas:
+            self._num_unread_values += sum(map(_num_values, output.outputs))
+        self._unread = merge_outputs(unread, output, self._deltas)
+
+    def _give_up(self) -> None:
+        self.fail(SlowReaderError("the answer ends here: it was read too slowly, and too much of it waited"))
+        self._cancel()
 
     def _wake_reader(self) -> None:
         if self._news is not None and not self._news.done():
@@ -67,6 +87,7 @@ class RequestStream:
             self._news = asyncio.get_running_loop().create_future()
             await self._news
         output, self._unread = self._unread, None
+        self._num_unread_values = 0
         return output
 
     async def aclose(self) -> None:
@@ -90,6 +111,11 @@ async def close_all(streams: Sequence[OutputStream]) -> None:
     for error in await asyncio.shield(closing):
         if error is not None:
             raise error
+
+
+def _num_values(answer: CompletionOutput) -> int:
+    per_token = 1 + len(answer.logprobs[0]) if answer.logprobs else 1
+    return per_token * len(answer.token_ids)
 
 
 def merge_outputs(older: RequestOutput, newer: RequestOutput, deltas: bool) -> RequestOutput:

@@ -16,7 +16,7 @@ from kvik import __version__
 from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
-from kvik.server import basic, lora, models, tokenize
+from kvik.server import basic, drain, lora, models, tokenize
 from kvik.server.abort import AbortOwnRequest, abort_own_requests
 from kvik.server.access.key_file import KeyFile
 from kvik.server.access.keys import Key, plain_keys
@@ -156,8 +156,10 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
     post("/v1/abort", abort_own_requests, AbortOwnRequest)
-
     _add_lora_routes(app, config)
+    if config.has_keys or config.access.admin_uds or config.dev_mode:
+        app.add_api_route("/drain", drain.drain, methods=["POST"])
+        app.add_api_route("/undrain", drain.undrain, methods=["POST"])
     get("/kv_event_sources", basic.kv_event_sources)
     add_scale_out_routes(app, config)
     if config.dev_mode:

@@ -102,7 +102,8 @@ class Generation:
             yield [News(0, check_output(output))]
 
     async def _merged(self) -> AsyncIterator[list[News]]:
-        queue: asyncio.Queue[News | Exception | None] = asyncio.Queue()
+        # Room for one step's news; what does not fit is merged in the streams.
+        queue: asyncio.Queue[News | Exception | None] = asyncio.Queue(2 * len(self._streams))
         pumps = [asyncio.ensure_future(_pump(i, s, queue)) for i, s in enumerate(self._streams)]
         num_open = len(pumps)
         try:
@@ -128,11 +129,11 @@ class Generation:
 async def _pump(index: int, stream: OutputStream, queue: asyncio.Queue[News | Exception | None]) -> None:
     try:
         async for output in stream:
-            queue.put_nowait(News(index, check_output(output)))
+            await queue.put(News(index, check_output(output)))
     except Exception as error:
-        queue.put_nowait(error)
+        await queue.put(error)
     else:
-        queue.put_nowait(None)
+        await queue.put(None)
 
 
 def check_output(output: RequestOutput) -> RequestOutput:

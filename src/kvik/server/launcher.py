@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -19,8 +20,10 @@ from kvik.config.frontend import ServerConfig
 from kvik.config.lora import lora_modules_of
 from kvik.server.access.startup import check_access, warn_if_open
 from kvik.server.formats import formats_of
+from kvik.server.hand_over import HandOver
 from kvik.server.lifecycle import Stop
-from kvik.server.sockets import bind, bind_admin, closing, url_of
+from kvik.server.sockets import bind, bind_admin, bound_unsent_bytes, closing, url_of
+from kvik.server.systemd import ServiceManager, inherited_socket
 from kvik.server.tls import check_tls
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phase_table import phase_table
@@ -49,8 +52,9 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     timer = PhaseTimer("APIServer")
     with timer.phase("bind socket"):
-        sock = setup_server(server_config)
-    with closing(sock), closing(bind_admin(server_config)) as admin_sock:
+        sock, hand_over = setup_server(server_config)
+    own_socket = contextlib.closing(sock) if hand_over is HandOver.SAME_SOCKET else closing(sock)
+    with own_socket, closing(bind_admin(server_config)) as admin_sock:
         with timer.phase("spawn engine"):
             from kvik.engine_client.core_client import EngineCoreClient
 
@@ -59,19 +63,28 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
             import uvloop
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer, admin_sock))
+                worker = run_server_worker(engine_config, server_config, sock, engine, timer, hand_over, admin_sock)
+                runner.run(worker)
         finally:
             engine.kill()
 
 
-def setup_server(config: ServerConfig) -> socket.socket:
-    """The bound socket, not listening yet. Also looks at TLS files, keys and parsers: wrong at once or never."""
+def setup_server(config: ServerConfig) -> tuple[socket.socket, HandOver]:
+    """The bound socket, not listening yet if it is ours. TLS files, keys, parsers and environment are looked at too."""
     check_tls(config)
     formats_of(config)
     check_access(config)
+    ServiceManager.of(os.environ, os.getpid())
+    sock = inherited_socket(os.environ, os.getpid())
+    if sock is not None:
+        logger.info("serving on the socket that came with LISTEN_FDS; --host, --port and --uds are not used")
+        bound_unsent_bytes(sock)
+        warn_if_open(config, sock)
+        return sock, HandOver.SAME_SOCKET
+    shares = config.connections.reuse_port and not config.uds
     sock = bind(config)
     warn_if_open(config, sock)
-    return sock
+    return sock, HandOver.SHARED_PORT if shares else HandOver.NOBODY
 
 
 async def run_server_worker(
@@ -80,6 +93,7 @@ async def run_server_worker(
     sock: socket.socket,
     engine: EngineCoreClient,
     timer: PhaseTimer,
+    hand_over: HandOver = HandOver.NOBODY,
     admin_sock: socket.socket | None = None,
 ) -> None:
     """Everything that happens inside the event loop. A signal before serving cancels it."""
@@ -95,7 +109,7 @@ async def run_server_worker(
             registry = create_registry()
             async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
                 await importing
-                await _serve(client, server_config, registry, sock, timer, stop, admin_sock)
+                await _serve(client, server_config, registry, sock, timer, stop, hand_over, admin_sock)
         except asyncio.CancelledError:
             if not stop.was_asked:
                 raise
@@ -159,6 +173,7 @@ async def _serve(
     sock: socket.socket,
     timer: PhaseTimer,
     stop: Stop,
+    hand_over: HandOver,
     admin_sock: socket.socket | None,
 ) -> None:
     from kvik.server.admin_socket import serve_admin
@@ -178,8 +193,9 @@ async def _serve(
         logger.info("%s", line)
     gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     phases = [*timer.phases, *(p for p in client.phases if p.process != timer.process)]
+    manager = ServiceManager.of(os.environ, os.getpid())
     async with serve_admin(app, admin_sock, config):
-        await serve_http(app, sock, state, stop, on_startup=lambda: _log_phases(phases))
+        await serve_http(app, sock, state, stop, lambda: _log_phases(phases), hand_over, manager)
 
 
 def _log_phases(phases: list[Phase]) -> None:

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from kvik.config.frontend import ServerConfig
 from kvik.errors import EngineDeadError
-from kvik.server.http_protocol import LimitedHttpProtocol, limited_protocol
+from kvik.server.hand_over import HandOver
+from kvik.server.http_protocol import ConnectionRules, LimitedHttpProtocol, limited_protocol
 from kvik.server.lifecycle import Stop
-from kvik.server.responses import settle
+from kvik.server.shutdown import Shutdown
+from kvik.server.slow_clients import ClientWatch
 from kvik.server.sockets import taken
 from kvik.server.state import ServerState
-from kvik.telemetry.log import get_logger
-
-logger = get_logger(__name__)
+from kvik.server.systemd import ServiceManager
+from kvik.telemetry.connection_metrics import ConnectionMetrics
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 5
 SEND_GRACE_S = 5
 """For the last bytes of answers, once all of them have ended."""
+_TICKS_PER_LOOK = 5
+"""Clients are looked at twice a second."""
 
 
 async def serve_http(
-    app: ASGIApp, sock: socket.socket, state: ServerState, stop: Stop, on_startup: Callable[[], None] = lambda: None
+    app: FastAPI,
+    sock: socket.socket,
+    state: ServerState,
+    stop: Stop,
+    on_startup: Callable[[], None] = lambda: None,
+    hand_over: HandOver = HandOver.NOBODY,
+    manager: ServiceManager | None = None,
 ) -> None:
     """Serve until told to stop, then drain; `on_startup` is called once connections are served.
 
+    `app` as `build_app` makes it. `hand_over`: what becomes of `sock` then. `manager` hears of it all.
     Raises `AddressTakenError`, and `EngineDeadError` when the engine died meanwhile.
     """
     try:
         sock.listen(BACKLOG)
     except OSError as error:
         raise taken(f"the address {sock.getsockname()}") from error
-    server = _Server(uvicorn_config(app, state.config), state, on_startup)
-    shutdown = _Shutdown(server, state)
+    config, asked = state.config, state.config.connections
+    rules = connection_rules(config)
+    watch = ClientWatch(asked.slow_client_timeout, asked.header_timeout, ConnectionMetrics(app.state.registry))
+    manager = manager or ServiceManager()
+    server = _Server(uvicorn_config(app, config, rules), state, on_startup, watch, manager)
+    shutdown = Shutdown(server, state, rules, sock, hand_over, manager)
     stop.on_signal = shutdown.on_signal
     if stop.was_asked:
         shutdown.on_signal(stop.num_signals)
@@ -56,17 +71,27 @@ async def serve_http(
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals alone, and ends by itself when the engine is dead."""
+    """Leaves the signals alone, looks after its clients, and ends by itself when the engine is dead."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, on_startup: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        on_startup: Callable[[], None],
+        watch: ClientWatch,
+        manager: ServiceManager,
+    ) -> None:
         super().__init__(config)
         self._state = state
         self._on_startup = on_startup
+        self._watch = watch
+        self._manager = manager
         self.engine_has_died = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_startup()
+        self._manager.ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,55 +102,29 @@ class _Server(uvicorn.Server):
         if self._state.client.is_dead and not self._state.is_draining:
             self.engine_has_died = True
             return True
+        now_s = time.monotonic()
+        self._manager.alive(now_s)
+        if counter % _TICKS_PER_LOOK == 0:
+            # All connections are of our class, which uvicorn's types do not know.
+            self._watch.look(cast("set[LimitedHttpProtocol]", self.server_state.connections), now_s)
         return await super().on_tick(counter)
 
 
-class _Shutdown:
-    """Drains on the first signal: new work gets 503, what runs may end until --shutdown-timeout."""
-
-    def __init__(self, server: uvicorn.Server, state: ServerState) -> None:
-        self._server = server
-        self._state = state
-        self._drain: asyncio.Future[None] | None = None
-
-    def on_signal(self, count: int) -> None:
-        if count == 1:
-            self._state.is_draining = True
-            self._drain = asyncio.ensure_future(self._run())
-        else:
-            logger.info("Shutdown at once, without waiting for running requests")
-            self._server.should_exit = True
-            if self._drain is not None:
-                self._drain.cancel()
-            for connection in list(self._server.server_state.connections):
-                if isinstance(connection, LimitedHttpProtocol):
-                    connection.transport.abort()
-
-    async def _run(self) -> None:
-        timeout_s = self._state.config.shutdown_timeout
-        logger.info("Shutdown begins: no new requests; running ones get up to %d s", timeout_s)
-        try:
-            await self._state.client.shutdown(drain_timeout_s=float(timeout_s))
-        finally:
-            self._server.should_exit = True
-
-    async def finish(self) -> None:
-        """Wait for the end of a drain; log what went wrong with it."""
-        if self._drain is None:
-            return
-        await settle(self._drain)
-        if not self._drain.cancelled() and self._drain.exception() is not None:
-            logger.error("the drain failed: %s", self._drain.exception())
+def connection_rules(config: ServerConfig) -> ConnectionRules:
+    """What a connection may take of this process."""
+    return ConnectionRules(
+        config.h11_max_incomplete_event_size, config.h11_max_header_count, config.connections.send_buffer_bytes
+    )
 
 
-def uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, config: ServerConfig, rules: ConnectionRules) -> uvicorn.Config:
     """How requests are read and answered, whatever the socket."""
     if config.disable_access_log_for_endpoints:
         paths = frozenset(path.strip() for path in config.disable_access_log_for_endpoints.split(","))
         logging.getLogger("uvicorn.access").addFilter(QuietPaths(paths))
     return uvicorn.Config(
         app,
-        http=limited_protocol(config.h11_max_incomplete_event_size, config.h11_max_header_count),
+        http=limited_protocol(rules),
         ws="none",
         lifespan="on",
         log_config=log_config(),

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from kvik.config.frontend import ServerConfig
 from kvik.errors import ConfigError, KvikError
 
+UNSENT_IN_KERNEL_BYTES = 65536
+_TCP_NOTSENT_LOWAT = 25  # Linux; the socket module has no name for it
+
 
 class AddressTakenError(KvikError):
     """Somebody else listens where this server should."""
@@ -19,7 +22,11 @@ class AddressTakenError(KvikError):
 
 def bind(config: ServerConfig) -> socket.socket:
     """The socket of --uds, or of --host and --port. Raises `AddressTakenError`, `ConfigError`."""
-    return _bind_unix(config.uds, "--uds") if config.uds else _bind_tcp(config.host, config.port)
+    if config.uds:
+        return _bind_unix(config.uds, "--uds")
+    sock = _bind_tcp(config.host, config.port, config.connections.reuse_port)
+    bound_unsent_bytes(sock)
+    return sock
 
 
 def bind_admin(config: ServerConfig) -> socket.socket | None:
@@ -32,6 +39,13 @@ def bind_admin(config: ServerConfig) -> socket.socket | None:
         return _bind_unix(path, "--admin-uds")
     finally:
         os.umask(before)
+
+
+def bound_unsent_bytes(sock: socket.socket) -> None:
+    """What clients do not take waits in this process, where it has a limit, and not in the kernel."""
+    if sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_IN_KERNEL_BYTES)
 
 
 @contextlib.contextmanager
@@ -52,33 +66,36 @@ def closing(sock: socket.socket | None) -> Iterator[socket.socket | None]:
 
 def url_of(config: ServerConfig, sock: socket.socket) -> str:
     """Where clients find the server."""
-    if config.uds:
-        return f"unix:{config.uds}"
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
     scheme = "https" if config.ssl_certfile else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def taken(where: str) -> AddressTakenError:
-    return AddressTakenError(f"{where} is taken: end the process that listens there, or choose another one")
+def taken(where: str, by: str = "") -> AddressTakenError:
+    return AddressTakenError(f"{where} is taken{by}: end the process that listens there, or choose another one")
 
 
-def _bind_tcp(host: str | None, port: int) -> socket.socket:
+def _bind_tcp(host: str | None, port: int, reuse_port: bool) -> socket.socket:
     address = host or "0.0.0.0"
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((address, port))
     except (OSError, OverflowError) as error:
         sock.close()
-        raise _bind_error(error, address, port) from None
+        raise _bind_error(error, address, port, reuse_port) from None
     return sock
 
 
-def _bind_error(error: OSError | OverflowError, address: str, port: int) -> KvikError:
+def _bind_error(error: OSError | OverflowError, address: str, port: int, reuse_port: bool) -> KvikError:
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
-        return taken(f"port {port} on {address} (--port {port})")
+        lone = " by a server without --reuse-port" if reuse_port else ""
+        return taken(f"port {port} on {address} (--port {port})", lone)
     if number == errno.EACCES:
         return ConfigError(f"--port {port} needs privileges that this process lacks; choose one from 1024 on")
     if isinstance(error, OverflowError):

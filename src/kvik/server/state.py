@@ -37,6 +37,10 @@ class ServerState:
     """Unix time; the `created` of the served models."""
     is_draining: bool = False
     """Going down: what runs may finish, nothing new is taken."""
+    is_handing_over: bool = False
+    """Going down, but what comes on the connections that are left is taken: new ones are for another server."""
+    is_closed: bool = False
+    """POST /drain: what runs may finish, nothing new is taken until POST /undrain."""
     num_in_flight: int = 0
     """Requests that are being worked on; counted only with --enable-server-load-tracking."""
     fingerprint: str | None = None
@@ -60,7 +64,7 @@ class ServerState:
         """Where the server is in its life: "serving", "recovering", "draining" or "dead"."""
         if self.client.is_dead:
             return "dead"
-        if self.is_draining:
+        if self.is_draining or self.is_closed:
             return "draining"
         return "recovering" if self.client.is_recovering else "serving"
 

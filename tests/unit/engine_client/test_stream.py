@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from kvik.engine_client.stream import RequestStream, merge_outputs
+from kvik.engine_client.stream import MAX_UNREAD_VALUES, RequestStream, merge_outputs
+from kvik.errors import SlowReaderError
 from kvik.text.outputs import CompletionOutput, Logprob, RequestOutput
 
 
@@ -88,3 +89,36 @@ def test_leaving_early_cancels_once_and_leaving_late_does_not() -> None:
         return len(cancelled)
 
     assert asyncio.run(run()) == 1
+
+
+def test_an_answer_that_nobody_reads_ends_at_its_bound() -> None:
+    async def run() -> tuple[int, int]:
+        cancelled: list[int] = []
+        stream = RequestStream(lambda: cancelled.append(num_put), deltas=True)
+        num_put = 0
+        while not stream.ended:
+            num_put += 1000
+            stream.put(output("a" * 1000, logprobs=True))
+        assert cancelled == [num_put]
+        unread = await anext(stream)
+        with pytest.raises(SlowReaderError):
+            await anext(stream)
+        return num_put, len(unread.outputs[0].token_ids)
+
+    num_put, num_read = asyncio.run(run())
+    assert num_put == num_read
+    assert 2 * (num_put - 2000) <= MAX_UNREAD_VALUES < 2 * num_put
+
+
+def test_an_answer_that_is_read_now_and_then_has_no_bound() -> None:
+    async def run() -> None:
+        stream = RequestStream(never, deltas=True)
+        for _ in range(3):
+            for _ in range(MAX_UNREAD_VALUES // 2000):
+                stream.put(output("a" * 1000))
+            await anext(stream)
+        whole = RequestStream(never, deltas=False)
+        for _ in range(3):
+            whole.put(output("a" * MAX_UNREAD_VALUES))
+
+    asyncio.run(run())

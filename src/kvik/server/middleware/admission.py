@@ -1,4 +1,5 @@
-"""Who is let in: nobody new while the server goes down; how many are inside, for /load; and what their bodies hold."""
+"""Who is let in: nobody new while the server is drained or goes down. How many are inside, for /load, and what their
+bodies hold."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kvik.server.error_shapes import refusal
 from kvik.server.errors import DrainingError, describe
-from kvik.server.middleware.paths import is_open, route_path
+from kvik.server.middleware.paths import is_new_work, is_open, route_path
 from kvik.server.state import ServerState
 
 
@@ -24,17 +25,19 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or is_open(route_path(scope)):
             await self.app(scope, receive, send)
             return
-        problem = self._problem()
+        problem = self._problem(scope)
         if problem is not None:
-            await refusal(scope, describe(problem))(scope, receive, send)
+            await refusal(scope, describe(problem), headers={"Connection": "close"})(scope, receive, send)
         elif scope["method"] == "POST":
             await self._with_body(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _problem(self) -> Exception | None:
-        if self._state.is_draining:
-            return DrainingError("the server is shutting down and takes no new requests; try again elsewhere or later")
+    def _problem(self, scope: Scope) -> Exception | None:
+        if self._state.is_draining and not self._state.is_handing_over:
+            return DrainingError("the server is shutting down and takes no new requests; try another one, or later")
+        if self._state.is_closed and is_new_work(scope["method"], route_path(scope)):
+            return DrainingError("the server is being drained and takes no new requests; try another one, or later")
         if self._state.client.is_dead:
             return DrainingError("the engine has died and the server is going down; try again later")
         return None

@@ -8,6 +8,12 @@ PROBE_PATHS = frozenset({"/health", "/live", "/ready", "/ping", "/load", "/versi
 """Asked by machines, often; they never act."""
 DOCS_PATHS = frozenset({"/docs", "/redoc", "/openapi.json"})
 
+OPERATOR_PATHS = frozenset({
+    "/drain", "/undrain", "/abort_requests", "/v1/abort", "/pause", "/resume", "/sleep", "/wake_up",
+    "/release_kv_cache_memory", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache", "/collective_rpc",
+})  # fmt: skip
+"""What operators POST to; no work for the engine."""
+
 
 def route_path(scope: Scope) -> str:
     """The path without the prefix of --root-path, exactly as the router strips it."""
@@ -25,3 +31,8 @@ def is_metrics(path: str) -> bool:
 def is_open(path: str) -> bool:
     """Answered while the server drains too: probes, metrics and the documentation. Everything else acts."""
     return path in PROBE_PATHS or path in DOCS_PATHS or is_metrics(path)
+
+
+def is_new_work(method: str, path: str) -> bool:
+    """Whether a request may keep the engine busy; what asks for results, ends requests or runs the server may not."""
+    return method in ("POST", "PUT", "PATCH") and path not in OPERATOR_PATHS and not path.endswith("/cancel")

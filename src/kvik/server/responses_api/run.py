@@ -87,7 +87,7 @@ class ResponseRun:
                     "a response ended with an error: %s", error, exc_info=None if is_foreseen(error) else error
                 )
             if not self.writer.has_ended:
-                self.writer.fail(info.message, "server_error" if info.is_ours else "invalid_prompt")
+                self.writer.fail(info.message, "server_error" if info.status >= 500 else "invalid_prompt")
                 self._end()
                 yield
 
