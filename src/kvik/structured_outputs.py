@@ -48,6 +48,8 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """The request's field that errors name."""
     compiled: str | None = None
     """The constraint in llguidance's own notation, in place of `KINDS`; filled in by the `Processor`."""
+    bounds_digits: bool = False
+    """Of what has been compiled: numbers of more than 18 digits in a row end, where anything else may follow."""
 
     def __post_init__(self) -> None:
         for name in ("json", "structural_tag"):

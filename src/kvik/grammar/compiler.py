@@ -145,7 +145,10 @@ def _key(asked: StructuredOutputs) -> bytes:
 def _result(asked: StructuredOutputs, outcome: Outcome) -> StructuredOutputs:
     if isinstance(outcome, InvalidRequestError):
         raise InvalidRequestError(outcome.message, param=outcome.param)
-    return StructuredOutputs(compiled=outcome, starts_after=asked.starts_after, param=asked.param)
+    bounds_digits = asked.bounds_digits or asked.kind in ("json", "json_object")
+    return StructuredOutputs(
+        compiled=outcome, starts_after=asked.starts_after, param=asked.param, bounds_digits=bounds_digits
+    )
 
 
 def _num_chars(key: bytes, outcome: Outcome) -> int:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from kvik.grammar.numbers import NumberState
+
 if TYPE_CHECKING:
     from llguidance import LLMatcher
+
+    from kvik.grammar.digits import Digits
 
 Masks = npt.NDArray[np.uint32]
 
@@ -24,7 +28,8 @@ _TAIL_TOKENS = 8
 class Constraint:
     """`masks` before a step's tokens are chosen, `advance` with each one that was. Both are in the order of the answer.
 
-    `ending_ids` are the tokens that may end the answer, allowed exactly where the grammar accepts.
+    `ending_ids` are the tokens that may end the answer, allowed exactly where the grammar accepts. With `digits`, what
+    the grammar describes is JSON, whose numbers are not to go on for ever.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Constraint:
         ending_ids: Iterable[int],
         starts_after: Sequence[int] = (),
         prompt_token_ids: Sequence[int] = (),
+        digits: Digits | None = None,
     ) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
@@ -42,6 +48,8 @@ class Constraint:
         self._marker = list(starts_after)
         self._tail = list(prompt_token_ids[-len(self._marker) :]) if self._marker else []
         self._is_on = not self._marker or _contains(prompt_token_ids[-_TAIL_TOKENS:], self._marker)
+        self._digits = digits
+        self._number = NumberState()
         self.error: str | None = None
         """Why the grammar cannot be followed any further."""
 
@@ -62,7 +70,7 @@ class Constraint:
         if not self._is_on and not draft_token_ids:
             return None
         masks = np.zeros((1 + len(draft_token_ids), self._vocab_size // 32 + 1), np.uint32)
-        tail, was_on, num_consumed = self._tail, self._is_on, 0
+        tail, was_on, number, num_consumed = self._tail, self._is_on, self._number, 0
         for place in range(len(masks)):
             self._fill(masks[place])
             if place == len(draft_token_ids) or self.is_complete:
@@ -72,10 +80,11 @@ class Constraint:
                 if self._matcher.try_consume_tokens([token_id]) != 1:
                     break
                 num_consumed += 1
+                self._count_digits(token_id)
             self._watch(token_id)
         if num_consumed:
             self._matcher.rollback(num_consumed)
-        self._tail, self._is_on = tail, was_on
+        self._tail, self._is_on, self._number = tail, was_on, number
         self._check()
         return masks
 
@@ -84,6 +93,7 @@ class Constraint:
         if self._is_on:
             self._matcher.consume_token(token_id)
             self._check()
+            self._count_digits(token_id)
         else:
             self._watch(token_id)
         return self.error is None
@@ -96,6 +106,12 @@ class Constraint:
         accepts = int(mask[self._vocab_size // 32]) >> self._vocab_size % 32 & 1
         if accepts:
             np.bitwise_or.at(mask, self._ending_words, self._ending_bits)
+        if self._digits is not None and self._number.is_full:
+            self._digits.without(mask)
+
+    def _count_digits(self, token_id: int) -> None:
+        if self._digits is not None and token_id < self._vocab_size:
+            self._number = self._number.after(self._digits.spelled(token_id))
 
     def _watch(self, token_id: int) -> None:
         """Before the constraint begins: has the marker come?"""

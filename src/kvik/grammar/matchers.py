@@ -9,6 +9,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from kvik.config import ModelConfig
 from kvik.errors import KvikError
+from kvik.grammar.digits import Digits
 from kvik.grammar.limits import parser_limits
 from kvik.grammar.vocabulary import load_vocabulary
 from kvik.telemetry.log import get_logger
@@ -27,6 +28,7 @@ class Matchers:
         started = time.perf_counter()
         spec = model.spec
         self._vocabulary: LLTokenizer = load_vocabulary(model.tokenizer, spec.vocab_size, spec.eos_token_ids)
+        self.digits = Digits.of(self._vocabulary)
         self._cache: OrderedDict[str, LLMatcher] = OrderedDict()
         logger.info("Reading the vocabulary for grammars took %.2f seconds", time.perf_counter() - started)
 

@@ -34,6 +34,8 @@ class Wish(Protocol):
     def prompt_token_ids(self) -> list[int]: ...
     @property
     def answer_token_ids(self) -> list[int]: ...
+    @property
+    def bounds_digits(self) -> bool: ...
 
 
 class Preparer:
@@ -107,9 +109,10 @@ class Preparer:
         return self._matchers
 
     def _make(self, wish: Wish) -> Constraint:
-        matcher = self._load().matcher(wish.compiled)
+        matchers = self._load()
+        matcher, digits = matchers.matcher(wish.compiled), matchers.digits if wish.bounds_digits else None
         vocab_size = self._model.spec.vocab_size
-        constraint = Constraint(matcher, vocab_size, wish.ending_ids, wish.starts_after, wish.prompt_token_ids)
+        constraint = Constraint(matcher, vocab_size, wish.ending_ids, wish.starts_after, wish.prompt_token_ids, digits)
         for token_id in wish.answer_token_ids:
             if not constraint.advance(token_id):
                 raise EngineRequestError(f"what was generated before does not follow its grammar: {constraint.error}")

@@ -25,6 +25,8 @@ class GrammarWish:
     prompt_token_ids: list[int]
     answer_token_ids: list[int]
     """Generated before: the answer goes on from here."""
+    bounds_digits: bool
+    """The answer is JSON, whose numbers are not to go on for ever."""
 
 
 class GrammarPreparer(Protocol):
@@ -54,6 +56,7 @@ class Constraints:
                 starts_after=list(wish.starts_after or ()),
                 prompt_token_ids=request.token_ids[: request.num_prompt_tokens],
                 answer_token_ids=request.token_ids[request.num_prompt_tokens :],
+                bounds_digits=wish.bounds_digits,
             ),
         )
 

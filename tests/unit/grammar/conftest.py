@@ -10,6 +10,7 @@ from llguidance import LLMatcher, LLTokenizer
 from kvik.config.structured_outputs import StructuredOutputsConfig
 from kvik.grammar.compiler import GrammarCompiler
 from kvik.grammar.constraint import Constraint
+from kvik.grammar.digits import Digits
 from kvik.grammar.limits import parser_limits
 from kvik.grammar.vocabulary import TokenBytes
 from kvik.structured_outputs import StructuredOutputs
@@ -39,6 +40,7 @@ def constrain(vocabulary: LLTokenizer, compiler: GrammarCompiler) -> MakeConstra
         wish = compiler.compile(StructuredOutputs(**asked))  # type: ignore[arg-type]
         matcher = LLMatcher(vocabulary, wish.compiled or "", log_level=0, limits=parser_limits())
         assert not matcher.is_error(), matcher.get_error()
-        return Constraint(matcher, len(VOCABULARY), ending_ids, wish.starts_after or (), prompt)
+        digits = Digits.of(vocabulary) if wish.bounds_digits else None
+        return Constraint(matcher, len(VOCABULARY), ending_ids, wish.starts_after or (), prompt, digits)
 
     return make

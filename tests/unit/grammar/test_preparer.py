@@ -17,6 +17,7 @@ class CountingMatchers:
 
     def __init__(self, model: Any) -> None:
         type(self).num_made += 1
+        self.digits = None
         if model.is_broken:
             raise ValueError("no vocabulary")
 
@@ -34,7 +35,12 @@ def test_the_vocabulary_is_read_ahead_once(monkeypatch: pytest.MonkeyPatch, is_b
     preparer.warm_up()
     assert preparer.is_warm
     wish = SimpleNamespace(
-        compiled="g", ending_ids=frozenset({7}), starts_after=[], prompt_token_ids=[1], answer_token_ids=[]
+        compiled="g",
+        ending_ids=frozenset({7}),
+        starts_after=[],
+        prompt_token_ids=[1],
+        answer_token_ids=[],
+        bounds_digits=False,
     )
     preparer.submit("a", wish)
     preparer.wait(10)
@@ -62,9 +68,14 @@ class RecordingMatcher:
 def test_an_answer_goes_on_from_what_another_engine_generated(before: list[int], is_right: bool) -> None:
     matcher = RecordingMatcher()
     preparer = Preparer(SimpleNamespace(spec=SimpleNamespace(vocab_size=8)))  # type: ignore[arg-type]
-    preparer._matchers = SimpleNamespace(matcher=lambda compiled: matcher)  # type: ignore[assignment]
+    preparer._matchers = SimpleNamespace(matcher=lambda compiled: matcher, digits=None)  # type: ignore[assignment]
     wish = SimpleNamespace(
-        compiled="g", ending_ids=frozenset({7}), starts_after=[9], prompt_token_ids=[1], answer_token_ids=before
+        compiled="g",
+        ending_ids=frozenset({7}),
+        starts_after=[9],
+        prompt_token_ids=[1],
+        answer_token_ids=before,
+        bounds_digits=False,
     )
     preparer.submit("a", wish)
     preparer.wait(10)

@@ -101,7 +101,7 @@ class AnswerPlan:
         else:
             is_parallel = self.use.is_parallel and self.use.choice == Choice.REQUIRED
             grammar = call_grammar(own or LIST_MARKUP, self.use.tools, is_parallel, special, prefix)
-        return StructuredOutputs(grammar=grammar, starts_after=self._starts_after(), param="tools")
+        return StructuredOutputs(grammar=grammar, starts_after=self._starts_after(), param="tools", bounds_digits=True)
 
     def _strict_calls(self) -> StructuredOutputs | None:
         """Of calls that the model begins itself: that they are of a tool there is, with arguments of its schema."""
