@@ -180,6 +180,15 @@ def _compile_for_request(source: str) -> jinja2.Template:
         raise InvalidRequestError(
             f"chat_template does not parse, line {error.lineno}: {error.message}", param="chat_template"
         ) from None
+    except (
+        SyntaxError,
+        RecursionError,
+        ValueError,
+        OverflowError,
+    ):  # of the compiler behind it, whose limits are lower
+        raise InvalidRequestError(
+            "chat_template is nested too deeply, or holds a number that is too large", param="chat_template"
+        ) from None
 
 
 def _check_variables(variables: Mapping[str, Any]) -> None:

@@ -43,6 +43,13 @@ def test_a_template_is_a_file_or_itself(tmp_path: Path) -> None:
         ({"port": 65536}, "--port takes 0"),
         ({"ssl_cert_reqs": 3}, "--ssl-cert-reqs takes 0, 1 or 2"),
         ({"api_key": ("",)}, "--api-key takes keys that are not empty"),
+        ({"open_paths": ("/metrics",)}, "--open-paths is about servers with keys"),
+        ({"api_key": ("k",), "open_paths": ("/v1/models",)}, "--open-paths takes any of /metrics"),
+        (
+            {"enable_lora": True, "allowed_lora_path": ("/nowhere/at/all",)},
+            "--allowed-lora-path takes folders that exist",
+        ),
+        ({"allowed_lora_path": ("/",)}, "--allowed-lora-path needs --enable-lora"),
         ({"sse_keep_alive_interval": -1}, "--sse-keep-alive-interval takes 0 or more, got -1"),
         ({"shutdown_timeout": -1}, "--shutdown-timeout takes 0"),
         ({"max_stored_responses": -1}, "--max-stored-responses takes 0"),

@@ -94,6 +94,8 @@ def test_templates_tell_nothing() -> None:
         "{{ raise_exception('no') }}",
         "{{ [].append }}{{ ([] | attr('__class__')).x }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{% for i in range(10 ** 9) %}{% endfor %}", "{{ 'x' * 10 ** 12 }}", "{{ cycler }}{{ 5.nothing() }}",
+        "{% for a in [1] %}" * 30 + "{% endfor %}" * 30, "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ " + "-" * 5000 + "1 }}", "{{ " + "9" * 5000 + " }}", "{{ x | nothing }}", "{{ 1e999 | int }}",
     ]  # fmt: skip
     for template in templates:
         answer = server.http.post(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
+from kvik.config.access import AccessConfig
 from kvik.config.frontend import ServerConfig
 from kvik.errors import ConfigError
 from kvik.server.launcher import setup_server
-from kvik.server.sockets import AddressTakenError, bind, closing, url_of
+from kvik.server.sockets import AddressTakenError, bind, bind_admin, closing, url_of
 
 
 def test_a_taken_port_is_named() -> None:
@@ -62,3 +65,36 @@ def test_tls_files_are_read_before_anything_slow(tmp_path: Path) -> None:
         setup_server(ServerConfig(port=0, ssl_keyfile="key.pem"))
     with pytest.raises(ConfigError, match="ssl-certfile"):
         setup_server(ServerConfig(port=0, ssl_certfile=str(tmp_path / "missing.pem")))
+
+
+def test_the_admin_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    config = ServerConfig(access=AccessConfig(admin_uds=str(tmp_path / "admin")))
+    mask = os.umask(0)
+    try:
+        with closing(bind_admin(config)) as sock:
+            assert sock is not None
+            assert stat.S_IMODE((tmp_path / "admin").stat().st_mode) == 0o600
+            sock.listen()
+            with pytest.raises(AddressTakenError, match="--admin-uds"):
+                bind_admin(config)
+            assert os.umask(0) == 0, "the mask of all other files is as it was"
+    finally:
+        os.umask(mask)
+    assert not (tmp_path / "admin").exists()
+
+
+def test_no_admin_socket_unless_asked_for() -> None:
+    assert bind_admin(ServerConfig()) is None
+    with closing(None) as sock:
+        assert sock is None
+
+
+def test_an_open_door_is_told_when_the_server_starts(caplog: pytest.LogCaptureFixture) -> None:
+    setup_server(ServerConfig(host="0.0.0.0", port=0)).close()
+    assert "ANYBODY who reaches" in caplog.text
+
+
+def test_a_wrong_key_file_ends_the_start_before_anything_slow(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("[{}]")
+    with pytest.raises(ConfigError, match="key 1: name takes"):
+        setup_server(ServerConfig(port=0, access=AccessConfig(api_key_file=str(tmp_path / "keys"))))

@@ -101,6 +101,11 @@ def test_sizes_are_no_less_than_what_a_value_holds(value: object) -> None:
     assert size_of(value) >= (len(value) if isinstance(value, (str, list, dict)) else 1)
 
 
+def test_variables_of_a_loop_are_no_arguments_of_its_calls() -> None:
+    source = "{% for m in messages %}{% set all = messages %}{{ m.replace('a', 'b') | length }},{% endfor %}"
+    assert render(source, messages=["a" * 100_000] * 20) == "100000," * 20
+
+
 def test_sizes_are_counted_as_text_would_repeat_them() -> None:
     shared: list[object] = ["x" * 100]
     for _ in range(50):
