@@ -1,6 +1,6 @@
 """What browsers are told with the pages of the documentation, the only ones here: who may frame them, what they load.
 
-Their scripts and styles come from a CDN, as FastAPI writes them; --disable-fastapi-docs leaves the pages out.
+The page has no script and loads nothing (`docs_page.py`); --disable-fastapi-docs leaves it out.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kvik.server.middleware.paths import DOCS_PATHS, route_path
 
-_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net https://fonts.googleapis.com; "
-    "font-src https://fonts.gstatic.com; img-src 'self' data: https:; connect-src 'self'; worker-src blob:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
