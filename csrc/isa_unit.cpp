@@ -8,6 +8,7 @@
 #include "ops/linear.h"
 #include "ops/logprobs.h"
 #include "ops/lora.h"
+#include "ops/mask_tokens.h"
 #include "ops/paged_attention.h"
 #include "ops/quantize.h"
 #include "ops/rms_norm.h"

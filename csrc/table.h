@@ -81,6 +81,8 @@ struct BlockTableWidth {  // columns of the step's block tables
     OP(kept_tokens, void(uint8_t* kept, const float* logits, int64_t num_rows, int64_t size,                           \
                           const float* temperature, const int32_t* top_k, const float* top_p, const float* min_p))     \
     OP(arg_max, void(int64_t* out, const float* logits, int64_t num_rows, int64_t size))                               \
+    OP(mask_tokens, void(float* logits, int64_t size, const int32_t* rows, int64_t num_masks, const uint32_t* masks,   \
+                         int64_t mask_stride))                                                                         \
     OP(top_logprobs, void(int64_t* ids, float* values, int64_t* ranks, const float* logits, const int64_t* chosen,     \
                           int64_t num_rows, int64_t size, int64_t k, bool normalize))                                  \
     OP(token_logprobs, void(float* values, int64_t* ranks, const float* logits, const int64_t* token_ids,              \

@@ -150,6 +150,9 @@ class EngineFacts(msgspec.Struct, array_like=True, frozen=True):
     """Tokens per block."""
     max_model_len: int
     """Tokens, prompt and answer together."""
+    activations_bytes: int = 0
+    """Most that intermediate results of a step take."""
+    adapters_bytes: int = 0
 
     @property
     def kv_cache_size_tokens(self) -> int:
@@ -243,6 +246,8 @@ class SchedulerStats(_Part):
     """Names of the adapters of running requests."""
     waiting_loras: list[str] = []
     """Names of the adapters of waiting requests."""
+    num_indexed_blocks: int = 0
+    """Blocks that the prefix cache can find."""
 
 
 class StepOutputs(_Message):

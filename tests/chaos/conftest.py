@@ -12,5 +12,5 @@ from support.server import KvikServer
 @pytest.fixture(scope="package")
 def server() -> Iterator[KvikServer]:
     """One whose engine may die as often as the tests want."""
-    with KvikServer("--max-engine-restarts", "1000", "--stall-timeout", "2") as running:
+    with KvikServer("--max-engine-restarts", "1000", "--stall-timeout", "2", "--recovery-queue") as running:
         yield running

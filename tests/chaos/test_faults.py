@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.faults import API_POINTS, ENGINE_POINTS
+from support.faults import API_POINTS, ENGINE_POINTS, armed
 from support.mixed_load import Record, mixed_requests, record_stream, stream_all
 from support.server import MODEL, KvikServer
 
@@ -22,7 +22,7 @@ TESTS = str(Path(__file__).parents[1])
 def faulty(fault: str, done: Path) -> KvikServer:
     path = os.pathsep.join(filter(None, (TESTS, os.environ.get("PYTHONPATH"))))
     env = {"KVIK_FAULT": fault, "KVIK_FAULT_DONE": str(done), "PYTHONPATH": path}
-    return KvikServer(env=env, module="support.faulty_kvik")
+    return KvikServer("--recovery-queue", env=env, module="support.faulty_kvik")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def check(records: list[Record], undisturbed: list[Record], most_failed: int) ->
 def run_with(point: str, nth: int, undisturbed: list[Record], folder: Path) -> None:
     done = folder / "done"
     with faulty(f"{point}:{nth}", done) as server:
+        armed(done).touch()
         records = asyncio.run(stream_all(server.port, REQUESTS))
         assert done.exists(), "the fault has not happened"
         check(records, undisturbed, most_failed=point in OF_ONE_REQUEST)

@@ -48,6 +48,7 @@ def bf16_server(judge: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_forty_greedy_answers_agree(bf16_server: KvikServer, judge: Any) -> None:
     disagreements = []
     for question in QUESTIONS:

@@ -35,3 +35,23 @@ def test_the_floor_plan_in_the_docs_names_every_room() -> None:
     plan = (ROOT / "docs" / "architecture.md").read_text()
     for folder in (f for f in (ROOT / "src" / "kvik").iterdir() if (f / "__init__.py").exists()):
         assert f"  {folder.name}/" in plan or f" {folder.name}/" in plan, f"{folder.name} is not in the floor plan"
+
+
+CLIENTS = {"urllib.request", "http.client", "requests", "httpx", "aiohttp", "ftplib", "huggingface_hub", "urllib3"}
+MAY_ASK_SERVERS = {"cli", "bench"}
+"""Rooms of commands that are clients of a server: their user names it."""
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for f in FILES if f.relative_to(ROOT / "src" / "kvik").parts[0] not in MAY_ASK_SERVERS],
+    ids=lambda f: str(f.relative_to(ROOT)),
+)
+def test_nothing_that_serves_fetches(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        assert not CLIENTS & {name for n in names for name in (n, n.partition(".")[0])}, f"{file}:{node.lineno}"

@@ -1,4 +1,4 @@
-// Ops on rows of logits: sample, kept_tokens, arg_max, top_logprobs and token_logprobs.
+// Ops on rows of logits: mask_tokens, sample, kept_tokens, arg_max, top_logprobs and token_logprobs.
 #include <algorithm>
 #include <numeric>
 
@@ -7,6 +7,7 @@
 namespace kvik::test {
 namespace {
 
+COVERS(mask_tokens);
 COVERS(sample);
 COVERS(kept_tokens);
 COVERS(arg_max);
@@ -34,6 +35,40 @@ std::vector<int64_t> best_first(const float* row, int64_t size) {
     std::iota(ids.begin(), ids.end(), 0);
     std::stable_sort(ids.begin(), ids.end(), [row](int64_t a, int64_t b) { return row[a] > row[b]; });
     return ids;
+}
+
+// --- masks --------------------------------------------------------------------------------------------------
+
+// Words of all kinds: all, none, some.
+std::vector<uint32_t> words_of_mask(int64_t num_words, Random& random) {
+    std::vector<uint32_t> mask;
+    for (int64_t w = 0; w < num_words; ++w) {
+        const int64_t kind = random.below(4);
+        mask.push_back(kind == 0 ? ~0u : kind == 1 ? 0u : static_cast<uint32_t>(random.below(int64_t{1} << 32)));
+    }
+    return mask;
+}
+
+TEST(masks_rule_out_what_they_do_not_allow) {
+    Random random(50);
+    for (const int64_t size : vocabularies()) {
+        at(words("size", size));
+        const int64_t num_words = size / 32 + 1, rows = 3;
+        std::vector<float> before;
+        for (int64_t r = 0; r < rows; ++r)
+            for (const float x : row_of_logits(size, random)) before.push_back(x);
+        auto logits = setup.room<float>(rows * size);
+        std::copy(before.begin(), before.end(), logits.data());
+        const auto masks = setup.input(words_of_mask(2 * num_words, random));
+        const auto where = setup.input(std::vector<int32_t>{2, 0});
+        setup.table.mask_tokens(logits.data(), size, where.data(), 2, masks.data(), num_words);
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t i = 0; i < size; ++i) {
+                const int64_t mask = r == 2 ? 0 : r == 0 ? 1 : -1;
+                const bool allowed = mask < 0 || masks[mask * num_words + i / 32] >> i % 32 & 1;
+                CHECK(logits[r * size + i] == (allowed ? before[r * size + i] : -kInf), words("row", r, "id", i));
+            }
+    }
 }
 
 // --- log probabilities ------------------------------------------------------------------------------------

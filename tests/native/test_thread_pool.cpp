@@ -146,6 +146,18 @@ TEST(scratch_belongs_to_its_thread) {
 
 // A child has none of the threads; it computes alone. It neither starts threads nor takes memory: the sanitizers do not
 // allow it, whose own locks another thread may have held at the fork. tests/unit/kernels/test_runtime.py starts some.
+TEST(regions_are_counted_where_others_can_see_it) {
+    uint64_t progress = 5;
+    count_progress_at(&progress);
+    count_once(100, 1);
+    count_once(1, 1);
+    count_once(0, 1);
+    CHECK(progress == 7, words("progress", static_cast<int64_t>(progress)));
+    count_progress_at(nullptr);
+    count_once(100, 1);
+    CHECK(progress == 7, words("progress", static_cast<int64_t>(progress)));
+}
+
 TEST(a_forked_child_computes_alone) {
     set_num_threads(3);
     count_once(50, 1);

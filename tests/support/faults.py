@@ -1,5 +1,7 @@
 """Faults planted into kvik's processes: KVIK_FAULT=POINT:NTH fails the NTH call of a point, once per process tree.
 
+Calls count from the moment on when the file KVIK_FAULT_DONE.armed is there.
+
 KVIK_FAULT=poison:NAME ends the engine whenever it computes a request whose id contains NAME. Installed by
 `support.faulty_kvik` and `support.faulty_engine`, which tests start in place of kvik; kvik itself knows nothing of it.
 """
@@ -14,6 +16,11 @@ from typing import Any
 
 ENGINE_POINTS = ("schedule", "execute", "memory", "segfault", "sample", "grammar", "update", "truncated", "prepare")
 API_POINTS = ("decode", "detokenise")
+
+
+def armed(done: Path) -> Path:
+    """The file that lets calls count."""
+    return done.with_name(done.name + ".armed")
 
 
 class PlantedError(Exception):
@@ -35,8 +42,11 @@ class _Once:
     def __init__(self, nth: int, done: Path) -> None:
         self._num_left = nth
         self._done = done
+        self._armed = armed(done)
 
     def __call__(self) -> bool:
+        if not self._armed.exists():
+            return False
         self._num_left -= 1
         if self._num_left or self._done.exists():
             return False

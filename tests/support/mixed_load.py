@@ -86,9 +86,11 @@ async def stream_all(port: int, requests: Sequence[tuple[str, dict[str, Any]]]) 
         return await asyncio.gather(*(record_stream(client, path, body) for path, body in requests))
 
 
-async def record_stream(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Record:
+async def record_stream(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> Record:
     record = Record()
-    async with client.stream("POST", path, json=body) as answer:
+    async with client.stream("POST", path, json=body, headers=headers) as answer:
         record.status = answer.status_code
         if answer.status_code != 200:
             record.error = json.loads(await answer.aread())

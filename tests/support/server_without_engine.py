@@ -20,6 +20,7 @@ from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.app import build_app, init_app_state
 from kvik.server.state import ServerState
+from kvik.telemetry.ledger import Ledger
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput, RequestTimes
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions, TokenizedPrompt
@@ -131,6 +132,7 @@ class FakeAsyncLLM:
     aborted: list[str] = field(default_factory=list)
     is_dead: bool = False
     is_recovering: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
     phases: list[Phase] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request comes, or its reader leaves."""

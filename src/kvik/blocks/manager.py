@@ -55,6 +55,11 @@ class KVCacheManager:
     def usage(self) -> float:
         return self.pool.usage
 
+    @property
+    def num_indexed_blocks(self) -> int:
+        """Blocks that a lookup may find."""
+        return len(self.pool.cached)
+
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that hold `num_tokens`."""
         return -(-num_tokens // self.block_size)

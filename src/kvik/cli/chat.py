@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvik.cli.client import Answer, Client, ClientArgs
+from kvik.cli.answer import Answer, Piece
+from kvik.cli.client import Client, ClientArgs
 from kvik.cli.terminal import converse, model_of, read_args
 from kvik.config.flags import flag
 
@@ -43,7 +44,8 @@ class Conversation:
         if args.system_prompt is not None:
             self.messages.append({"role": "system", "content": args.system_prompt})
 
-    def ask(self, text: str, answer: Answer) -> Iterator[str]:
+    def ask(self, text: str, answer: Answer) -> Generator[Piece, None, None]:
+        """Reasoning is shown and not remembered: a template that wants it wants it of the present answer only."""
         question = {"role": "user", "content": text}
         self.messages.append(question)
         body: dict[str, object] = {"model": self._model, "messages": self.messages}

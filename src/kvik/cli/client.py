@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from kvik.cli.answer import Answer, Piece
 from kvik.config import env
 from kvik.config.flags import Flag, flag
 from kvik.errors import KvikError
@@ -35,29 +37,6 @@ class ClientArgs:
 HELP = Flag("help", "str", None, "this text", "", aliases=("-h",))
 
 
-@dataclass
-class Answer:
-    """One streamed answer, complete once its iterator is exhausted."""
-
-    pieces: list[str] = field(default_factory=list)
-    num_tokens: int | None = None
-    """As the server counts them; None where it does not say."""
-    first_piece_s: float | None = None
-    """Seconds from the question to the first piece."""
-    total_s: float = 0.0
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def stats_line(self) -> str:
-        """Time to the first token, tokens, and tokens per second after the first."""
-        first = "-" if self.first_piece_s is None else f"{self.first_piece_s:.3f} s"
-        decode_s = self.total_s - (self.first_piece_s or 0.0)
-        speed = f"{(self.num_tokens - 1) / decode_s:.1f}" if self.num_tokens and decode_s > 0 else "-"
-        return f"[first token {first}; {self.num_tokens or '-'} tokens in {self.total_s:.3f} s; {speed} tokens/s]"
-
-
 class Client:
     """Talks to one server. Every method raises `KvikError` with the server's own words where it refuses."""
 
@@ -68,23 +47,30 @@ class Client:
 
     def first_model(self) -> str:
         """The first model that the server names."""
-        with self._open("/models", None) as response:
-            names = [str(entry["id"]) for entry in json.load(response)["data"]]
+        names = self.models()
         if not names:
             raise KvikError(f"{self._url} serves no model")
         return names[0]
 
-    def stream(self, path: str, body: Mapping[str, Any], answer: Answer) -> Iterator[str]:
-        """Yield the pieces of a streamed answer of `path` and note them, with their times, in `answer`."""
+    def models(self) -> list[str]:
+        """All that the server names."""
+        with self._open("/models", None) as response:
+            content = response.read()
+        try:
+            return [str(entry["id"]) for entry in json.loads(content)["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise KvikError(
+                f"{self._url}/models answers with no list of models; is --url the address of an OpenAI-compatible "
+                "server, with its /v1?"
+            ) from None
+
+    def stream(self, path: str, body: Mapping[str, Any], answer: Answer) -> Generator[Piece, None, None]:
+        """Yield the pieces of a streamed answer of `path`; what they are and when they came is noted in `answer`."""
         start_s = time.monotonic()
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         with self._open(path, body) as response:
-            for event in sse_events(response):
-                if piece := _piece(event, answer):
-                    if answer.first_piece_s is None:
-                        answer.first_piece_s = time.monotonic() - start_s
-                    answer.pieces.append(piece)
-                    yield piece
+            for event in sse_events(_lines(response, self._url)):
+                yield from answer.take(event, time.monotonic() - start_s)
         answer.total_s = time.monotonic() - start_s
 
     def _open(self, path: str, body: Mapping[str, Any] | None) -> Any:
@@ -92,37 +78,67 @@ class Client:
         try:
             return urlopen(Request(self._url + path, data=data, headers=self._headers))
         except HTTPError as e:
-            raise KvikError(f"{self._url}{path} answers {e.code}: {_error_message(e.read())}") from None
-        except URLError as e:
-            raise KvikError(
-                f"cannot reach {self._url}: {e.reason}; is --url right? kvik serve starts a server"
-            ) from None
+            with e:
+                words = _error_message(e.read())
+            raise KvikError(f"{self._url}{path} answers {e.code}: {words}{self._hint(e.code, path)}") from None
+        except (OSError, HTTPException) as e:
+            reason = e.reason if isinstance(e, URLError) else e
+            raise KvikError(f"cannot reach {self._url}: {reason}; is --url right? kvik serve starts a server") from None
         except ValueError as e:
             raise KvikError(f"--url {self._url} is no address: {e}") from None
 
+    def _hint(self, status: int, path: str) -> str:
+        """What to do about an answer of this status; begins with a semicolon."""
+        if status == 401:
+            return "; give the server's key with --api-key or in KVIK_API_KEY"
+        if status != 404:
+            return ""
+        if path == "/models":
+            return "; --url is the server's address with its /v1"
+        try:
+            return f"; --model-name can be {', '.join(self.models())}"
+        except KvikError:
+            return ""
 
-def sse_events(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a stream of server-sent events, up to its [DONE]. Comment lines are passed over."""
+
+def sse_events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a stream of server-sent events, up to its [DONE]. Comment lines are passed over.
+
+    Raises `KvikError` for an error in the stream, for what is no event, and where the stream ends before its [DONE].
+    """
     for line in lines:
-        name, _, data = line.decode().rstrip("\r\n").partition(":")
+        name, _, data = line.decode(errors="replace").rstrip("\r\n").partition(":")
         if name != "data":
             continue
         if data.strip() == DONE:
             return
+        yield _event(data)
+    raise KvikError("the stream broke off before its end; has the server been stopped?")
+
+
+def _event(data: str) -> dict[str, Any]:
+    try:
         event = json.loads(data)
-        if "error" in event:
-            raise KvikError(f"the stream ended with an error: {event['error'].get('message', event['error'])}")
-        yield event
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise KvikError(f"the stream holds an event that is no JSON object: {data.strip()[:100]!r}")
+    if error := event.get("error"):
+        words = error.get("message", error) if isinstance(error, dict) else error
+        raise KvikError(f"the stream ended with an error: {words}")
+    return event
 
 
-def _piece(event: Mapping[str, Any], answer: Answer) -> str:
-    if usage := event.get("usage"):
-        answer.num_tokens = usage.get("completion_tokens")
-    choices = event.get("choices") or [{}]
-    return choices[0].get("text") or (choices[0].get("delta") or {}).get("content") or ""
+def _lines(response: Any, url: str) -> Iterator[bytes]:
+    """The lines of a body; a connection that breaks becomes a `KvikError`."""
+    try:
+        yield from response
+    except (OSError, HTTPException) as e:
+        raise KvikError(f"the connection to {url} broke in the middle of the answer: {e!r}") from None
 
 
 def _error_message(body: bytes) -> str:
+    """The server's words, in OpenAI's shape or in another."""
     try:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):

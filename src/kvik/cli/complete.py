@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
-from kvik.cli.client import Answer, Client, ClientArgs
+from kvik.cli.answer import Answer, Piece
+from kvik.cli.client import Client, ClientArgs
 from kvik.cli.terminal import converse, model_of, read_args
 
 USAGE = "kvik complete [flags]"
@@ -17,7 +18,7 @@ def run(words: Sequence[str]) -> int:
     client = Client(args)
     model = model_of(args, client)
 
-    def ask(text: str, answer: Answer) -> Iterator[str]:
+    def ask(text: str, answer: Answer) -> Generator[Piece, None, None]:
         body: dict[str, object] = {"model": model, "prompt": text}
         if args.max_tokens is not None:
             body["max_tokens"] = args.max_tokens

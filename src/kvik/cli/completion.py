@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from kvik.cli.bench.main import COMMANDS as MEASUREMENTS
 from kvik.cli.chat import ChatArgs
 from kvik.cli.client import ClientArgs
+from kvik.cli.convert import ConvertArgs
 from kvik.cli.main import COMMANDS
 from kvik.cli.run_batch import BatchArgs
 from kvik.config.catalog import serve_flags
@@ -14,6 +16,10 @@ from kvik.errors import ConfigError
 
 USAGE = "kvik completion bash|zsh|fish"
 
+HOW_TO = """bash:                 source <(kvik completion bash)
+zsh, after compinit:  source <(kvik completion zsh)
+fish:                 kvik completion fish | source"""
+
 Options = Mapping[str, tuple[str, ...]]
 """Flag, dashes included -> the values that it may have; empty where files are as good a guess as any."""
 
@@ -21,7 +27,7 @@ Options = Mapping[str, tuple[str, ...]]
 def run(words: Sequence[str]) -> int:
     if len(words) != 1 or words[0] not in SCRIPTS:
         if words and words[0] in ("-h", "--help"):
-            print(f"usage: {USAGE}\n\nfor bash: source <(kvik completion bash)")
+            print(f"usage: {USAGE}\n\n{HOW_TO}")
             return 0
         raise ConfigError(f"usage: {USAGE}; got {' '.join(words) or 'nothing'}")
     print(SCRIPTS[words[0]](_options()), end="")
@@ -35,9 +41,10 @@ def _options() -> dict[str, Options]:
         "run-batch": [*flags_of(BatchArgs), *serve_flags()],
         "chat": flags_of(ChatArgs),
         "complete": flags_of(ClientArgs),
+        "convert": flags_of(ConvertArgs),
     }
     by_command = {name: _by_name(own.get(name, ())) for name in COMMANDS}
-    return by_command | {"completion": dict.fromkeys(SCRIPTS, ())}
+    return by_command | {"completion": dict.fromkeys(SCRIPTS, ()), "bench": dict.fromkeys(MEASUREMENTS, ())}
 
 
 def _by_name(flags: Sequence[Flag]) -> Options:
@@ -54,6 +61,8 @@ def _bash(options: Mapping[str, Options]) -> str:
         [
             "_kvik() {",
             '  local current="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" words=""',
+            '  if [ "$current" = "=" ]; then current=""; fi',
+            '  if [ "$before" = "=" ]; then before="${COMP_WORDS[COMP_CWORD-2]}"; fi',
             f'  if [ "$COMP_CWORD" -eq 1 ]; then words="{" ".join(options)}"; fi',
             '  case "${COMP_WORDS[1]}" in',
             *cases,

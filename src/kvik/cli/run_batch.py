@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvik.cli.batch.files import BadLine, BatchLine, ResultWriter, read_input
+from kvik.cli.batch.output import OutputFiles
+from kvik.cli.batch.signals import StoppedError, run_until_stopped
 from kvik.cli.help import help_text
 from kvik.cli.serve import serve_values
 from kvik.config.catalog import GROUPS, serve_flags
-from kvik.config.flags import Flag, flag, flags_of
+from kvik.config.flags import flag, flags_of
 from kvik.config.parser import Parser
-from kvik.errors import ConfigError, EngineDeadError, NotSupportedYetError
+from kvik.errors import ConfigError, EngineDeadError
 
 USAGE = "kvik run-batch -i FILE -o FILE [MODEL] [flags]"
 
@@ -29,8 +31,9 @@ class BatchArgs:
         aliases=("-o",),
     )  # fmt: skip
     output_tmp_dir: str | None = flag(
-        None, "refused: answers are written to the output file as they come", group="Frontend"
-    )
+        None, "directory where answers are gathered; the output file is written once, when all are there",
+        group="Frontend",
+    )  # fmt: skip
     enable_metrics: bool = flag(False, "serve /metrics on --host and --port meanwhile", group="Frontend", kind="switch")
 
 
@@ -45,54 +48,59 @@ def run(words: Sequence[str]) -> int:
         values = serve_values(parsed, flags)
         own = {f.dest: values.pop(f.dest) for f in flags_of(BatchArgs) if f.dest in values}
         args = BatchArgs(**own)
-        source, target = _paths(args)
+        source, output = _paths(args)
     except ConfigError:
         print(f"usage: {USAGE}", file=sys.stderr)
         raise
-    return _answer(args, source, target, values, flags)
+    return _answer(args, source, output, values)
 
 
-def _paths(args: BatchArgs) -> tuple[Path, Path]:
+def _paths(args: BatchArgs) -> tuple[Path, OutputFiles]:
     for name, value in (("--input-file", args.input_file), ("--output-file", args.output_file)):
         if value is None:
             raise ConfigError(f"{name} is missing; name a file")
         if "://" in value:
             raise ConfigError(f"{name} {value}: kvik does not use the network here; name a file of this machine")
-    if args.output_tmp_dir is not None:
-        raise NotSupportedYetError("--output-tmp-dir", "answers go to --output-file as they come")
     assert args.input_file is not None
     assert args.output_file is not None
     source, target = Path(args.input_file), Path(args.output_file)
     if source.resolve() == target.resolve():
         raise ConfigError("--output-file must not be the --input-file")
-    return source, target
+    return source, OutputFiles.of(target, None if args.output_tmp_dir is None else Path(args.output_tmp_dir))
 
 
-def _answer(args: BatchArgs, source: Path, target: Path, values: dict[str, Any], flags: Sequence[Flag]) -> int:
-    from kvik.cli.batch.files import ResultWriter, read_done, read_input
-
+def _answer(args: BatchArgs, source: Path, output: OutputFiles, values: dict[str, Any]) -> int:
     lines, bad = read_input(source)
-    done = read_done(target)
+    done = output.done()
     left = [line for line in lines if line.custom_id not in done]
-    print(f"{len(lines)} requests, {len(lines) - len(left)} of them answered before, {len(bad)} bad lines")
-    errors = target.with_name(target.name + ".errors")
-    if bad:
-        with errors.open("w", encoding="utf-8") as file:
-            for one in bad:
-                message = f"line {one.line}: {one.message}"
-                print(f"{source}: {message}", file=sys.stderr)
-                ResultWriter(file).write(one.custom_id, None, {"code": "invalid_line", "message": message})
-    else:
-        errors.unlink(missing_ok=True)
+    print(f"{len(lines)} requests, {len(lines) - len(left)} of them answered before, {len(bad)} bad lines", flush=True)
+    _tell_bad_lines(source, output.target.with_name(output.target.name + ".errors"), bad)
     num_errors = 0
     if left:
-        with target.open("a", encoding="utf-8") as file:
-            num_errors = asyncio.run(_run(args, left, ResultWriter(file), values))
+        with output.growing.open("a", encoding="utf-8") as file:
+            try:
+                num_errors = run_until_stopped(_run(args, left, ResultWriter(file), values))
+            except StoppedError as stop:
+                print("stopped; the same command goes on with the lines that are left", file=sys.stderr)
+                return stop.code
+    output.deliver()
     print(f"{len(left) - num_errors} answered, {num_errors} with an error")
     return int(bool(num_errors or bad))
 
 
-async def _run(args: BatchArgs, lines: Sequence[Any], writer: Any, values: dict[str, Any]) -> int:
+def _tell_bad_lines(source: Path, errors: Path, bad: Sequence[BadLine]) -> None:
+    """On stderr, and in a file of their own that says of this run only."""
+    if not bad:
+        errors.unlink(missing_ok=True)
+        return
+    with errors.open("w", encoding="utf-8") as file:
+        for one in bad:
+            message = f"line {one.line}: {one.message}"
+            print(f"{source}: {message}", file=sys.stderr)
+            ResultWriter(file).write(one.custom_id, None, {"code": "invalid_line", "message": message})
+
+
+async def _run(args: BatchArgs, lines: Sequence[BatchLine], writer: ResultWriter, values: dict[str, Any]) -> int:
     from kvik.cli.batch.progress import progress
     from kvik.cli.batch.runner import run_lines
     from kvik.config.args import EngineArgs
@@ -105,7 +113,7 @@ async def _run(args: BatchArgs, lines: Sequence[Any], writer: Any, values: dict[
 
     engine_args = EngineArgs.from_cli_args(values)
     model_file = engine_args.open_model()
-    server_config = server_config_of(values, engine_args.default_sampling_params(model_file))
+    server_config = server_config_of(values, engine_args.generation_defaults(model_file))
     config = engine_args.create_engine_config(model_file)
     registry = create_registry()
     if args.enable_metrics:

@@ -87,7 +87,7 @@ def _serve(values: Mapping[str, Any], warnings: Iterable[str], flags: Iterable[F
 
     args = AsyncEngineArgs.from_cli_args(values)
     model_file = args.open_model()
-    server_config = server_config_of(values, args.default_sampling_params(model_file))
+    server_config = server_config_of(values, args.generation_defaults(model_file))
     engine_config = args.create_engine_config(model_file)
     from kvik.server.launcher import run_server
 

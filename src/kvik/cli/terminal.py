@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TypeVar
 
-from kvik.cli.client import HELP, Answer, Client, ClientArgs
+from kvik.cli.answer import Answer, Piece
+from kvik.cli.client import HELP, Client, ClientArgs
 from kvik.cli.help import help_text
 from kvik.config.flags import flags_of
 from kvik.config.parser import Parser
 from kvik.errors import ConfigError, KvikError
 
 A = TypeVar("A", bound=ClientArgs)
-Ask = Callable[[str, Answer], Iterator[str]]
+Ask = Callable[[str, Answer], Generator[Piece, None, None]]
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def read_args(cls: type[A], words: Sequence[str], usage: str) -> A | None:
@@ -64,11 +67,33 @@ def _answer_and_go_on(args: ClientArgs, ask: Ask, text: str) -> None:
 
 def print_answer(args: ClientArgs, ask: Ask, text: str) -> None:
     answer = Answer()
-    for piece in ask(text, answer):
-        print(piece, end="", flush=True)
-    print(flush=True)
+    with contextlib.closing(ask(text, answer)) as pieces:  # closed here also when Ctrl+C comes while it prints
+        _print_pieces(pieces)
     if args.stats:
         print(answer.stats_line(), file=sys.stderr)
+
+
+def _print_pieces(pieces: Iterable[Piece]) -> None:
+    """Reasoning is dim, with an empty line after it, on a terminal; elsewhere there is the answer alone."""
+    is_terminal, is_dim = sys.stdout.isatty(), False
+    try:
+        for piece in pieces:
+            if piece.is_reasoning and not is_terminal:
+                continue
+            change = _change(is_dim, piece.is_reasoning)
+            is_dim = piece.is_reasoning
+            print(change + piece.text, end="", flush=True)
+    finally:
+        if is_dim:  # an answer of reasoning alone, or one that was stopped in it
+            print(_PLAIN, end="")
+    print(flush=True)
+
+
+def _change(is_dim: bool, becomes_dim: bool) -> str:
+    """What stands between a piece and the next one."""
+    if is_dim == becomes_dim:
+        return ""
+    return _DIM if becomes_dim else f"{_PLAIN}\n\n"
 
 
 def model_of(args: ClientArgs, client: Client) -> str:
@@ -82,6 +107,8 @@ def _read_line() -> str | None:
         try:
             line = input(("... " if lines else "> ") if is_terminal else "")
         except EOFError:
+            if is_terminal:
+                print()  # what comes next begins on a line of its own
             return "\n".join(lines).strip() or None
         except KeyboardInterrupt:  # gives up what was typed
             print()

@@ -14,6 +14,7 @@ from kvik.config.values import AUTO
 
 if TYPE_CHECKING:
     from kvik.config.engine import EngineConfig
+    from kvik.config.generation import GenerationDefaults
     from kvik.modelfile import ModelFile
 
 KV_CACHE_DTYPES = (
@@ -231,11 +232,11 @@ class EngineArgs:
 
         return engine_config_of(self, model_file or self.open_model())
 
-    def default_sampling_params(self, model_file: ModelFile) -> dict[str, Any]:
-        """What requests get where they say nothing (see `ServerConfig.default_sampling_params`)."""
-        from kvik.config.generation import default_sampling_params_of
+    def generation_defaults(self, model_file: ModelFile) -> GenerationDefaults:
+        """What requests meet that say nothing. Raises `ConfigError`."""
+        from kvik.config.generation import generation_defaults_of
 
-        return default_sampling_params_of(self, model_file)
+        return generation_defaults_of(self, model_file)
 
     @property
     def default_batch_limits(self) -> tuple[int, int]:

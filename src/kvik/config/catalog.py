@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvik.config.access import AccessConfig
 from kvik.config.args import AsyncEngineArgs
 from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import Flag, flags_of
@@ -14,6 +15,7 @@ GROUPS: dict[str, str] = {
     GENERAL: "the process, its log and its end",
     "Frontend": "HTTP, access, templates and what answers hold",
     "RequestLimits": "how far clients can go",
+    "AccessConfig": "who may ask what, beside --api-key",
     "ConnectionConfig": "taking over a port, and clients that are too slow",
     "RecoveryConfig": "when the engine dies or hangs",
     "ModelConfig": "which model, its type, length and names",
@@ -52,6 +54,7 @@ def serve_flags() -> tuple[Flag, ...]:
         *flags_of(RequestLimits, "RequestLimits"),
         *flags_of(ConnectionConfig, "ConnectionConfig"),
         *flags_of(RecoveryConfig, "RecoveryConfig"),
+        *flags_of(AccessConfig, "AccessConfig"),
     ]
     own = [MODEL_TAG, HELP, CONFIG, *server, *flags_of(AsyncEngineArgs)]
     titles = list(GROUPS)

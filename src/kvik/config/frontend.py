@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvik.config.access import AccessConfig
 from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import flag
 from kvik.config.limits import RequestLimits
@@ -140,7 +141,15 @@ class ServerConfig:
     default_sampling_params: dict[str, Any] = field(default_factory=dict)
     """What requests leave out and the model's generation_config.json, or --override-generation-config, sets:
     names of `SamplingParams` (temperature, top_p, top_k, min_p, repetition_penalty, max_tokens). No flag."""
+    max_tokens_cap: int | None = None
+    """The most tokens of any answer: max_new_tokens of a generation config that an operator gave. No flag."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     """Flags of their own."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests must bring one."""
+        return bool(self.api_key) or self.access.api_key_file is not None

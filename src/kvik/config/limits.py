@@ -30,6 +30,13 @@ class RequestLimits:
     max_bad_words: int = flag(128, "bad_words", ours=True)
     max_tools: int = flag(512, "tools", kind="size", ours=True)
     max_tool_schema_chars: int = flag(1 << 16, "characters of one tool's parameters, as JSON", kind="size", ours=True)
+    max_open_request_bytes: int = flag(
+        1 << 30, "bytes that prompts and answers of open requests may come to hold together; more is a 429",
+        kind="size", ours=True,
+    )  # fmt: skip
+    max_open_body_bytes: int = flag(
+        1 << 30, "bytes of bodies that are read or worked on at a time; more is a 429", kind="size", ours=True
+    )
     max_request_id_chars: int = 128
     max_cache_salt_chars: int = 128
 

@@ -20,6 +20,7 @@ from kvik.config.engine import (
     ObservabilityConfig,
     SchedulerConfig,
 )
+from kvik.config.generation import with_given_eos_ids
 from kvik.config.lora import lora_config_of
 from kvik.config.speculative import speculative_config_of
 from kvik.config.structured_outputs import GrammarLimits, structured_outputs_config_of
@@ -84,7 +85,7 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
     _require(args.max_logprobs >= -1, f"--max-logprobs takes -1 (no limit) or more, got {args.max_logprobs}")
     return ModelConfig(
         model=str(model_file.path),
-        spec=model_file.spec,
+        spec=with_given_eos_ids(model_file.spec, args),
         tokenizer=str(tokenizer),
         served_model_names=args.served_model_name or (args.model or EMBEDDED_MODEL_NAME,),
         dtype=_dtype(args.dtype, model_file.spec.dtype),

@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from kvik.config import env
+from kvik.config.access import AccessConfig
 from kvik.config.connections import ConnectionConfig
 from kvik.config.frontend import ServerConfig
+from kvik.config.generation import GenerationDefaults
 from kvik.config.limits import RequestLimits
 from kvik.config.lora import lora_modules_of
 from kvik.config.recovery import RecoveryConfig
 from kvik.errors import ConfigError
 
 
-def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[str, Any]) -> ServerConfig:
+def server_config_of(
+    values: Mapping[str, Any],
+    defaults: GenerationDefaults = GenerationDefaults(),  # noqa: B008
+) -> ServerConfig:
     """Pick the front end's flags out of `Parsed.values` and check them. Raises `ConfigError`."""
     config = ServerConfig(
         **_chosen(ServerConfig, values),
         limits=RequestLimits(**_chosen(RequestLimits, values)),
         recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
+        access=AccessConfig(**_chosen(AccessConfig, values)),
         connections=ConnectionConfig(**_chosen(ConnectionConfig, values)),
     )
     key = env.api_key()
@@ -32,7 +38,8 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
         api_key=config.api_key or ((key,) if key is not None else ()),
         dev_mode=env.server_dev_mode(),
         chat_template=_template_text(config.chat_template),
-        default_sampling_params=default_sampling_params,
+        default_sampling_params=defaults.sampling_params,
+        max_tokens_cap=defaults.max_tokens_cap,
     )
     _check_ranges(config)
     _check_combinations(config, with_lora=bool(values.get("enable_lora")))
@@ -82,6 +89,14 @@ def _check_combinations(config: ServerConfig, *, with_lora: bool) -> None:
         with_lora or not config.lora_modules, "--lora-modules needs --enable-lora: add it, or leave the adapters out"
     )
     lora_modules_of(config.lora_modules)
+    _require(
+        config.has_keys or not config.access.open_paths,
+        "--open-paths is about servers with keys: add --api-key or --api-key-file, or leave it out, as all is open",
+    )
+    _require(
+        with_lora or not config.access.allowed_lora_path,
+        "--allowed-lora-path needs --enable-lora: add it, or leave the folders out",
+    )
     _require(
         config.enable_log_requests or not config.enable_log_outputs,
         "--enable-log-outputs needs --enable-log-requests: add it",

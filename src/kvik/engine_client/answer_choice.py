@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from kvik.engine_client.beam_search import BeamModel, BeamSearch
+from kvik.engine_client.stream import close_all
 from kvik.errors import EngineRequestError
 from kvik.sampling_params import BeamSearchParams, SamplingParams
 from kvik.text.outputs import RequestOutput
@@ -97,7 +98,7 @@ class BeamStream:
         self._options = options
         self._open: list[OutputStream] = []
         """Of the step that runs."""
-        self._is_read = False
+        self._is_read = self._is_closed = False
         self._num_steps = 0
 
     async def start(self) -> None:
@@ -125,20 +126,27 @@ class BeamStream:
             await self.aclose()
 
     async def aclose(self) -> None:
-        for stream in self._open:
-            await stream.aclose()
-        self._open = []
-        self._is_read = True
+        """Abort the step that runs; there will be no other. Cancelled meanwhile, it still closes all of them."""
+        self._is_read = self._is_closed = True
+        streams, self._open = self._open, []
+        await close_all(streams)
 
     async def _send_step(self) -> None:
-        """All beams at once: the engine computes them in one batch."""
+        """All beams at once: the engine computes them in one batch.
+
+        Each stream is noted as soon as it is open, so that whoever is cancelled here can close them all. Raises
+        `StopAsyncIteration` where somebody else has closed meanwhile.
+        """
         params, options = self._search.step_params, self._options
         if self._num_steps:  # ids from here on, which the first step has cut and completed already
             options = {name: value for name, value in options.items() if name != "options"}
         self._open = []
         for i, prompt in enumerate(self._search.prompts()):
             request_id = f"{self._request_id}-beam{self._num_steps}-{i}"
-            self._open.append(await self._client.add_request(prompt, params, request_id, **options))
+            stream = await self._client.add_request(prompt, params, request_id, **options)
+            self._open.append(stream)  # a line of its own: `_open` may be another list after the await
+            if self._is_closed:
+                raise StopAsyncIteration
         self._num_steps += 1
 
 

@@ -14,8 +14,10 @@ from typing import Any, Protocol, Self
 
 from kvik.config import EngineConfig
 from kvik.config.recovery import RecoveryConfig
+from kvik.engine_client.arrivals import Arrivals, is_named
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
+from kvik.engine_client.memory import MAX_OPEN_REQUEST_BYTES, bytes_of, enter_engine, open_requests
 from kvik.engine_client.readmission import Readmission
 from kvik.engine_client.recovery import Recovery
 from kvik.engine_client.stall_watch import watch_for_stalls
@@ -32,10 +34,12 @@ from kvik.errors import (
 )
 from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
+from kvik.telemetry.ledger import Ledger
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
 from kvik.telemetry.stats import IterationStats
 from kvik.text.chat_template import ChatTemplate
+from kvik.text.grammar_checks import MAX_CACHED_GRAMMAR_BYTES
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions
@@ -70,6 +74,7 @@ class AsyncLLM:
         stat_logger: StatLogger | None = None,
         phases: list[Phase] | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
+        max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
     ) -> None:
         """Needs a running event loop. `client` has been started; `facts` are what its engine measured."""
         self.config = config
@@ -83,6 +88,12 @@ class AsyncLLM:
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
         self._streams: dict[str, RequestStream] = {}
         """Open streams by internal id."""
+        self._last_stats = SchedulerStats()
+        self.ledger = Ledger()
+        """Who holds how much memory."""
+        enter_engine(self.ledger, facts, lambda: self._last_stats)
+        self.ledger.observe("grammars", lambda: self._processor.grammars.num_cached_bytes, MAX_CACHED_GRAMMAR_BYTES)
+        self._open_requests = open_requests(self.ledger, max_open_request_bytes)
         self._readmission = Readmission(client.send)
         self.control = EngineControl(
             client, self.abort_all, self._record_sleep,
@@ -96,6 +107,7 @@ class AsyncLLM:
         self._death: EngineDeadError | None = None
         self._is_draining = False
         self._stall_watch: asyncio.Task[None] | None = None
+        self._arrivals = Arrivals()
         self._idle = asyncio.Event()
         self._idle.set()
         self._dead = asyncio.Event()
@@ -111,6 +123,7 @@ class AsyncLLM:
         make_stat_logger: Callable[[EngineFacts], StatLogger] | None = None,
         phases: PhaseTimer | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
+        max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
     ) -> Self:
         """Start the engine (or `client`, spawned before) and wait until it can serve.
 
@@ -143,6 +156,7 @@ class AsyncLLM:
             stat_logger=stat_logger,
             phases=[*timer.phases, *engine_phases],
             recovery=recovery,
+            max_open_request_bytes=max_open_request_bytes,
         )
         if recovery.stall_timeout > 0:
             watch = watch_for_stalls(engine, lambda: llm.should_progress, recovery.stall_timeout)
@@ -202,17 +216,25 @@ class AsyncLLM:
         `QueueFullError`; `OverloadedError` while shutting down; `EngineDeadError`. `stream_interval` can only raise the
         server's.
         """
+        self._check_not_recovering()
         self._check_open()
-        request = await self._processor.process_async(
-            prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
-        )
+        with self._arrivals.open(request_id) as arrival:
+            request = await self._processor.process_async(
+                prompt, sampling_params, request_id,
+                priority=priority, cache_salt=cache_salt, options=options, lora=lora,
+            )  # fmt: skip
         self._check_open()
+        num_bytes = bytes_of(request)
+        self._open_requests.take(num_bytes)
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
-        stream = RequestStream(lambda: self._abandon(internal_id), deltas)
+        stream = RequestStream(lambda: self._abandon(internal_id), deltas, num_bytes)
         self._output_processor.add_request(request, stream_interval)
         self._streams[internal_id] = stream
         self._idle.clear()
+        if arrival.is_aborted:
+            self._abort([internal_id])
+            return stream
         try:
             self.control.send(internal_id, request.engine_requests)
         except KvikError:
@@ -250,16 +272,19 @@ class AsyncLLM:
             await stream.aclose()
 
     async def abort(self, request_id: str) -> int:
-        """End the requests of this id, and say how many there were; their streams end with reason "abort"."""
-        internal_ids = self._output_processor.internal_ids(request_id)
+        """End the requests of this id, and say how many there were; their streams end with reason "abort".
+
+        Prompt i of several is ID-i; ID names all of them.
+        """
+        internal_ids = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
         self._abort(internal_ids)
-        return len(internal_ids)
+        return len(internal_ids) + self._arrivals.abort(request_id)
 
     def abort_all(self) -> int:
         """End all requests, as `abort` does one; how many there were."""
         internal_ids = self._output_processor.internal_ids()
         self._abort(internal_ids)
-        return len(internal_ids)
+        return len(internal_ids) + self._arrivals.abort(None)
 
     async def check_health(self) -> None:
         """Raises `EngineDeadError` if the engine has died."""
@@ -307,12 +332,15 @@ class AsyncLLM:
             raise self._death
         if self._is_draining:
             raise OverloadedError("the server is shutting down and takes no new requests; try another one")
-        if self._recovery.is_recovering and not self._queues_while_recovering:
-            raise RecoveringError("the engine is being started again after a failure; try again in a few seconds")
         most = self.config.scheduler.max_num_queued_reqs
         if most is not None and len(self._streams) >= most:
             raise QueueFullError(f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows")
         self.control.check_open()
+
+    def _check_not_recovering(self) -> None:
+        """For requests that come only now: one that is on its way when the engine dies waits for the next engine."""
+        if self.is_recovering and not self._queues_while_recovering:
+            raise RecoveringError("the engine is being started again after a failure; try again in a few seconds")
 
     async def _handle_outputs(self) -> None:
         """Read the steps of one engine after the other, until there is none: then all streams end too."""
@@ -358,6 +386,7 @@ class AsyncLLM:
         if processed.aborts:
             self._readmission.withdraw(processed.aborts)
             self._client.send(Abort(processed.aborts))
+        self._last_stats = scheduler or self._last_stats
         self._record(scheduler, processed.stats)
 
     def _record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
@@ -395,7 +424,9 @@ class AsyncLLM:
             self._abort([internal_id])
 
     def _forget(self, internal_id: str) -> None:
-        self._streams.pop(internal_id, None)
+        stream = self._streams.pop(internal_id, None)
+        if stream is not None:
+            self._open_requests.give_back(stream.held_bytes)
         self.control.ended(internal_id)
         if not self._streams:
             self._idle.set()
@@ -405,6 +436,7 @@ class AsyncLLM:
         self._death = error
         for internal_id, stream in self._streams.items():
             stream.fail(EngineDeadError(str(error)))
+            self._open_requests.give_back(stream.held_bytes)
             self.control.ended(internal_id)
         self._streams.clear()
         self._idle.set()

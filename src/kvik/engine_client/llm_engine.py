@@ -76,7 +76,7 @@ class LLMEngine:
 
     def abort_request(self, request_id: str) -> list[RequestOutput | EngineRequestError]:
         """End a request; returns its last outputs, with finish reason "abort". Unknown ids are ignored."""
-        return self._take(self._output_processor.abort(self._output_processor.internal_ids(request_id)))
+        return self._take(self._output_processor.abort(self._output_processor.internal_ids(request_id.__eq__)))
 
     def abort_all(self) -> None:
         self._take(self._output_processor.abort(self._output_processor.internal_ids()))

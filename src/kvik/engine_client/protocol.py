@@ -9,6 +9,7 @@ from kvik.config import EngineConfig
 from kvik.engine_client.control import EngineControl
 from kvik.messages import EngineFacts, LoraRequest, Phase
 from kvik.sampling_params import SamplingParams
+from kvik.telemetry.ledger import Ledger
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, PromptOptions
@@ -36,6 +37,8 @@ class EngineClient(Protocol):
     facts: EngineFacts
     tokenizer: Tokenizer
     chat_template: ChatTemplate
+    ledger: Ledger
+    """Who holds how much memory."""
     control: EngineControl
     """What operators do: pause, sleep, caches."""
 

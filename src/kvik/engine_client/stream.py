@@ -7,10 +7,14 @@ unread output has grown beyond `MAX_UNREAD_VALUES` loses its request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from kvik.errors import SlowReaderError
 from kvik.text.outputs import CompletionOutput, RequestOutput
+
+if TYPE_CHECKING:
+    from kvik.engine_client.protocol import OutputStream
 
 MAX_UNREAD_VALUES = 1 << 17
 """Tokens and logprobs that wait for one reader: some 20 MB as logprobs, a tenth of it as tokens."""
@@ -22,7 +26,9 @@ class RequestStream:
     `deltas`: outputs hold only what is new and are appended when merged; otherwise the newer one replaces the older.
     """
 
-    def __init__(self, cancel: Callable[[], None], deltas: bool) -> None:
+    def __init__(self, cancel: Callable[[], None], deltas: bool, held_bytes: int = 0) -> None:
+        self.held_bytes = held_bytes
+        """Taken for it in the ledger."""
         self._cancel = cancel
         self._deltas = deltas
         self._unread: RequestOutput | None = None
@@ -96,6 +102,21 @@ class RequestStream:
 def _num_values(answer: CompletionOutput) -> int:
     per_token = 1 + len(answer.logprobs[0]) if answer.logprobs else 1
     return per_token * len(answer.token_ids)
+
+
+async def close_all(streams: Sequence[OutputStream]) -> None:
+    """Close all at once: none waits for another, and all are closed even where the caller is cancelled meanwhile.
+
+    Raises the first error of a stream once all have been closed.
+    """
+    if len(streams) < 2:  # every request ends here; most have one stream
+        for stream in streams:
+            await stream.aclose()
+        return
+    closing = asyncio.gather(*(stream.aclose() for stream in streams), return_exceptions=True)
+    for error in await asyncio.shield(closing):
+        if error is not None:
+            raise error
 
 
 def merge_outputs(older: RequestOutput, newer: RequestOutput, deltas: bool) -> RequestOutput:

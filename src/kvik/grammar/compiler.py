@@ -25,7 +25,6 @@ from kvik.grammar.vocabulary import TokenBytes
 from kvik.structured_outputs import StructuredOutputs
 
 MAX_CACHED = 512
-MAX_CACHED_CHARS = 8 << 20
 _MAX_ERROR_CHARS = 600
 
 Outcome = str | InvalidRequestError
@@ -34,8 +33,11 @@ Outcome = str | InvalidRequestError
 class GrammarCompiler:
     """May be called from any thread; compiling releases the interpreter's lock for most of its time."""
 
-    def __init__(self, config: StructuredOutputsConfig, special_tokens: Iterable[str] = ()) -> None:
-        """`special_tokens`: what Lark grammars may name as <token>."""
+    def __init__(
+        self, config: StructuredOutputsConfig, special_tokens: Iterable[str] = (), max_cached_chars: int = 8 << 20
+    ) -> None:
+        """`special_tokens`: what Lark grammars may name as <token>; `max_cached_chars`: of what is remembered."""
+        self._max_cached_chars = max_cached_chars
         self._config = config
         tokens = [bytes([byte]) for byte in range(256)] + [token.encode() for token in special_tokens]
         self._vocabulary = LLTokenizer(
@@ -45,7 +47,7 @@ class GrammarCompiler:
         )
         self._mask = np.zeros((len(tokens) + 32) // 32, np.int32)
         self._cache: OrderedDict[bytes, Outcome] = OrderedDict()
-        self._num_cached_chars = 0
+        self.num_cached_chars = 0
         self._lock = threading.Lock()
 
     def cached(self, asked: StructuredOutputs) -> StructuredOutputs | None:
@@ -114,9 +116,9 @@ class GrammarCompiler:
             if key in self._cache:
                 return
             self._cache[key] = outcome
-            self._num_cached_chars += _num_chars(key, outcome)
-            while len(self._cache) > MAX_CACHED or self._num_cached_chars > MAX_CACHED_CHARS:
-                self._num_cached_chars -= _num_chars(*self._cache.popitem(last=False))
+            self.num_cached_chars += _num_chars(key, outcome)
+            while len(self._cache) > MAX_CACHED or self.num_cached_chars > self._max_cached_chars:
+                self.num_cached_chars -= _num_chars(*self._cache.popitem(last=False))
 
 
 _NAMES = {

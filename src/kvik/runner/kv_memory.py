@@ -37,6 +37,8 @@ def plan_kv_memory(config: EngineConfig, weights_bytes: int, adapters_bytes: int
         num_blocks=plan.num_blocks,
         block_size=plan.block_size,
         max_model_len=plan.max_model_len,
+        activations_bytes=activation_bytes(config),
+        adapters_bytes=adapters_bytes,
     )
     _log(config, budget, plan)
     return facts

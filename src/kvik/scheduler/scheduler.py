@@ -409,6 +409,7 @@ class Scheduler:
         stats = self._counters.take(
             num_running=len(self._running), num_waiting=len(self._waiting), kv_cache_usage=self._blocks.usage
         )
+        stats.num_indexed_blocks = self._blocks.num_indexed_blocks
         if self._adapters is not None:
             stats.running_loras = sorted({lora.lora_name for lora in self._adapters.running})
             waiting = (r for r in self._requests.values() if r.status is not RequestStatus.RUNNING)

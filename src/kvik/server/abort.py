@@ -1,4 +1,4 @@
-"""Ends requests by the ids of their answers. Knows no route: development mode and --enable-scale-out have one each."""
+"""Ends requests by the ids of their answers. Knows no route: clients have one, operators another."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ class AbortRequest(RequestModel):
     request_ids: Annotated[list[str], Field(max_length=MAX_REQUEST_IDS)] | None = Field(
         None, description="ids of answers; prompt i of several has ID-i; none: all requests"
     )
+
+
+class AbortOwnRequest(RequestModel):
+    """Whom a client wants ended: it must know the ids."""
+
+    request_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_REQUEST_IDS)] = Field(
+        description="ids of answers (cmpl-..., chatcmpl-...), or what X-Request-Id made of them"
+    )
+
+
+async def abort_own_requests(request: Request) -> Response:
+    """End requests wherever they are: on their way in, waiting, computed. Their answers end with "abort"."""
+    state = state_of(request)
+    body = await read_model(request, AbortOwnRequest, state.limits)
+    num_aborted = sum([await state.client.abort(request_id) for request_id in dict.fromkeys(body.request_ids)])
+    return json_response({"status": "aborted", "aborted": num_aborted})
 
 
 async def abort_requests(request: Request) -> Response:

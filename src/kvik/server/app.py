@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -17,19 +17,24 @@ from kvik.config import env
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.server import basic, drain, lora, models, tokenize
+from kvik.server.abort import AbortOwnRequest, abort_own_requests
+from kvik.server.access.key_file import KeyFile
+from kvik.server.access.keys import Key, plain_keys
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
 from kvik.server.completions.protocol import CompletionRequest
 from kvik.server.completions.serving import create_completion
 from kvik.server.dev.routes import add_dev_routes
+from kvik.server.docs_page import add_docs_routes
 from kvik.server.formats import formats_of
 from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
 from kvik.server.invocations import InvocationRequest, invocations
 from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
 from kvik.server.messages_api.serving import count_tokens, create_message
 from kvik.server.middleware.admission import AdmissionMiddleware
-from kvik.server.middleware.auth import AuthenticationMiddleware
+from kvik.server.middleware.auth import AdminSocketMiddleware, AuthenticationMiddleware
+from kvik.server.middleware.docs_headers import DocsHeadersMiddleware
 from kvik.server.middleware.error_boundary import ErrorBoundaryMiddleware, framework_error
 from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
@@ -40,9 +45,13 @@ from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
+from kvik.telemetry.ledger_metrics import LedgerMetrics
+from kvik.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
+
+logger = get_logger(__name__)
 
 
 def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLimits | None = None) -> ServerState:
@@ -56,22 +65,24 @@ def init_app_state(client: EngineClient, config: ServerConfig, limits: RequestLi
 def build_app(state: ServerState, registry: CollectorRegistry = REGISTRY) -> FastAPI:
     """The application. `registry` holds the metrics that GET /metrics shows; HTTP metrics are added to it."""
     config = state.config
-    docs: dict[str, Any] = {}
     # Nothing of a request leaves this process. Versions of FastAPI without these switches ignore them.
     silence: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
-    if config.disable_fastapi_docs:
-        docs = {"openapi_url": None, "docs_url": None, "redoc_url": None}
     app = FastAPI(
         title="kvik",
         version=__version__,
         middleware=_middleware(state, registry),
         exception_handlers={HTTPException: framework_error},
         telemetry=silence,
-        **docs,
+        openapi_url=None if config.disable_fastapi_docs else "/openapi.json",
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.kvik = state
     app.state.registry = registry
+    LedgerMetrics(registry, state.client.ledger, state.model_names[0])
     _add_routes(app, config)
+    if not config.disable_fastapi_docs:
+        add_docs_routes(app)
     describe_routes(app)
     return app
 
@@ -95,10 +106,23 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
             )
         )
     stack.append(Middleware(ErrorBoundaryMiddleware, log_stacks=config.log_error_stack))
-    if config.api_key:
-        stack.append(Middleware(AuthenticationMiddleware, keys=config.api_key))
+    if config.has_keys:
+        stack.append(Middleware(AuthenticationMiddleware, keys=_keys(config), open_paths=config.access.open_paths))
+    if config.access.admin_uds is not None:
+        stack.append(Middleware(AdminSocketMiddleware))
+    if not config.disable_fastapi_docs:
+        stack.append(Middleware(DocsHeadersMiddleware))
     stack.append(Middleware(AdmissionMiddleware, state=state))
     return stack
+
+
+def _keys(config: ServerConfig) -> Callable[[], Sequence[Key]]:
+    """What asks for the keys of this moment. Raises `ConfigError` for a file that cannot be used."""
+    plain = plain_keys(config.api_key)
+    if config.access.api_key_file is None:
+        return lambda: plain
+    file = KeyFile(config.access.api_key_file)
+    return lambda: (*plain, *file.current())
 
 
 def _add_routes(app: FastAPI, config: ServerConfig) -> None:
@@ -131,8 +155,10 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         add_responses_routes(app, config)
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
-    _add_lora_routes(app)
-    if config.api_key or config.dev_mode:
+    post("/v1/abort", abort_own_requests, AbortOwnRequest)
+
+    _add_lora_routes(app, config)
+    if config.has_keys or config.dev_mode or config.access.admin_uds is not None:
         app.add_api_route("/drain", drain.drain, methods=["POST"])
         app.add_api_route("/undrain", drain.undrain, methods=["POST"])
     get("/kv_event_sources", basic.kv_event_sources)
@@ -146,9 +172,13 @@ def _add_messages_routes(post: Callable[[str, Any, type[RequestModel]], None]) -
     post("/v1/messages/count_tokens", count_tokens, CountTokensRequest)
 
 
-def _add_lora_routes(app: FastAPI) -> None:
+def _add_lora_routes(app: FastAPI, config: ServerConfig) -> None:
     if not env.allows_runtime_lora_updating():
         return
+    if not config.access.allowed_lora_path:
+        logger.warning(
+            "Clients may load adapters from any folder that this process can read; --allowed-lora-path confines them"
+        )
     for path, handler, body in (
         ("/v1/load_lora_adapter", lora.load_lora_adapter, lora.LoadLoraAdapterRequest),
         ("/v1/unload_lora_adapter", lora.unload_lora_adapter, lora.UnloadLoraAdapterRequest),

@@ -30,6 +30,7 @@ _UNFORESEEN = "the server failed in an unforeseen way; its log has the details"
 _ENGINE_DIED = "the engine has died; the request is lost and the server is going down"
 _TYPES = {
     HTTPStatus.UNAUTHORIZED: "AuthenticationError",
+    HTTPStatus.FORBIDDEN: "PermissionDeniedError",
     HTTPStatus.NOT_FOUND: "NotFoundError",
     HTTPStatus.METHOD_NOT_ALLOWED: "MethodNotAllowedError",
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",

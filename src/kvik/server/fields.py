@@ -171,7 +171,7 @@ def to_sampling_params(
         n=1 if request.n is None else request.n,
         seed=request.seed,
         stop=_stop_strings(request),
-        stop_token_ids=_stop_token_ids(request, server_defaults),
+        stop_token_ids=list(dict.fromkeys(request.stop_token_ids or ())),
         bad_words=request.bad_words or [],
         ignore_eos=request.ignore_eos,
         max_tokens=max_tokens,
@@ -194,11 +194,6 @@ def _stop_strings(request: GenerationFields) -> list[str]:
     if request.stop is None:
         return []
     return [request.stop] if isinstance(request.stop, str) else request.stop
-
-
-def _stop_token_ids(request: GenerationFields, server_defaults: Mapping[str, Any]) -> list[int]:
-    """The server's are added to the request's: generation_config.json lists several tokens that end an answer."""
-    return list(dict.fromkeys([*(request.stop_token_ids or ()), *server_defaults.get("stop_token_ids", ())]))
 
 
 def _logit_bias(bias: dict[str, float] | None) -> dict[int, float] | None:

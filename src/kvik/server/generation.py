@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvik.engine_client.answer_choice import AnswerChoice, ChoosingClient
+from kvik.engine_client.stream import close_all
 from kvik.errors import EngineRequestError
 from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
@@ -82,8 +83,7 @@ class Generation:
 
     async def close(self) -> None:
         """Free everything in the engine; harmless after the end."""
-        for stream in self._streams:
-            await stream.aclose()
+        await close_all(self._streams)
 
     async def collect(self) -> list[RequestOutput]:
         """The last output of each prompt, in order of the prompts."""

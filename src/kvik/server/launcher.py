@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Literal, cast
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.lora import lora_modules_of
+from kvik.server.access.startup import check_access, warn_if_open
 from kvik.server.formats import formats_of
 from kvik.server.hand_over import HandOver
 from kvik.server.lifecycle import Stop
-from kvik.server.sockets import bind, bound_unsent_bytes, closing, url_of
+from kvik.server.sockets import bind, bind_admin, bound_unsent_bytes, closing, url_of
 from kvik.server.systemd import ServiceManager, inherited_socket
 from kvik.server.tls import check_tls
 from kvik.telemetry.log import get_logger
@@ -52,7 +53,8 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
     timer = PhaseTimer("APIServer")
     with timer.phase("bind socket"):
         sock, hand_over = setup_server(server_config)
-    with contextlib.closing(sock) if hand_over is HandOver.SAME_SOCKET else closing(sock):
+    own = contextlib.closing(sock) if hand_over is HandOver.SAME_SOCKET else closing(sock)
+    with own, closing(bind_admin(server_config)) as admin_sock:
         with timer.phase("spawn engine"):
             from kvik.engine_client.core_client import EngineCoreClient
 
@@ -61,16 +63,23 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
             import uvloop
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer, hand_over))
+                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer, admin_sock, hand_over))
         finally:
             engine.kill()
 
 
 def setup_server(config: ServerConfig) -> tuple[socket.socket, HandOver]:
-    """The bound socket, not listening yet if it is ours. TLS files, parsers and environment are wrong at once too."""
+    """The bound socket, not listening yet if it is ours. TLS files, keys, parsers: they are wrong at once or never."""
     check_tls(config)
     formats_of(config)
+    check_access(config)
     ServiceManager.of(os.environ, os.getpid())
+    sock, hand_over = _listening_socket(config)
+    warn_if_open(config, sock)
+    return sock, hand_over
+
+
+def _listening_socket(config: ServerConfig) -> tuple[socket.socket, HandOver]:
     sock = inherited_socket(os.environ, os.getpid())
     if sock is not None:
         logger.info("serving on the socket that came with LISTEN_FDS; --host, --port and --uds are not used")
@@ -86,6 +95,7 @@ async def run_server_worker(
     sock: socket.socket,
     engine: EngineCoreClient,
     timer: PhaseTimer,
+    admin_sock: socket.socket | None = None,
     hand_over: HandOver = HandOver.NOBODY,
 ) -> None:
     """Everything that happens inside the event loop. A signal before serving cancels it."""
@@ -101,7 +111,7 @@ async def run_server_worker(
             registry = create_registry()
             async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
                 await importing
-                await _serve(client, server_config, registry, sock, timer, stop, hand_over)
+                await _serve(client, server_config, registry, sock, timer, stop, admin_sock, hand_over)
         except asyncio.CancelledError:
             if not stop.was_asked:
                 raise
@@ -142,6 +152,7 @@ async def build_async_engine_client(
         make_stat_logger=make_stat_logger,
         phases=timer,
         recovery=server_config.recovery,
+        max_open_request_bytes=server_config.limits.max_open_request_bytes,
     )
     log_lines = asyncio.create_task(managers[0].run())
     try:
@@ -164,8 +175,10 @@ async def _serve(
     sock: socket.socket,
     timer: PhaseTimer,
     stop: Stop,
+    admin_sock: socket.socket | None,
     hand_over: HandOver,
 ) -> None:
+    from kvik.server.admin_socket import serve_admin
     from kvik.server.app import build_app, init_app_state, route_lines
     from kvik.server.serve import serve_http
 
@@ -183,7 +196,8 @@ async def _serve(
     gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     phases = [*timer.phases, *(p for p in client.phases if p.process != timer.process)]
     manager = ServiceManager.of(os.environ, os.getpid())
-    await serve_http(app, sock, state, stop, lambda: _log_phases(phases), hand_over, manager)
+    async with serve_admin(app, admin_sock, config):
+        await serve_http(app, sock, state, stop, lambda: _log_phases(phases), hand_over, manager)
 
 
 def _log_phases(phases: list[Phase]) -> None:

@@ -1,16 +1,21 @@
 """POST /v1/load_lora_adapter and /v1/unload_lora_adapter: adapters that come and go while the server runs.
 
-Only with KVIK_ALLOW_RUNTIME_LORA_UPDATING=1 (or VLLM_...): whoever may call them makes the server read folders.
+Only with KVIK_ALLOW_RUNTIME_LORA_UPDATING=1 (or VLLM_...): whoever may call them makes the server read folders, those
+below --allowed-lora-path where that is given.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from kvik.errors import InvalidRequestError
+from kvik.modelfile.adapter import CONFIG_FILE, WEIGHTS_FILE
 from kvik.server.body import read_model
+from kvik.server.confined import confine
 from kvik.server.state import state_of
 from kvik.server.validation import RequestModel
 
@@ -41,7 +46,9 @@ async def load_lora_adapter(request: Request) -> Response:
     body = await read_model(request, LoadLoraAdapterRequest, state.limits)
     if body.is_3d_lora_weight:
         raise InvalidRequestError("is_3d_lora_weight is not supported; leave it out", param="is_3d_lora_weight")
-    await state.adapters.load(body.lora_name, body.lora_path, in_place=body.load_inplace)
+    roots = state.config.access.allowed_lora_path
+    path = await asyncio.to_thread(confine, body.lora_path, roots, (CONFIG_FILE, WEIGHTS_FILE))
+    await state.adapters.load(body.lora_name, path, in_place=body.load_inplace)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
 

@@ -33,6 +33,7 @@ _ERROR = {
 _ERRORS = {
     400: "something is wrong with the request; `param` names it",
     401: "the key is missing or wrong",
+    403: "the key is right, and may not do this",
     404: "there is no such model, or no such thing",
     405: "the path is right, the method is not",
     408: "the body did not come in time",

@@ -23,7 +23,7 @@ class AddressTakenError(KvikError):
 def bind(config: ServerConfig) -> socket.socket:
     """The socket of --uds, or of --host and --port. Raises `AddressTakenError`, `ConfigError`."""
     if config.uds:
-        return _bind_unix(config.uds)
+        return _bind_unix(config.uds, "--uds")
     sock = _bind_tcp(config.host, config.port, config.connections.reuse_port)
     bound_unsent_bytes(sock)
     return sock
@@ -36,9 +36,24 @@ def bound_unsent_bytes(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_IN_KERNEL_BYTES)
 
 
+def bind_admin(config: ServerConfig) -> socket.socket | None:
+    """The socket of --admin-uds, with mode 0600 from its first moment. Raises `AddressTakenError`, `ConfigError`."""
+    path = config.access.admin_uds
+    if path is None:
+        return None
+    before = os.umask(0o177)
+    try:
+        return _bind_unix(path, "--admin-uds")
+    finally:
+        os.umask(before)
+
+
 @contextlib.contextmanager
-def closing(sock: socket.socket) -> Iterator[socket.socket]:
-    """Close the socket at the end, and remove its file if it has one."""
+def closing(sock: socket.socket | None) -> Iterator[socket.socket | None]:
+    """Close the socket at the end, and remove its file if it has one. Does nothing without a socket."""
+    if sock is None:
+        yield None
+        return
     path = sock.getsockname() if sock.family == socket.AF_UNIX else None
     try:
         yield sock
@@ -88,24 +103,24 @@ def _bind_error(error: OSError | OverflowError, address: str, port: int, reuse_p
     return ConfigError(f"--host {address} is no address of this machine: {error.strerror or error}")
 
 
-def _bind_unix(path: str) -> socket.socket:
-    _remove_stale(path)
+def _bind_unix(path: str, flag: str) -> socket.socket:
+    _remove_stale(path, flag)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise taken(f"--uds {path}") from None
-        raise ConfigError(f"--uds {path} cannot be made: {error.strerror or error}") from None
+            raise taken(f"{flag} {path}") from None
+        raise ConfigError(f"{flag} {path} cannot be made: {error.strerror or error}") from None
     return sock
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(path: str, flag: str) -> None:
     """Remove a socket that a dead server left behind; anything else stays and makes the bind fail."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ConfigError(f"--uds {path} exists and is no socket; choose another path")
+            raise ConfigError(f"{flag} {path} exists and is no socket; choose another path")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -16,6 +16,7 @@ from kvik.config.limits import RequestLimits
 from kvik.errors import InvalidRequestError, UnknownModelError
 from kvik.messages import LoraRequest
 from kvik.server.adapters import AdapterRegistry
+from kvik.telemetry.ledger import Account
 from kvik.text.parsing.formats import AnswerFormats
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ class ServerState:
     """`system_fingerprint` of answers."""
     adapters: AdapterRegistry = field(init=False)
 
+    open_bodies: Account = field(init=False)
+    """Bodies of requests that are read or worked on."""
+
     def __post_init__(self) -> None:
         self.adapters = AdapterRegistry(self.client)
+        limit_bytes = self.limits.max_open_body_bytes
+        self.open_bodies = self.client.ledger.account("bodies", limit_bytes, "--max-open-body-bytes")
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -79,6 +85,19 @@ class ServerState:
         if lora is None or self.fingerprint is None or self.config.fingerprint_mode == "custom":
             return self.fingerprint
         return f"{self.fingerprint}-{hashlib.sha256(repr(lora).encode()).hexdigest()[:8]}"
+
+    @property
+    def default_max_tokens(self) -> int | None:
+        """Of an answer for which a client asks for nothing; None: what is left of the context."""
+        most = self.config.default_sampling_params.get("max_tokens")
+        return None if most is None else min(most, self.client.facts.max_model_len)
+
+    def cap_max_tokens(self, asked: int | None) -> int | None:
+        """What an answer may have where a client asks for `asked`; more than the context is left to its own refusal."""
+        cap = self.config.max_tokens_cap
+        if cap is None or asked is None or asked > self.client.facts.max_model_len:
+            return asked
+        return min(asked, cap)
 
     def permission_id(self, name: str) -> str:
         """Stable while the server lives."""

@@ -32,6 +32,7 @@ WAITING_REASONS = ("capacity", "deferred")
 SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
 _STATE_BY_LEVEL = {None: "awake", 0: "awake", 1: "weights_offloaded", 2: "discard_all"}
 """The field's words; at level 1 weights stay where they are, for on a CPU there is nowhere else."""
+ABORTED_KINDS = ("prompt", "generation")
 REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens")
 
 
@@ -100,6 +101,9 @@ class EngineMetrics:
             "request_success", "Finished requests, whatever the outcome.", "finished_reason", map(str, FinishReason)
         )
         self._preemptions = counter("num_preemptions", "Requests taken out of the batch to make room.")
+        self._aborted_tokens = counters(
+            "aborted_tokens", "Tokens of requests that were aborted: computed for nobody.", "kind", ABORTED_KINDS
+        )
         self._restarts = counter("engine_restarts", "Engines that died and were replaced.")
         self._resumed = counter("requests_resumed", "Requests that went on in another engine than they began in.")
         self._cache_queries = counter("prefix_cache_queries", "Tokens looked up in the prefix cache.")
@@ -217,8 +221,16 @@ class EngineMetrics:
         for finished in iteration.finished:
             self._record_finished(finished)
 
+    def _record_aborted(self, finished: FinishedRequestStats) -> None:
+        """A prompt counts once it has brought a token: before that, how far it got is known to the engine only."""
+        _add(self._aborted_tokens["generation"], finished.num_generation_tokens)
+        if finished.num_generation_tokens:
+            _add(self._aborted_tokens["prompt"], finished.num_prompt_tokens - finished.num_cached_tokens)
+
     def _record_finished(self, finished: FinishedRequestStats) -> None:
         self._success[str(finished.finish_reason)].inc()
+        if finished.finish_reason is FinishReason.ABORT:
+            self._record_aborted(finished)
         self._e2e.observe(finished.e2e_s)
         self._queue.observe(finished.queue_s)
         self._prefill.observe(finished.prefill_s)

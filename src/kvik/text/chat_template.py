@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +17,12 @@ from typing import Any, Literal, Protocol
 import jinja2
 
 from kvik.errors import ConfigError, InvalidRequestError
+from kvik.telemetry.log import get_logger, log_once
 from kvik.text.content_format import ContentFormat, detect_content_format
 from kvik.text.conversation import Message, template_messages
 from kvik.text.sandbox import BUDGET, RenderBudget, compile_template
+
+logger = get_logger(__name__)
 
 MAX_RENDER_S = 5.0
 MAX_RENDERED_CHARS = 1 << 25
@@ -26,6 +30,10 @@ _LONG_CONVERSATION_CHARS = 1 << 16
 """From here on, rendering may take longer than an event loop should wait."""
 _SENTINEL = "<kvik: the answer goes on here> "
 """Ends with a space, so that one sees whether the template trims contents."""
+_IGNORES_TOOLS = (
+    "a request has tools, but the chat template never mentions them: the model does not learn what it may call. "
+    "--chat-template takes a template that does"
+)
 _MISSING = (
     "this model has no chat template: start the server with --chat-template FILE (or the template's text), "
     "or use /v1/completions"
@@ -38,13 +46,15 @@ class SpecialTokens(Protocol):
     bos_token: str | None
     eos_token: str | None
     chat_template: str | None
+    tool_chat_template: str | None
+    """For conversations with tools, where that is another one."""
 
 
 class ChatTemplate:
     """The template of one model. Stateless between renderings; safe to use from several threads.
 
     `source` is None where the model has none; then every rendering without a template of its own is refused.
-    Raises `ConfigError` if the template does not parse.
+    `tool_source` takes its place in conversations with tools. Raises `ConfigError` if a template does not parse.
     """
 
     def __init__(
@@ -52,13 +62,15 @@ class ChatTemplate:
         source: str | None,
         variables: Mapping[str, Any] | None = None,
         content_format: Literal["auto", "string", "openai"] = "auto",
+        tool_source: str | None = None,
     ) -> None:
         self.source = source
+        self.tool_source = tool_source
         self._variables = dict(variables or {})
         self._asked_format = content_format
-        if source is not None:
+        for given in filter(None, (source, tool_source)):
             try:
-                compile_template(source)
+                compile_template(given)
             except jinja2.TemplateSyntaxError as error:
                 raise ConfigError(f"the chat template does not parse, line {error.lineno}: {error.message}") from None
 
@@ -77,7 +89,8 @@ class ChatTemplate:
         source = tokenizer.chat_template if override is None else load_template(override)
         tokens = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
         known = {name: token for name, token in tokens.items() if token is not None}
-        return cls(source, known | dict(variables or {}), content_format)
+        tool_source = tokenizer.tool_chat_template if override is None else None
+        return cls(source, known | dict(variables or {}), content_format, tool_source)
 
     @property
     def content_format(self) -> ContentFormat:
@@ -100,7 +113,7 @@ class ChatTemplate:
         With `continue_final_message` the text ends where the last message ends, so that the model goes on with it.
         Raises `InvalidRequestError`: no template, messages it does not take, or a limit of `sandbox.py` reached.
         """
-        source = self.source if template is None else template
+        source = self._source_for(tools) if template is None else template
         if source is None:
             raise InvalidRequestError(_MISSING, param="messages")
         if continue_final_message and add_generation_prompt:
@@ -108,6 +121,8 @@ class ChatTemplate:
                 "continue_final_message and add_generation_prompt exclude each other; set the latter to false",
                 param="continue_final_message",
             )
+        if tools and "tools" not in source:
+            log_once(logger, logging.WARNING, _IGNORES_TOOLS)
         _check_variables(chat_template_kwargs or {})
         compiled = _compile_for_request(source)
         plain = template_messages(messages, self._format_of(source))
@@ -134,6 +149,9 @@ class ChatTemplate:
         if _num_chars(messages) < _LONG_CONVERSATION_CHARS:
             return self.render(messages, **options)
         return await asyncio.to_thread(self.render, messages, **options)
+
+    def _source_for(self, tools: Sequence[Mapping[str, Any]] | None) -> str | None:
+        return self.tool_source if tools and self.tool_source is not None else self.source
 
     def _format_of(self, source: str) -> ContentFormat:
         return _detected_format(source) if self._asked_format == "auto" else self._asked_format

@@ -20,6 +20,8 @@ from kvik.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from kvik.grammar.compiler import GrammarCompiler
 
+MAX_CACHED_GRAMMAR_BYTES = 8 << 20
+"""Of grammars, good and bad, that are remembered."""
 _NUM_THREADS = 2
 """One grammar that takes its time leaves room for the others."""
 
@@ -48,6 +50,11 @@ class GrammarChecks:
             compiled = await self._compile_in_thread(asked)
         return self._with(params, compiled)
 
+    @property
+    def num_cached_bytes(self) -> int:
+        """Of grammars that are remembered."""
+        return 0 if self._compiler is None else self._compiler.num_cached_chars
+
     async def _compile_in_thread(self, asked: StructuredOutputs) -> StructuredOutputs:
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._threads, lambda: self._made_compiler().compile(asked))
@@ -65,7 +72,7 @@ class GrammarChecks:
         if self._compiler is None:
             from kvik.grammar.compiler import GrammarCompiler
 
-            self._compiler = GrammarCompiler(self._config, _special_tokens(self._tokenizer))
+            self._compiler = GrammarCompiler(self._config, _special_tokens(self._tokenizer), MAX_CACHED_GRAMMAR_BYTES)
         return self._compiler
 
     def _with(self, params: SamplingParams, compiled: StructuredOutputs) -> SamplingParams:

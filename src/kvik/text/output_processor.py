@@ -6,7 +6,7 @@ and tells the engine which requests to abort.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -63,9 +63,9 @@ class OutputProcessor:
     def num_open(self) -> int:
         return len(self._requests)
 
-    def internal_ids(self, request_id: str | None = None) -> list[str]:
-        """Open requests that the caller calls `request_id`; all for None."""
-        return [i for i, r in self._requests.items() if request_id is None or r.request.request_id == request_id]
+    def internal_ids(self, is_meant: Callable[[str], bool] = lambda request_id: True) -> list[str]:
+        """Open requests by what the caller calls them; all of them."""
+        return [i for i, r in self._requests.items() if is_meant(r.request.request_id)]
 
     def add_request(self, request: ProcessedRequest, stream_interval: int = 1) -> None:
         """Expect outputs of `request`. Its own `stream_interval` can only raise the server's."""

@@ -93,7 +93,7 @@ class Processor:
         self._vocab_size = config.spec.vocab_size
         self._eos_token_id, self._more_eos_token_ids = eos_token_ids(config, tokenizer)
         self._seeds = random.Random(config.seed)
-        self._grammars = GrammarChecks(structured_outputs, tokenizer)
+        self.grammars = GrammarChecks(structured_outputs, tokenizer)
 
     def process(
         self,
@@ -109,7 +109,7 @@ class Processor:
         """Raises `InvalidRequestError` naming the field: `prompt`, `input_text`, `input_tokens`, `max_tokens`, ..."""
         arrival_time_s = time.monotonic()
         self._check_prompt(prompt, options)
-        params = self._grammars.check(params)
+        params = self.grammars.check(params)
         ids = self._tokenize(prompt, options) if isinstance(prompt, str) else prompt
         return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
 
@@ -143,10 +143,10 @@ class Processor:
         arrival_time_s = time.monotonic()
         if isinstance(prompt, TokenizedPrompt):
             ids, text = prompt.token_ids, prompt.text
-            params = await self._grammars.check_async(params)
+            params = await self.grammars.check_async(params)
             return self._build(text, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
         self._check_prompt(prompt, options)
-        params = await self._grammars.check_async(params)
+        params = await self.grammars.check_async(params)
         if not isinstance(prompt, str):
             ids = prompt
         elif len(prompt) < _LONG_TEXT_CHARS:

@@ -1,32 +1,36 @@
 """The Jinja environment of chat templates: what transformers' templates expect, inside a sandbox with limits.
 
 A running template cannot be killed from outside, so it is made to stop by itself: the compiler plants a call at the
-start of each loop body and each macro body, and that call ends a rendering that has used up its time. Output
-is counted piece by piece; `*` and `**` may not make giant values.
-
-These limits protect a server from long or hostile *messages* and from runaway loops. A template that is itself written
-to fill the memory (doubling a string in a loop, say) is not held back: templates are the operator's, and one that
-comes with a request is only read where the operator said so.
+start of each loop body and each macro body, and that call ends a rendering that has used up its time, or during which
+the process has grown by too much. Output is counted piece by piece, and no operation may make a giant value
+(`growth.py`). The call reaches its budget by a name that no template can write, so none can put another in its place.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 import jinja2
+import jinja2.compiler
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-BUDGET = "_render_budget"
-"""The template variable that holds the `RenderBudget` of a rendering."""
-MAX_VALUE_LENGTH = 1 << 24
-"""Characters or elements that `*` may make, and bits that `**` may."""
+from kvik.text import growth
+
+BUDGET = "render budget"
+"""The variable that holds the `RenderBudget` of a rendering; with a space, it is no name in a template."""
+MAX_GROWTH_BYTES = 1 << 30
+"""By which this process may grow while one template is rendered."""
+_LOOK_INTERVAL_S = 0.001
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class RenderLimitError(jinja2.TemplateError):
@@ -41,16 +45,35 @@ class RenderBudget:
         self._deadline_s = time.monotonic() + seconds
         self._max_chars = max_chars
         self._num_chars = 0
+        self._looked_at_s = time.monotonic()
+        self._max_resident_bytes = 0
+        """Known from the first look on: most renderings end before it."""
 
     def __call__(self) -> None:
-        if time.monotonic() > self._deadline_s:
+        now_s = time.monotonic()
+        if now_s > self._deadline_s:
             raise RenderLimitError(f"rendering takes more than {self._seconds:g} seconds")
+        if now_s - self._looked_at_s > _LOOK_INTERVAL_S:
+            self._looked_at_s = now_s
+            bytes_now = resident_bytes()
+            self._max_resident_bytes = self._max_resident_bytes or bytes_now + MAX_GROWTH_BYTES
+            if bytes_now > self._max_resident_bytes:
+                raise RenderLimitError(f"rendering takes more than {MAX_GROWTH_BYTES >> 20} MiB of memory")
 
     def add_output(self, piece: str) -> None:
         self._num_chars += len(piece)
         if self._num_chars > self._max_chars:
             raise RenderLimitError(f"the rendered prompt has more than {self._max_chars} characters")
         self()
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 on systems that do not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
 
 
 class _GenerationTag(jinja2.ext.Extension):
@@ -63,25 +86,58 @@ class _GenerationTag(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _LimitedCode(jinja2.compiler.CodeGenerator):
+    """Has ~ ask before it joins."""
+
+    def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:
+        self.write("environment.join(")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write(")")
+
+
 class TemplateEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """The sandbox, the names that templates of Hugging Face models use, and the limits."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    code_generator_class = _LimitedCode
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols])
         self.filters["tojson"] = _tojson
+        self.filters = {name: _guarded_filter(name, function) for name, function in self.filters.items()}
+        self.finalize = _checked_output
+        del self.globals["lipsum"]
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        """Multiply and raise to a power, unless the result would be giant."""
-        if operator == "*":
-            _check_repetition(left, right)
-            _check_repetition(right, left)
-        elif _power_bits(left, right) > MAX_VALUE_LENGTH:
-            raise RenderLimitError(f"** would make a number of more than {MAX_VALUE_LENGTH} bits")
+        """An operation with a result that may be larger than what it is made of, unless it would be giant."""
+        if operator == "+" and type(left) is type(right) is str and len(left) + len(right) <= growth.MAX_VALUE_LENGTH:
+            return left + right  # what templates do most
+        _limited(growth.check_operator, operator, left, right)
+        tick(context)
         return super().call_binop(context, operator, left, right)
+
+    def call(self, context: jinja2.runtime.Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        _limited(growth.check_call, function, (*args, *kwargs.values()))
+        return super().call(context, function, *args, **kwargs)
+
+    def concat(self, pieces: Iterable[str]) -> str:
+        """The text of a block that is kept: a macro's, that of {% set %} or {% filter %}."""
+        whole = list(pieces)
+        _limited(growth.check_join, whole, "a block's text")
+        return "".join(whole)
+
+    def join(self, *parts: Any) -> str:
+        """What ~ does."""
+        _limited(growth.check_join, parts, "~")
+        return "".join(map(str, parts))
+
+    @staticmethod
+    def tick(context: jinja2.runtime.Context) -> None:
+        tick(context)
 
     def _generate(
         self, source: jinja2.nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
@@ -93,20 +149,46 @@ class TemplateEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         return super()._generate(source, name, filename, defer_init)
 
 
+def tick(context: jinja2.runtime.Context) -> None:
+    """Ask the budget of the rendering. Raises `RenderLimitError`."""
+    context.parent[BUDGET]()
+
+
 def _budget_call(lineno: int) -> jinja2.nodes.Node:
-    name = jinja2.nodes.Name(BUDGET, "load")
-    return jinja2.nodes.ExprStmt(jinja2.nodes.Call(name, [], [], None, None)).set_lineno(lineno)
+    call = jinja2.nodes.Call(
+        jinja2.nodes.EnvironmentAttribute("tick"), [jinja2.nodes.ContextReference()], [], None, None
+    )
+    return jinja2.nodes.ExprStmt(call).set_lineno(lineno)
 
 
-def _check_repetition(value: Any, times: Any) -> None:
-    if isinstance(value, (str, list, tuple)) and isinstance(times, int) and len(value) * times > MAX_VALUE_LENGTH:
-        raise RenderLimitError(f"* would make a value of more than {MAX_VALUE_LENGTH} elements")
+def _limited(check: Callable[..., None], *args: Any) -> None:
+    try:
+        check(*args)
+    except growth.TooLargeError as error:
+        raise RenderLimitError(str(error)) from None
 
 
-def _power_bits(base: Any, exponent: Any) -> int:
-    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
-        return base.bit_length() * exponent
-    return 0
+def _checked_output(value: Any) -> Any:
+    """Before a value of {{ }} becomes text."""
+    if not isinstance(value, str):
+        _limited(growth.check_join, (value,), "the output of a value")
+    return value
+
+
+def _guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, asked first how much it would make. It wants the context, so it never runs at compile time."""
+    wants = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
+
+    @jinja2.pass_context
+    @functools.wraps(function)
+    def guarded(context: jinja2.runtime.Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        _limited(growth.check_filter, name, value, (*args, *kwargs.values()))
+        tick(context)
+        given = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+        first = () if wants is None else (given[wants],)
+        return function(*first, value, *args, **kwargs)
+
+    return guarded
 
 
 def _tojson(

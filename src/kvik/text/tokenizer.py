@@ -22,6 +22,7 @@ class Tokenizer:
     def __init__(self, parts: TokenizerParts) -> None:
         self.backend: tokenizers.Tokenizer = parts.backend
         self.chat_template = parts.chat_template
+        self.tool_chat_template = parts.tool_chat_template
         self.bos_token = parts.bos_token
         self.eos_token = parts.eos_token
         self.bos_token_id = None if parts.bos_token is None else self.backend.token_to_id(parts.bos_token)

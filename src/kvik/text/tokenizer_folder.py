@@ -8,7 +8,7 @@ from typing import Any
 import tokenizers
 
 from kvik.errors import ModelFileError
-from kvik.modelfile.chat_template import read_chat_template
+from kvik.modelfile.chat_template import DEFAULT, TOOL_USE, read_chat_templates
 from kvik.modelfile.fields import Fields
 from kvik.modelfile.json_file import read_json_object
 from kvik.telemetry.log import get_logger
@@ -31,7 +31,8 @@ def load_folder(folder: Path) -> TokenizerParts:
         adds_bos = settings.read(bool, "add_bos_token", False)
         adds_eos = settings.read(bool, "add_eos_token", False)
         set_bos_eos(backend, bos if adds_bos else None, eos if adds_eos else None)
-    return TokenizerParts(backend, bos, eos, read_chat_template(folder))
+    templates = read_chat_templates(folder)
+    return TokenizerParts(backend, bos, eos, templates.get(DEFAULT), templates.get(TOOL_USE))
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:

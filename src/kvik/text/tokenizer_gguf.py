@@ -51,8 +51,9 @@ def build_from_gguf(header: GgufHeader) -> TokenizerParts:
             bos if metadata.flag("add_bos_token", adds_bos) else None,
             eos if metadata.flag("add_eos_token", False) else None,
         )
-    template = metadata.fields.read_nullable(str, "tokenizer.chat_template")
-    return TokenizerParts(backend, bos, eos, template)
+    names = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
+    template, tool_template = [metadata.fields.read_nullable(str, name) for name in names]
+    return TokenizerParts(backend, bos, eos, template, tool_template)
 
 
 class _TokenizerMetadata:

@@ -15,6 +15,8 @@ class TokenizerParts:
     eos_token: str | None
     """Tokens as the vocabulary spells them; None where the model has none."""
     chat_template: str | None
+    tool_chat_template: str | None = None
+    """For conversations with tools, where that is another one."""
 
 
 def set_bos_eos(backend: tokenizers.Tokenizer, bos: str | None, eos: str | None) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvik.cli.answer import Answer, Piece
 from kvik.cli.chat import ChatArgs, Conversation
-from kvik.cli.client import Answer
 from kvik.cli.terminal import converse
 from kvik.errors import KvikError
 
@@ -21,12 +21,12 @@ class FakeClient:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
 
-    def stream(self, path: str, body: Any, answer: Answer) -> Iterator[str]:
+    def stream(self, path: str, body: Any, answer: Answer) -> Generator[Piece, None, None]:
         for piece in self.answers.pop(0):
             if isinstance(piece, BaseException):
                 raise piece
             answer.pieces.append(piece)
-            yield piece
+            yield Piece(piece)
 
 
 def talk(monkeypatch: pytest.MonkeyPatch, conversation: Conversation, *lines: str) -> None:

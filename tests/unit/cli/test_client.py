@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pytest
 
+from fakes.chat_server import ChatServer, chat_server, events
+from kvik.cli.answer import Answer
 from kvik.cli.chat import ChatArgs, Conversation
-from kvik.cli.client import Answer, Client, ClientArgs, sse_events
+from kvik.cli.client import Client, ClientArgs, sse_events
 from kvik.cli.main import main
 from kvik.errors import KvikError
 
-CHAT_STREAM = (
-    b': keep-alive\n\ndata: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}\n\n'
-    b'data: {"choices": [{"delta": {"content": "Hej"}}]}\n\ndata: {"choices": [{"delta": {"content": "!"}}]}\n\n'
-    b'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\ndata: [DONE]\n\n'
-)
-TEXT_STREAM = b'data: {"choices": [{"text": "one"}]}\n\ndata: {"choices": [{"text": " two"}]}\n\ndata: [DONE]\n\n'
-
-
-class FakeServer(HTTPServer):
-    """Remembers requests; answers /v1/models, /v1/chat/completions and /v1/completions, or `status` with an error."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FakeHandler)
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.status = 200
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class FakeHandler(BaseHTTPRequestHandler):
-    server: FakeServer
-
-    def do_GET(self) -> None:
-        self._answer(b'{"data": [{"id": "first"}, {"id": "second"}]}')
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._answer(CHAT_STREAM if "chat" in self.path else TEXT_STREAM)
-
-    def _answer(self, body: bytes) -> None:
-        self.server.keys.append(self.headers["Authorization"])
-        if self.server.status != 200:
-            body = b'{"error": {"message": "no such model"}}'
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     for name in ("KVIK_API_KEY", "VLLM_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    with FakeServer() as fake:
-        thread = threading.Thread(target=fake.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield fake
-        fake.shutdown()
-        thread.join()
+    with chat_server() as server:
+        yield server
 
 
-def test_a_quick_chat(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_chat(server: ChatServer, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["chat", "--url", server.url, "-q", "Hi", "--system-prompt", "Be kind", "--max-tokens", "5", "--stats"]
     assert main([*words, "--api-key", "secret"]) == 0
     captured = capsys.readouterr()
@@ -86,15 +36,15 @@ def test_a_quick_chat(server: FakeServer, capsys: pytest.CaptureFixture[str]) ->
     assert body["stream"]
 
 
-def test_a_conversation_remembers(server: FakeServer) -> None:
+def test_a_conversation_remembers(server: ChatServer) -> None:
     args = ChatArgs(url=server.url)
     conversation = Conversation(args, Client(args), "m")
     for text in ("one", "two"):
-        assert "".join(conversation.ask(text, Answer())) == "Hej!"
+        assert [piece.text for piece in conversation.ask(text, Answer())] == ["Hej", "!"]
     assert [m["content"] for m in server.bodies[1]["messages"]] == ["one", "Hej!", "two"]
 
 
-def test_a_quick_completion(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_completion(server: ChatServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["complete", "--url", server.url, "--model-name", "m", "-q", "zero", "--max-tokens", "3"]) == 0
     assert capsys.readouterr().out == "one two\n"
     (body,) = server.bodies
@@ -102,7 +52,7 @@ def test_a_quick_completion(server: FakeServer, capsys: pytest.CaptureFixture[st
 
 
 def test_lines_of_stdin_are_questions(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = iter(["a", "", "b"])
 
@@ -118,22 +68,81 @@ def test_lines_of_stdin_are_questions(
     assert capsys.readouterr().out == "one two\none two\n"
 
 
-def test_the_servers_own_words_are_shown(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.status = 404
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (404, "/models answers 404: no such model; --url is the server's address with its /v1"),
+        (401, "/models answers 401: no such model; give the server's key with --api-key or in KVIK_API_KEY"),
+        (503, "/models answers 503: no such model"),
+    ],
+)
+def test_the_servers_own_words_and_what_to_do(
+    server: ChatServer, capsys: pytest.CaptureFixture[str], status: int, expected: str
+) -> None:
+    server.status = status
+    for command in ("chat", "complete"):
+        assert main([command, "--url", server.url, "-q", "Hi"]) == 1
+        assert capsys.readouterr().err == f"kvik: error: {server.url}{expected}\n"
+
+
+@pytest.mark.parametrize("command", ["chat", "complete"])
+def test_a_model_that_is_not_there(server: ChatServer, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    server.status, server.all_fail = 404, False
+    assert main([command, "--url", server.url, "--model-name", "third", "-q", "Hi"]) == 1
+    assert "answers 404: no such model; --model-name can be first, second\n" in capsys.readouterr().err
+    server.models = b"[]"
+    assert main([command, "--url", server.url, "--model-name", "third", "-q", "Hi"]) == 1
+    assert capsys.readouterr().err.endswith("answers 404: no such model\n")
+
+
+@pytest.mark.parametrize("models", [b"<html>", b"[]", b'{"data": [1]}', b'{"object": "list"}'])
+def test_a_server_of_something_else(server: ChatServer, models: bytes) -> None:
+    server.models = models
+    with pytest.raises(KvikError, match="answers with no list of models"):
+        Client(ClientArgs(url=server.url)).first_model()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "nonsense", "http://127.0.0.1:x/v1"])
+def test_no_server(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("chat", "complete"):
+        assert main([command, "--url", url, "-q", "Hi"]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("kvik: error: ")
+        assert "cannot reach" in error or "is no address" in error
+
+
+def test_reasoning_stays_out_of_a_file(server: ChatServer, capsys: pytest.CaptureFixture[str]) -> None:
+    both = {"reasoning": "Hm.", "reasoning_content": "Hm.", "content": "Yes"}
+    server.streams["chat"] = events({"reasoning": "Let me see. "}, both) + b"data: [DONE]\n\n"
+    assert main(["chat", "--url", server.url, "-q", "Hi"]) == 0
+    assert capsys.readouterr().out == "Yes\n"
+    answer = Answer()
+    pieces = list(
+        Client(ClientArgs(url=server.url)).stream("/chat/completions", {"messages": [{"content": ""}]}, answer)
+    )
+    assert pieces == [("Let me see. ", True), ("Hm.", True), ("Yes", False)]
+    assert answer.text == "Yes"
+
+
+def test_a_stream_that_breaks_off(server: ChatServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.streams["chat"] = events({"content": "He"})
     assert main(["chat", "--url", server.url, "-q", "Hi"]) == 1
-    assert capsys.readouterr().err == f"kvik: error: {server.url}/models answers 404: no such model\n"
+    assert "the stream broke off before its end" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "nonsense"])
-def test_no_server(url: str) -> None:
-    with pytest.raises(KvikError, match=r"cannot reach|is no address"):
-        Client(ClientArgs(url=url)).first_model()
-
-
-def test_an_error_inside_a_stream() -> None:
-    lines = iter([b'data: {"error": {"message": "engine died"}}\n'])
-    with pytest.raises(KvikError, match="engine died"):
-        list(sse_events(lines))
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'data: {"error": {"message": "engine died"}}\n', "engine died"),
+        (b'data: {"error": "engine died"}\n', "engine died"),
+        (b"data: {\n", "no JSON object"),
+        (b"data: [1]\n", "no JSON object"),
+        (b"data: \xff\n", "no JSON object"),
+    ],
+)
+def test_what_can_be_wrong_in_a_stream(line: bytes, expected: str) -> None:
+    with pytest.raises(KvikError, match=expected):
+        list(sse_events([b": keep-alive\n", line]))
 
 
 def test_words_without_a_flag_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,5 +74,5 @@ def test_two_modules_of_one_name() -> None:
 
 def test_modules_need_adapters_to_be_on() -> None:
     with pytest.raises(ConfigError, match="--lora-modules needs --enable-lora"):
-        server_config_of({"lora_modules": ("a=x",)}, {})
-    assert server_config_of({"lora_modules": ("a=x",), "enable_lora": True}, {}).lora_modules == ("a=x",)
+        server_config_of({"lora_modules": ("a=x",)})
+    assert server_config_of({"lora_modules": ("a=x",), "enable_lora": True}).lora_modules == ("a=x",)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kvik.config.frontend import ServerConfig
+from kvik.config.generation import GenerationDefaults
 from kvik.config.resolve_server import server_config_of
 from kvik.errors import ConfigError
 
@@ -17,23 +18,23 @@ def no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_values_of_other_rooms_are_left_alone() -> None:
-    config = server_config_of({"port": 1, "max_num_seqs": 2, "model_tag": "m"}, {"top_p": 0.9})
+    config = server_config_of({"port": 1, "max_num_seqs": 2, "model_tag": "m"}, GenerationDefaults({"top_p": 0.9}))
     assert config == ServerConfig(port=1, default_sampling_params={"top_p": 0.9})
 
 
 def test_a_key_of_the_environment_gives_way_to_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "env")
-    assert server_config_of({}, {}).api_key == ("env",)
-    assert server_config_of({"api_key": ("a", "b")}, {}).api_key == ("a", "b")
+    assert server_config_of({}).api_key == ("env",)
+    assert server_config_of({"api_key": ("a", "b")}).api_key == ("a", "b")
 
 
 def test_a_template_is_a_file_or_itself(tmp_path: Path) -> None:
     file = tmp_path / "chat.jinja"
     file.write_text("{{ messages }}")
-    assert server_config_of({"chat_template": str(file)}, {}).chat_template == "{{ messages }}"
-    assert server_config_of({"chat_template": "{{ x }}"}, {}).chat_template == "{{ x }}"
+    assert server_config_of({"chat_template": str(file)}).chat_template == "{{ messages }}"
+    assert server_config_of({"chat_template": "{{ x }}"}).chat_template == "{{ x }}"
     with pytest.raises(ConfigError, match="--chat-template takes a file, or the template itself"):
-        server_config_of({"chat_template": "none.jinja"}, {})
+        server_config_of({"chat_template": "none.jinja"})
 
 
 @pytest.mark.parametrize(
@@ -64,21 +65,21 @@ def test_a_template_is_a_file_or_itself(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        server_config_of(values, {})
+        server_config_of(values)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("bounds", [[], [2, 1], [1, 1], [0, 1], [1, "2"], [1, float("inf")], [True], 1])
 def test_bounds_of_histograms(bounds: object) -> None:
     with pytest.raises(ConfigError, match="request_latency takes a list of rising, finite numbers above 0"):
-        server_config_of({"custom_histogram_buckets": {"request_latency": bounds}}, {})
+        server_config_of({"custom_histogram_buckets": {"request_latency": bounds}})
 
 
 def test_good_bounds_are_kept() -> None:
     buckets = {"request_latency": [0.5, 1]}
-    assert server_config_of({"custom_histogram_buckets": buckets}, {}).custom_histogram_buckets == buckets
+    assert server_config_of({"custom_histogram_buckets": buckets}).custom_histogram_buckets == buckets
 
 
 def test_limits_are_flags_of_their_own() -> None:
-    config = server_config_of({"max_n": 7, "max_body_bytes": 1 << 20, "port": 80}, {})
+    config = server_config_of({"max_n": 7, "max_body_bytes": 1 << 20, "port": 80})
     assert (config.limits.max_n, config.limits.max_body_bytes, config.limits.max_stop_strings) == (7, 1 << 20, 4)

@@ -320,3 +320,63 @@ def test_it_is_what_the_server_asks_for() -> None:
         assert all(hasattr(as_protocol, name) for name in methods)
 
     with_llm(test)
+
+
+def test_a_request_on_its_way_in_can_be_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        gate = asyncio.Event()
+        process = llm._processor.process_async
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            await gate.wait()
+            return await process(*args, **options)
+
+        monkeypatch.setattr(llm._processor, "process_async", slow)
+        arriving = asyncio.create_task(llm.add_request("a", STREAMED, "id-1"))
+        await settle()
+        assert await llm.abort("id") == 1
+        gate.set()
+        outputs = [output async for output in await arriving]
+        assert [output.outputs[0].finish_reason for output in outputs] == ["abort"]
+        assert client.requests == []
+
+    with_llm(test)
+
+
+def test_an_id_ends_all_prompts_of_its_request() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        streams = [await llm.add_request("a", STREAMED, name) for name in ("id-0", "id-1", "other")]
+        assert await llm.abort("id") == 2
+        for stream in streams[:2]:
+            assert [o.outputs[0].finish_reason async for o in stream] == ["abort"]
+        assert len(client.aborted) == 2
+        assert await llm.abort("unknown") == 0
+
+    with_llm(test)
+
+
+def test_requests_that_would_hold_too_much_are_refused() -> None:
+    async def run() -> None:
+        client = FakeCoreClient()
+        llm = AsyncLLM(
+            engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None), max_open_request_bytes=3000
+        )
+        used = {entry.part: entry for entry in llm.ledger}
+        assert used["requests"].limit_bytes == 3000
+        assert used["prefix_index"].limit_bytes > 0
+        few = SamplingParams(max_tokens=50, output_kind=OutputKind.DELTA)
+        streams = [await llm.add_request("a", few, "id") for _ in range(2)]
+        with pytest.raises(QueueFullError, match="--max-open-request-bytes"):
+            await llm.add_request("a", few, "id")
+        assert len(client.requests) == 2
+        await streams[0].aclose()
+        client.tokens([97], FinishReason.LENGTH)
+        await texts(streams[1])
+        assert {entry.part: entry.used_bytes for entry in llm.ledger}["requests"] == 0
+        await llm.add_request("a", few, "id")
+        client.fail(EngineDeadError("gone"))
+        await llm.wait_dead()
+        assert {entry.part: entry.used_bytes for entry in llm.ledger}["requests"] == 0
+        await llm.shutdown()
+
+    asyncio.run(asyncio.wait_for(run(), 20))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kvik.errors import ModelFileError
-from kvik.modelfile.chat_template import read_chat_template
+from kvik.modelfile.chat_template import read_chat_template, read_chat_templates
 
 
 def test_none(tmp_path: Path) -> None:
@@ -27,6 +27,22 @@ def test_of_several_the_default(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
     assert read_chat_template(tmp_path) == "d"
+    assert read_chat_templates(tmp_path) == {"default": "d", "tool_use": "t"}
+
+
+def test_of_several_without_a_default(tmp_path: Path) -> None:
+    named = [{"name": "tool_use", "template": "t"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert read_chat_template(tmp_path) is None
+
+
+def test_files_beside_the_usual_one(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "older"}')
+    (tmp_path / "chat_template.jinja").write_text("usual")
+    more = tmp_path / "additional_chat_templates"
+    more.mkdir()
+    (more / "tool_use.jinja").write_text("tools")
+    assert read_chat_templates(tmp_path) == {"default": "usual", "tool_use": "tools"}
 
 
 @pytest.mark.parametrize("value", [3, ["x"], [{"name": "default"}], [{"name": "default", "template": 1}]])

@@ -86,12 +86,28 @@ def test_max_completion_tokens_wins_and_nothing_means_what_fits(server: Server) 
     assert [asked.params.max_tokens for asked in server.llm.asked] == [3, 200 - 19]
 
 
+def test_a_generation_config_that_was_given_caps_every_answer(serve: MakeServer) -> None:
+    server = serve(default_sampling_params={"max_tokens": 11}, max_tokens_cap=11)
+    for asked in (None, 9, 12, 199):
+        server.chat(**({} if asked is None else {"max_completion_tokens": asked}))
+        server.complete(**({} if asked is None else {"max_tokens": asked}))
+    assert [a.params.max_tokens for a in server.llm.asked] == [11, 11, 9, 9, 11, 11, 11, 11]
+    too_long = server.chat(max_tokens=201)
+    assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "max_tokens")
+
+
+def test_a_default_beyond_the_context_is_the_context(serve: MakeServer) -> None:
+    server = serve(default_sampling_params={"max_tokens": 100000})
+    assert server.chat().status_code == 200
+    assert server.llm.asked[0].params.max_tokens == 200 - 19
+
+
 def test_precedence_of_request_server_default_and_field_default(serve: MakeServer) -> None:
-    defaults = {"temperature": 0.3, "top_k": 20, "max_tokens": 11, "stop_token_ids": [9]}
+    defaults = {"temperature": 0.3, "top_k": 20, "max_tokens": 11}
     server = serve(default_sampling_params=defaults)
     server.chat(temperature=0.7, stop_token_ids=[8])
     p = server.llm.asked[0].params
-    assert (p.temperature, p.top_k, p.top_p, p.max_tokens, p.stop_token_ids) == (0.7, 20, 1.0, 11, [8, 9])
+    assert (p.temperature, p.top_k, p.top_p, p.max_tokens, p.stop_token_ids) == (0.7, 20, 1.0, 11, [8])
 
 
 def test_n_answers_are_n_choices_and_count_the_prompt_once(server: Server) -> None:

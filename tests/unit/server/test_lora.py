@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kvik.config.access import AccessConfig
 from kvik.config.lora import LoraConfig, LoraModule
 from kvik.errors import ConfigError
 from kvik.messages import LoraRequest
@@ -127,3 +128,16 @@ def test_the_modules_of_the_start(served: Server, folder: str) -> None:
     assert [c["parent"] for c in served.http.get("/v1/models").json()["data"]] == [None, None, "tiny", "base"]
     with pytest.raises(ConfigError, match=r"--lora-modules c=/nowhere: there is no LoRA adapter"):
         asyncio.run(served.state.adapters.load_modules([LoraModule("c", "/nowhere")]))
+
+
+def test_clients_load_only_from_allowed_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KVIK_ALLOW_RUNTIME_LORA_UPDATING", "1")
+    for name in ("allowed/sql", "other"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+    served = make_server(access=AccessConfig(allowed_lora_path=(str(tmp_path / "allowed"),)))
+    served.llm.config = replace(served.llm.config, lora=LoraConfig())
+    for path in (tmp_path / "other", tmp_path / "none", tmp_path / "allowed" / ".." / "other"):
+        assert "--allowed-lora-path" in error_of(load(served, lora_name="x", lora_path=str(path)), 400)
+    assert load(served, lora_name="sql", lora_path=str(tmp_path / "allowed" / "sql")).status_code == 200
+    assert [lora.lora_path for lora in served.llm.loras] == [str(tmp_path / "allowed" / "sql")]

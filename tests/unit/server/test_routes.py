@@ -186,6 +186,11 @@ def test_the_documentation_shows_the_bodies(server: Server, serve: MakeServer) -
     assert {"ChatCompletionRequest", "CompletionRequest", "TokenizeRequest", "StreamOptions"} <= set(schemas)
     assert "temperature" in schemas["ChatCompletionRequest"]["properties"]
     assert server.http.get("/docs").status_code == server.http.get("/redoc").status_code == 200
+    page = server.http.get("/docs")
+    for shown in ("/v1/chat/completions", "max_completion_tokens", "StreamOptions", "as many requests are open"):
+        assert shown in page.text
+    assert "<script" not in page.text
+    assert "//" not in page.text.replace("http://testserver", "").replace("http://", ""), "loads something"
     hidden = serve(disable_fastapi_docs=True)
     assert {hidden.http.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")} == {404}
 
@@ -206,8 +211,11 @@ def test_metrics_have_fixed_labels(server: Server) -> None:
     assert server.http.get("/metrics/anything", follow_redirects=False).status_code == 200
 
 
-GUARDED = ["/v1/models", "/v1/chat/completions", "/tokenize", "/detokenize", "/anything", "/healthy"]
-OPEN = ["/health", "/ping", "/load", "/version", "/metrics", "/docs", "/openapi.json"]
+GUARDED = [
+    "/v1/models", "/v1/chat/completions", "/tokenize", "/detokenize", "/anything", "/healthy", "/health/", "//health",
+    "/load", "/version", "/metrics", "/metrics/anything", "/docs", "/redoc", "/openapi.json",
+]  # fmt: skip
+OPEN = ["/health", "/ping", "/live", "/ready"]
 
 
 def test_a_key_guards_all_that_acts(serve: MakeServer) -> None:
@@ -221,7 +229,7 @@ def test_a_key_guards_all_that_acts(serve: MakeServer) -> None:
     assert {server.http.get(path).status_code for path in OPEN} == {200}
     for header in ("Bearer first", "bearer second", "BEARER  second"):
         assert server.http.get("/v1/models", headers={"Authorization": header}).status_code == 200
-    assert server.http.options("/v1/models").status_code == 405
+    assert server.http.options("/v1/models").status_code == 401
 
 
 def test_root_path_is_stripped_or_not_and_still_guarded(serve: MakeServer) -> None:
@@ -231,7 +239,7 @@ def test_root_path_is_stripped_or_not_and_still_guarded(serve: MakeServer) -> No
         assert server.http.get(path).status_code == 401
         assert server.http.get(path, headers=key).status_code == 200
     assert server.http.get("/proxy/health").status_code == 200
-    assert server.http.get("/openapi.json").json()["servers"] == [{"url": "/proxy"}]
+    assert server.http.get("/openapi.json", headers=key).json()["servers"] == [{"url": "/proxy"}]
 
 
 def test_cors_is_closed_unless_origins_are_named(server: Server, serve: MakeServer) -> None:

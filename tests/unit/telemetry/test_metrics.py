@@ -36,7 +36,7 @@ COUNTERS = {
     "prompt_tokens", "prompt_tokens_by_source", "prompt_tokens_cached", "prompt_tokens_cached_by_source",
     "generation_tokens", "request_success", "num_preemptions", "prefix_cache_queries", "prefix_cache_hits",
     "external_prefix_cache_queries", "external_prefix_cache_hits", "mm_cache_queries", "mm_cache_hits",
-    "admission_rejections", "engine_restarts", "requests_resumed",
+    "admission_rejections", "engine_restarts", "requests_resumed", "aborted_tokens",
 }  # fmt: skip
 GAUGES = {
     "num_requests_running", "num_requests_waiting", "num_requests_waiting_by_reason", "kv_cache_usage_perc",
@@ -226,3 +226,13 @@ def test_adapters(registry: CollectorRegistry) -> None:
 def test_no_adapter_metric_without_adapters(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
     metrics.record(SchedulerStats(), None)
     assert "lora" not in render(registry).decode()
+
+
+def test_what_was_computed_for_nobody(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    def ended(reason: FinishReason, num_generated: int) -> FinishedRequestStats:
+        return FinishedRequestStats(reason, 10, num_generated, num_cached_tokens=4)
+
+    finished = [ended(FinishReason.ABORT, 3), ended(FinishReason.ABORT, 0), ended(FinishReason.STOP, 9)]
+    metrics.record(None, IterationStats(finished=finished))
+    assert value(registry, "aborted_tokens_total", kind="generation") == 3
+    assert value(registry, "aborted_tokens_total", kind="prompt") == 6

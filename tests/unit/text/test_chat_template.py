@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,50 @@ def test_developers_are_system_where_the_template_does_not_know_them():
     knowing = ChatTemplate("{% for m in messages %}{{ m.role }}{% if m.role == 'developer' %}!{% endif %}{% endfor %}")
     assert plain.render(messages) == "system"
     assert knowing.render(messages) == "developer!"
+
+
+LOOK_TOOL = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {}}}]
+GREETING = [{"role": "user", "content": "hi"}]
+
+
+def test_conversations_with_tools_have_a_template_of_their_own(tmp_path: Path) -> None:
+    """As `transformers` chooses among named templates."""
+    from transformers import AutoTokenizer
+
+    from fakes.byte_tokenizer import byte_tokenizer
+    from kvik.text.tokenizer import Tokenizer
+
+    byte_tokenizer().backend.save(str(tmp_path / "tokenizer.json"))
+    named = [
+        {"name": "default", "template": "plain: {{ messages[0].content }}"},
+        {"name": "tool_use", "template": "{{ tools[0].function.name }}: {{ messages[0].content }}"},
+    ]
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": named}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    ours = ChatTemplate.for_tokenizer(Tokenizer.load(tmp_path))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    for tools in (None, LOOK_TOOL):
+        assert ours.render(GREETING, tools=tools) == theirs.apply_chat_template(GREETING, tools=tools, tokenize=False)
+    overridden = ChatTemplate.for_tokenizer(Tokenizer.load(tmp_path), "{{ 'mine' }}")
+    assert overridden.render(GREETING, tools=LOOK_TOOL) == "mine"
+    assert ours.render(GREETING, tools=LOOK_TOOL, template="{{ 'theirs' }}") == "theirs"
+
+
+def test_a_template_for_tools_alone(caplog: pytest.LogCaptureFixture) -> None:
+    template = ChatTemplate(None, tool_source="{{ tools | length }}")
+    assert template.render(GREETING, tools=LOOK_TOOL) == "1"
+    with pytest.raises(InvalidRequestError, match="no chat template"):
+        template.render(GREETING)
+    with pytest.raises(ConfigError, match="does not parse"):
+        ChatTemplate("{{ 1 }}", tool_source="{% if %}")
+
+
+def test_tools_that_no_template_shows_are_warned_about(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvik.telemetry.log._LOGGED", set())
+    template = ChatTemplate("{{ messages[0].content }} (warned about)")
+    template.render(GREETING)
+    assert not caplog.records
+    template.render(GREETING, tools=LOOK_TOOL)
+    assert "never mentions them" in caplog.text

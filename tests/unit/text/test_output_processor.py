@@ -191,8 +191,8 @@ def test_a_failure_in_the_detokenizer_ends_that_request_only(caplog: pytest.LogC
 def test_abort_from_outside() -> None:
     bench = Bench(n=2, output_kind=DELTA, stop=["lo!"])
     bench.step(bench.delta([HELLO]))
-    assert bench.processor.internal_ids("id") == [bench.request.internal_id] == bench.processor.internal_ids()
-    assert bench.processor.internal_ids("other") == []
+    assert bench.processor.internal_ids("id".__eq__) == [bench.request.internal_id] == bench.processor.internal_ids()
+    assert bench.processor.internal_ids("other".__eq__) == []
     result = bench.processor.abort([bench.request.internal_id, "unknown"])
     outputs = [o for _, o in result.outputs if isinstance(o, RequestOutput)]
     assert [(o.outputs[0].text, o.outputs[0].finish_reason, o.finished) for o in outputs] == [

@@ -182,7 +182,9 @@ def test_an_unknown_way_of_cutting_is_warned_of(
 
 
 def test_what_it_knows(tmp_path: Path) -> None:
-    ours = load(tmp_path, byte_level_metadata("smollm") | {"tokenizer.chat_template": "{{ m }}"})
+    templates = {"tokenizer.chat_template": "{{ m }}", "tokenizer.chat_template.tool_use": "{{ t }}"}
+    ours = load(tmp_path, byte_level_metadata("smollm") | templates)
+    assert ours.tool_chat_template == "{{ t }}"
     eos = byte_level_original("smollm").token_to_id("<|eos|>")
     assert (ours.eos_token, ours.eos_token_id, ours.chat_template) == ("<|eos|>", eos, "{{ m }}")
     assert ours.special_token_ids == {eos}

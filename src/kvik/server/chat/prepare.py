@@ -63,7 +63,7 @@ async def prepare_chat(body: ChatCompletionRequest, state: ServerState, request_
     prompt_text = await render_prompt(body, state, _template_tools(body, use, state))
     role = response_role(body, state.config.response_role)
     plan = _answer_plan(body, state, use, prompt_text)
-    params = plan.applied_to(_sampling_params(body, state.config.default_sampling_params))
+    params = plan.applied_to(_sampling_params(body, state))
     return PreparedChat(
         body=body,
         request_id=request_id,
@@ -112,13 +112,14 @@ def in_chat_terms(error: InvalidRequestError, body: ChatCompletionRequest) -> In
     return InvalidRequestError(error.message.replace(error.param, name, 1), param=name)
 
 
-def _sampling_params(body: ChatCompletionRequest, defaults: dict[str, Any]) -> SamplingParams:
-    max_tokens = body.asked_max_tokens
+def _sampling_params(body: ChatCompletionRequest, state: ServerState) -> SamplingParams:
+    defaults = state.config.default_sampling_params
+    max_tokens = state.cap_max_tokens(body.asked_max_tokens)
     echoes_logprobs = body.echo and not body.stream and body.prompt_logprobs is None
     return to_sampling_params(
         body,
         defaults,
-        max_tokens=defaults.get("max_tokens") if max_tokens is None else max_tokens,
+        max_tokens=state.default_max_tokens if max_tokens is None else max_tokens,
         logprobs=body.num_logprobs,
         prompt_logprobs=body.num_logprobs if echoes_logprobs else body.prompt_logprobs,
     )

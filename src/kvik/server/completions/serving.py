@@ -64,7 +64,7 @@ def prepare_completion(
 
 
 def _sampling_params(body: CompletionRequest, state: ServerState) -> SamplingParams:
-    max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    max_tokens = state.cap_max_tokens(DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens)
     wants_prompt_logprobs = body.echo and body.prompt_logprobs is None
     return to_sampling_params(
         body,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.responses import Response
 
 from kvik.server.abort import AbortRequest, abort_requests
 from kvik.server.dev import caches, info, rest, rpc
@@ -27,8 +28,8 @@ def add_dev_routes(app: FastAPI) -> None:
         app.add_api_route(path, handler, methods=["POST"], openapi_extra=parameters(**accepted))
 
     post("/reset_prefix_cache", caches.reset_prefix_cache, reset_running_requests=_YES_NO, reset_external=_YES_NO)
-    post("/reset_mm_cache", caches.reset_nothing)
-    post("/reset_encoder_cache", caches.reset_nothing)
+    for path in ("/reset_mm_cache", "/reset_encoder_cache"):
+        app.add_api_route(path, caches.reset_nothing, methods=["POST"], response_class=Response)
     get("/server_info", info.server_info, config_format=info.FORMATS)
     post("/sleep", rest.sleep, level=rest.LEVELS, mode=rest.MODES)
     post("/wake_up", rest.wake_up, tags=rest.TAGS)

@@ -1,8 +1,8 @@
-"""Who is let in: nobody new while the server is drained or goes down; and how many are inside, for /load."""
+"""Who is let in: nobody new while the server is drained or goes down; how many are inside; what their bodies hold."""
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kvik.server.error_shapes import refusal
 from kvik.server.errors import DrainingError, describe
@@ -27,8 +27,8 @@ class AdmissionMiddleware:
         problem = self._problem(scope)
         if problem is not None:
             await refusal(scope, describe(problem), headers={"Connection": "close"})(scope, receive, send)
-        elif self._state.config.enable_server_load_tracking and scope["method"] == "POST":
-            await self._counted(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._with_body(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -41,7 +41,28 @@ class AdmissionMiddleware:
             return DrainingError("the engine has died and the server is going down; try again later")
         return None
 
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Book the body's bytes as they come, until the request has ended. Too many raise `QueueFullError` inside."""
+        account, num_bytes = self._state.open_bodies, 0
+
+        async def booking_receive() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            part = len(message.get("body", b""))
+            if part:
+                account.take(part)
+                num_bytes += part
+            return message
+
+        try:
+            await self._counted(scope, booking_receive, send)
+        finally:
+            account.give_back(num_bytes)
+
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._state.config.enable_server_load_tracking:
+            await self.app(scope, receive, send)
+            return
         self._state.num_in_flight += 1
         try:
             await self.app(scope, receive, send)

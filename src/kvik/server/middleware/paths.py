@@ -1,4 +1,4 @@
-"""Paths as routes see them, and the few that stay open. Knows no request."""
+"""Paths as routes see them, and the few that only tell. Knows no request, and no key: see access/scopes.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.types import Scope
 
 PROBE_PATHS = frozenset({"/health", "/live", "/ready", "/ping", "/load", "/version"})
 """Asked by machines, often; they never act."""
-DOCS_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+DOCS_PATHS = frozenset({"/docs", "/redoc", "/openapi.json"})
 
 OPERATOR_PATHS = frozenset({
     "/drain", "/undrain", "/abort_requests", "/v1/abort", "/pause", "/resume", "/sleep", "/wake_up",
@@ -29,7 +29,7 @@ def is_metrics(path: str) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Readable without a key: probes, metrics and the documentation. Everything else acts, or tells of the model."""
+    """Answered while the server drains too: probes, metrics and the documentation. Everything else acts."""
     return path in PROBE_PATHS or path in DOCS_PATHS or is_metrics(path)
 
 

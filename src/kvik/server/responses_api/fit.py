@@ -93,7 +93,7 @@ async def _fits(chat: PreparedChat, state: ServerState) -> bool:
         num_tokens = len(tokenizer.encode(text, with_special))
     else:
         num_tokens = len(await asyncio.to_thread(tokenizer.encode, text, with_special))
-    return num_tokens + _room(chat.body.asked_max_tokens, max_model_len) <= max_model_len
+    return num_tokens + _room(state.cap_max_tokens(chat.body.asked_max_tokens), max_model_len) <= max_model_len
 
 
 def _room(max_output_tokens: int | None, max_model_len: int) -> int:

@@ -24,8 +24,8 @@ _ID: dict[str, Any] = {"name": "response_id", "in": "path", "required": True, "s
 
 
 def add_responses_routes(app: FastAPI, config: ServerConfig) -> None:
-    """Add them to `app`, whose state gets the store."""
-    app.state.responses = ResponseStore(
+    """Add them to `app`, whose state gets the store, which gets a line in the ledger."""
+    store = app.state.responses = ResponseStore(
         StoreLimits(
             max_responses=config.max_stored_responses,
             max_bytes=config.max_stored_responses_bytes,
@@ -33,6 +33,8 @@ def add_responses_routes(app: FastAPI, config: ServerConfig) -> None:
             max_background=config.max_background_responses,
         )
     )
+    ledger = app.state.kvik.client.ledger
+    ledger.observe("responses", lambda: store.num_bytes, config.max_stored_responses_bytes)
     app.add_api_route("/v1/responses", create_response, methods=["POST"], openapi_extra=request_body(ResponsesRequest))
     stream = _query("stream", {"type": "boolean"}), _query("starting_after", {"type": "integer", "minimum": 0})
     listing = (

@@ -1,0 +1,1 @@
+"""Keys, what each may do, and which route needs what. Knows no handler."""
