@@ -15,6 +15,7 @@ from kvik.text.outputs import CompletionOutput, RequestOutput
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import OutputStream
+
 MAX_UNREAD_VALUES = 1 << 17
 """Tokens and logprobs that wait for one reader: some 20 MB as logprobs, a tenth of it as tokens."""
 
@@ -98,6 +99,11 @@ class RequestStream:
         self._unread = self._error = None
 
 
+def _num_values(answer: CompletionOutput) -> int:
+    per_token = 1 + len(answer.logprobs[0]) if answer.logprobs else 1
+    return per_token * len(answer.token_ids)
+
+
 async def close_all(streams: Sequence[OutputStream]) -> None:
     """Close all at once: none waits for another, and all are closed even where the caller is cancelled meanwhile.
 
@@ -111,11 +117,6 @@ async def close_all(streams: Sequence[OutputStream]) -> None:
     for error in await asyncio.shield(closing):
         if error is not None:
             raise error
-
-
-def _num_values(answer: CompletionOutput) -> int:
-    per_token = 1 + len(answer.logprobs[0]) if answer.logprobs else 1
-    return per_token * len(answer.token_ids)
 
 
 def merge_outputs(older: RequestOutput, newer: RequestOutput, deltas: bool) -> RequestOutput:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from kvik.config.frontend import ServerConfig
 from kvik.server.access.door import AdminDoor
-from kvik.server.serve import BACKLOG, connection_rules, uvicorn_config
+from kvik.server.serve import BACKLOG, uvicorn_config
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
@@ -54,6 +54,6 @@ class _AdminServer(uvicorn.Server):
 def _config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
     """No TLS: it never leaves the machine. The application's life is the main server's matter."""
     plain = replace(config, ssl_keyfile=None, ssl_certfile=None, ssl_ca_certs=None, disable_access_log_for_endpoints="")
-    made = uvicorn_config(app, plain, connection_rules(plain))
+    made = uvicorn_config(app, plain)
     made.lifespan = "off"
     return made

@@ -156,8 +156,9 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
         _add_messages_routes(post)
         post("/v1/chat/completions/batch", create_chat_completion_batch, BatchChatCompletionRequest)
     post("/v1/abort", abort_own_requests, AbortOwnRequest)
+
     _add_lora_routes(app, config)
-    if config.has_keys or config.access.admin_uds or config.dev_mode:
+    if config.has_keys or config.dev_mode or config.access.admin_uds is not None:
         app.add_api_route("/drain", drain.drain, methods=["POST"])
         app.add_api_route("/undrain", drain.undrain, methods=["POST"])
     get("/kv_event_sources", basic.kv_event_sources)

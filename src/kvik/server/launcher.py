@@ -53,8 +53,8 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
     timer = PhaseTimer("APIServer")
     with timer.phase("bind socket"):
         sock, hand_over = setup_server(server_config)
-    own_socket = contextlib.closing(sock) if hand_over is HandOver.SAME_SOCKET else closing(sock)
-    with own_socket, closing(bind_admin(server_config)) as admin_sock:
+    own = contextlib.closing(sock) if hand_over is HandOver.SAME_SOCKET else closing(sock)
+    with own, closing(bind_admin(server_config)) as admin_sock:
         with timer.phase("spawn engine"):
             from kvik.engine_client.core_client import EngineCoreClient
 
@@ -63,28 +63,30 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
             import uvloop
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                worker = run_server_worker(engine_config, server_config, sock, engine, timer, hand_over, admin_sock)
-                runner.run(worker)
+                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer, admin_sock, hand_over))
         finally:
             engine.kill()
 
 
 def setup_server(config: ServerConfig) -> tuple[socket.socket, HandOver]:
-    """The bound socket, not listening yet if it is ours. TLS files, keys, parsers and environment are looked at too."""
+    """The bound socket, not listening yet if it is ours. TLS files, keys, parsers: they are wrong at once or never."""
     check_tls(config)
     formats_of(config)
     check_access(config)
     ServiceManager.of(os.environ, os.getpid())
+    sock, hand_over = _listening_socket(config)
+    warn_if_open(config, sock)
+    return sock, hand_over
+
+
+def _listening_socket(config: ServerConfig) -> tuple[socket.socket, HandOver]:
     sock = inherited_socket(os.environ, os.getpid())
     if sock is not None:
         logger.info("serving on the socket that came with LISTEN_FDS; --host, --port and --uds are not used")
         bound_unsent_bytes(sock)
-        warn_if_open(config, sock)
         return sock, HandOver.SAME_SOCKET
     shares = config.connections.reuse_port and not config.uds
-    sock = bind(config)
-    warn_if_open(config, sock)
-    return sock, HandOver.SHARED_PORT if shares else HandOver.NOBODY
+    return bind(config), HandOver.SHARED_PORT if shares else HandOver.NOBODY
 
 
 async def run_server_worker(
@@ -93,8 +95,8 @@ async def run_server_worker(
     sock: socket.socket,
     engine: EngineCoreClient,
     timer: PhaseTimer,
-    hand_over: HandOver = HandOver.NOBODY,
     admin_sock: socket.socket | None = None,
+    hand_over: HandOver = HandOver.NOBODY,
 ) -> None:
     """Everything that happens inside the event loop. A signal before serving cancels it."""
     worker = asyncio.current_task()
@@ -109,7 +111,7 @@ async def run_server_worker(
             registry = create_registry()
             async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
                 await importing
-                await _serve(client, server_config, registry, sock, timer, stop, hand_over, admin_sock)
+                await _serve(client, server_config, registry, sock, timer, stop, admin_sock, hand_over)
         except asyncio.CancelledError:
             if not stop.was_asked:
                 raise
@@ -173,8 +175,8 @@ async def _serve(
     sock: socket.socket,
     timer: PhaseTimer,
     stop: Stop,
-    hand_over: HandOver,
     admin_sock: socket.socket | None,
+    hand_over: HandOver,
 ) -> None:
     from kvik.server.admin_socket import serve_admin
     from kvik.server.app import build_app, init_app_state, route_lines

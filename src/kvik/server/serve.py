@@ -54,7 +54,7 @@ async def serve_http(
     except OSError as error:
         raise taken(f"the address {sock.getsockname()}") from error
     config, asked = state.config, state.config.connections
-    rules = connection_rules(config)
+    rules = rules_of(config)
     watch = ClientWatch(asked.slow_client_timeout, asked.header_timeout, ConnectionMetrics(app.state.registry))
     manager = manager or ServiceManager()
     server = _Server(uvicorn_config(app, config, rules), state, on_startup, watch, manager)
@@ -110,21 +110,20 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def connection_rules(config: ServerConfig) -> ConnectionRules:
-    """What a connection may take of this process."""
+def rules_of(config: ServerConfig) -> ConnectionRules:
     return ConnectionRules(
         config.h11_max_incomplete_event_size, config.h11_max_header_count, config.connections.send_buffer_bytes
     )
 
 
-def uvicorn_config(app: ASGIApp, config: ServerConfig, rules: ConnectionRules) -> uvicorn.Config:
-    """How requests are read and answered, whatever the socket."""
+def uvicorn_config(app: ASGIApp, config: ServerConfig, rules: ConnectionRules | None = None) -> uvicorn.Config:
+    """How requests are read and answered, whatever the socket. `rules`: to be changed while it is served."""
     if config.disable_access_log_for_endpoints:
         paths = frozenset(path.strip() for path in config.disable_access_log_for_endpoints.split(","))
         logging.getLogger("uvicorn.access").addFilter(QuietPaths(paths))
     return uvicorn.Config(
         app,
-        http=limited_protocol(rules),
+        http=limited_protocol(rules or rules_of(config)),
         ws="none",
         lifespan="on",
         log_config=log_config(),

@@ -29,6 +29,13 @@ def bind(config: ServerConfig) -> socket.socket:
     return sock
 
 
+def bound_unsent_bytes(sock: socket.socket) -> None:
+    """What clients do not take waits in this process, where it has a limit, and not in the kernel."""
+    if sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_IN_KERNEL_BYTES)
+
+
 def bind_admin(config: ServerConfig) -> socket.socket | None:
     """The socket of --admin-uds, with mode 0600 from its first moment. Raises `AddressTakenError`, `ConfigError`."""
     path = config.access.admin_uds
@@ -39,13 +46,6 @@ def bind_admin(config: ServerConfig) -> socket.socket | None:
         return _bind_unix(path, "--admin-uds")
     finally:
         os.umask(before)
-
-
-def bound_unsent_bytes(sock: socket.socket) -> None:
-    """What clients do not take waits in this process, where it has a limit, and not in the kernel."""
-    if sock.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_IN_KERNEL_BYTES)
 
 
 @contextlib.contextmanager

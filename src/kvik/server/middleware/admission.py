@@ -1,5 +1,4 @@
-"""Who is let in: nobody new while the server is drained or goes down. How many are inside, for /load, and what their
-bodies hold."""
+"""Who is let in: nobody new while the server is drained or goes down; how many are inside; what their bodies hold."""
 
 from __future__ import annotations
 
