@@ -90,7 +90,8 @@ def test_no_admin_socket_unless_asked_for() -> None:
 
 
 def test_an_open_door_is_told_when_the_server_starts(caplog: pytest.LogCaptureFixture) -> None:
-    setup_server(ServerConfig(host="0.0.0.0", port=0)).close()
+    sock, _ = setup_server(ServerConfig(host="0.0.0.0", port=0))
+    sock.close()
     assert "ANYBODY who reaches" in caplog.text
 
 
