@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvik.config.admission import AdmissionConfig
 from kvik.config.args import AsyncEngineArgs
 from kvik.config.flags import Flag, flags_of
 from kvik.config.frontend import GENERAL, ServerConfig
@@ -13,6 +14,7 @@ GROUPS: dict[str, str] = {
     GENERAL: "the process, its log and its end",
     "Frontend": "HTTP, access, templates and what answers hold",
     "RequestLimits": "how far clients can go",
+    "AdmissionConfig": "how much may wait in front of the engine",
     "RecoveryConfig": "when the engine dies or hangs",
     "ModelConfig": "which model, its type, length and names",
     "LoadConfig": "how weights are read",
@@ -48,6 +50,7 @@ def serve_flags() -> tuple[Flag, ...]:
     server = [
         *flags_of(ServerConfig, "Frontend"),
         *flags_of(RequestLimits, "RequestLimits"),
+        *flags_of(AdmissionConfig, "AdmissionConfig"),
         *flags_of(RecoveryConfig, "RecoveryConfig"),
     ]
     own = [MODEL_TAG, HELP, CONFIG, *server, *flags_of(AsyncEngineArgs)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvik.config.admission import AdmissionConfig
 from kvik.config.flags import flag
 from kvik.config.limits import RequestLimits
 from kvik.config.recovery import RecoveryConfig
@@ -141,4 +142,5 @@ class ServerConfig:
     names of `SamplingParams` (temperature, top_p, top_k, min_p, repetition_penalty, max_tokens). No flag."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     """Flags of their own."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvik.config import env
+from kvik.config.admission import AdmissionConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.config.lora import lora_modules_of
@@ -23,6 +24,7 @@ def server_config_of(values: Mapping[str, Any], default_sampling_params: dict[st
         **_chosen(ServerConfig, values),
         limits=RequestLimits(**_chosen(RequestLimits, values)),
         recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
+        admission=AdmissionConfig(**_chosen(AdmissionConfig, values)),
     )
     key = env.api_key()
     config = replace(

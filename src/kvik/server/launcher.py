@@ -131,6 +131,7 @@ async def build_async_engine_client(
         make_stat_logger=make_stat_logger,
         phases=timer,
         recovery=server_config.recovery,
+        admission=server_config.admission,
     )
     log_lines = asyncio.create_task(managers[0].run())
     try:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kvik.config.admission import AdmissionConfig
 from kvik.config.args import AsyncEngineArgs
 from kvik.config.catalog import GROUPS, serve_flags
 from kvik.config.flags import Flag, flags_of
@@ -87,7 +88,8 @@ def test_every_flag_has_help_and_a_known_group() -> None:
 
 
 def test_every_supported_flag_is_a_field_and_no_other_is() -> None:
-    own = {f.name for config in (ServerConfig, RequestLimits, RecoveryConfig, AsyncEngineArgs) for f in fields(config)}
+    configs = (ServerConfig, RequestLimits, AdmissionConfig, RecoveryConfig, AsyncEngineArgs)
+    own = {f.name for config in configs for f in fields(config)}
     assert not {f.dest for f in NOT_YET} & own
     supported = {f.dest for f in FLAGS.values() if f.is_supported}
     assert supported - own == {"model_tag", "help", "config"}
