@@ -23,8 +23,10 @@ MOST_OWNERS = 1024
 """That are remembered: a header's values are the clients' to choose."""
 FIRST_GUESS_TOKENS = 128.0
 """Of an answer, before there were any."""
-SAFETY = 1.2
-"""What a wait and an answer are taken to need, in terms of what they needed so far."""
+SAFETY = 1.25
+"""What a wait and an answer are taken to need, in terms of what is expected: a mean is missed by half of them."""
+SHORTEST_JUDGED_S = 0.1
+"""Forecasts of shorter waits say nothing about how good forecasts are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,9 @@ class _Request:
     num_prompt_tokens: int
     num_answer_tokens: int
     """Expected, of all answers."""
+    came_s: float = 0.0
+    forecast_s: float | None = None
+    """The wait that was measured to be ahead of it; None: nothing was measured."""
 
 
 @dataclass(slots=True)
@@ -84,9 +89,11 @@ class AdmissionDesk:
         self._answer_tokens = Mean(FIRST_GUESS_TOKENS)
         self._s_per_token = Mean()
         """Of an answer, its prompt included, in the engine."""
+        self._forecast_error = Mean(1.0)
+        """How long requests waited, in terms of their forecasts."""
         self._num_arrived = 0
         self._last_step_s: float | None = None
-        """The last step that left somebody waiting; None: nobody waits."""
+        """The last step that left the engine with all that it may have; None: it could have had more."""
 
     @property
     def num_waiting(self) -> int:
@@ -112,9 +119,11 @@ class AdmissionDesk:
             return
         cost = request.num_prompt_tokens + request.num_answer_tokens
         position, cost_ahead = self._queue.ahead_of(ticket.owner, sequences[0].priority, cost)
+        request.came_s = self._clock()
+        request.forecast_s = self._throughput.time_for(cost_ahead + cost)
         if not ticket.is_continued:
             self._check_limits(request)
-            self._check_deadline(request, cost_ahead + cost, ticket)
+            self._check_deadline(request, ticket)
         ticket.note(position + 1, reason)
         self._wait(request, ticket.owner, cost)
 
@@ -199,11 +208,11 @@ class AdmissionDesk:
             text = f"waiting prompts would have {num_tokens} tokens, with at most {limits.max_tokens} allowed"
             raise self.refusal("max_num_queued_tokens", text + " by --max-queued-tokens")
 
-    def _check_deadline(self, request: _Request, cost: int, ticket: Ticket) -> None:
+    def _check_deadline(self, request: _Request, ticket: Ticket) -> None:
         """Refuse who would wait for nothing: by what is measured, its answer would come too late."""
-        wait_s = self._throughput.time_for(cost)
-        if ticket.deadline_s is None or wait_s is None:
+        if ticket.deadline_s is None or request.forecast_s is None:
             return
+        wait_s = request.forecast_s * max(1.0, self._forecast_error.value or 1.0)
         num_tokens = request.num_answer_tokens / len(request.sequences)
         needed_s = SAFETY * (wait_s + num_tokens * (self._s_per_token.value or 0.0))
         late_s = needed_s - (ticket.deadline_s - self._clock())
@@ -234,6 +243,15 @@ class AdmissionDesk:
         del self._waiting[request.internal_id]
         self._waiting_sequences.difference_update(s.request_id for s in request.sequences)
         self._num_waiting_tokens -= request.num_prompt_tokens
+        self._judge_forecast(request, is_served)
+
+    def _judge_forecast(self, request: _Request, is_served: bool) -> None:
+        """Learn from how long it waited; who left before its turn teaches only that the forecast was too short."""
+        if request.forecast_s is None or request.forecast_s < SHORTEST_JUDGED_S:
+            return
+        error = (self._clock() - request.came_s) / request.forecast_s
+        if is_served or error > 1:
+            self._forecast_error.record(min(4.0, error))
 
     def _enter(self, request: _Request, owner: str) -> None:
         ids = [s.request_id for s in request.sequences]
@@ -251,11 +269,12 @@ class AdmissionDesk:
             self._s_per_token.record((self._clock() - running.released_s) / running.num_tokens)
 
     def _measure(self, num_tokens: int) -> None:
-        """Time counts from one step that left somebody waiting to the next one."""
+        """Time counts from one step that left the engine with all that it may have to the next one."""
         now_s = self._clock()
         if self._last_step_s is not None:
             self._throughput.record(num_tokens, now_s - self._last_step_s)
-        self._last_step_s = now_s if self._waiting else None
+        is_busy = bool(self._waiting) or self._window.obstacle(1, 0) is not None
+        self._last_step_s = now_s if is_busy else None
 
     def _see(self, owner: str) -> None:
         """Remember who there is; the longest unseen comes first in the dict."""

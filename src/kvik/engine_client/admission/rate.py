@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-MEMORY_S = 10.0
+MEMORY_S = 4.0
 """What was measured so long ago counts for a third of what is measured now."""
 LEAST_MEASURED_S = 0.5
 LONGEST_RETRY_AFTER_S = 600
@@ -13,14 +13,14 @@ DEFAULT_RETRY_AFTER_S = 5
 
 
 class Throughput:
-    """Tokens per second, of prompts and answers, over the time in which there was more to do than could be done."""
+    """Tokens per second, of prompts and answers, over the time in which the engine had all that it may have."""
 
     def __init__(self) -> None:
         self._num_tokens = 0.0
         self._measured_s = 0.0
 
     def record(self, num_tokens: int, elapsed_s: float) -> None:
-        """`num_tokens` were computed in these seconds, in which requests waited all the time."""
+        """`num_tokens` were computed in these seconds, in which it had as much to do as it may."""
         kept = math.exp(-elapsed_s / MEMORY_S)
         self._num_tokens = self._num_tokens * kept + num_tokens
         self._measured_s = self._measured_s * kept + elapsed_s

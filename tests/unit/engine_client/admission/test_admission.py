@@ -73,10 +73,12 @@ def test_who_waits_is_told_where_and_why_and_comes_when_there_is_room() -> None:
     assert (first.position, first.waiting_for) == (1, WaitReason.SLOTS)
     assert second.position == 2
     assert engine.desk.num_waiting == 2
-    assert engine.desk.holds("a") and engine.desk.holds_sequence("a/0")
+    assert engine.desk.holds("a")
+    assert engine.desk.holds_sequence("a/0")
     engine.step("r0/0", ends=True)
     assert engine.sent == ["r0", "r1", "a"]
-    assert not engine.desk.holds("a") and not engine.desk.holds_sequence("a/0")
+    assert not engine.desk.holds("a")
+    assert not engine.desk.holds_sequence("a/0")
 
 
 def test_the_sequences_of_a_request_come_together() -> None:
@@ -224,4 +226,6 @@ def test_everything_comes_and_leaves_and_the_engine_is_never_given_too_much(
             engine.step(*(f"{name}/{k}" for k in range(sizes.pop(name))), ends=True)
     assert not sizes, "somebody starved"
     assert engine.desk.num_waiting == engine.window.num_sequences == engine.window.num_prompt_tokens == 0
-    assert not engine.desk._inside and not engine.desk._running and not engine.desk._waiting
+    assert not engine.desk._inside
+    assert not engine.desk._running
+    assert not engine.desk._waiting
