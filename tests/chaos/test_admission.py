@@ -16,6 +16,8 @@ from support.server import MODEL, KvikServer
 ANSWER_TOKENS = 24
 DEADLINE_S = 4.0
 SLOTS = 16
+STORY = " the wind blew over the dark water and no light was seen," * 16
+"""About 200 tokens, as a chat has them."""
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,10 @@ class Outcome:
     is_complete: bool = False
 
 
-async def ask(server: KvikServer, i: int, key: str, max_tokens: int, **headers: str) -> Outcome:
+async def ask(server: KvikServer, i: int, key: str, max_tokens: int, story: str = "", **headers: str) -> Outcome:
     """One streamed completion over a connection of its own: cheap enough that the server is what is measured."""
     body = {
-        "model": MODEL, "prompt": f"Chapter {i} of {key}. It was a night when", "max_tokens": max_tokens,
+        "model": MODEL, "prompt": f"Chapter {i} of {key}. It was a night when{story}", "max_tokens": max_tokens,
         "ignore_eos": True, "stream": True, "temperature": 0, "stream_interval": max_tokens - 1,
     }  # fmt: skip
     started_s = time.monotonic()
@@ -135,7 +137,7 @@ async def first_tokens(server: KvikServer, num_rounds: int) -> list[float]:
     """Seconds to the first token of a client with two requests at a time."""
     found = []
     for i in range(num_rounds):
-        outcomes = await asyncio.gather(*(ask(server, 1000 + 2 * i + k, "two", 4) for k in range(2)))
+        outcomes = await asyncio.gather(*(ask(server, 1000 + 2 * i + k, "two", 4, STORY) for k in range(2)))
         assert all(o.is_complete for o in outcomes)
         found += [o.first_s for o in outcomes]
         await asyncio.sleep(0.02)

@@ -226,6 +226,7 @@ class AsyncLLM:
         """
         ticket = ticket or Ticket()
         self._check_open()
+        self._desk.check_hope(priority, ticket)
         request = await self._processor.process_async(
             prompt, sampling_params, request_id, priority=priority, cache_salt=cache_salt, options=options, lora=lora
         )

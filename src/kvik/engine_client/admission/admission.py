@@ -108,6 +108,14 @@ class AdmissionDesk:
         """Whether the engine has not been given this sequence."""
         return engine_id in self._waiting_sequences
 
+    def check_hope(self, priority: int, ticket: Ticket) -> None:
+        """Raise `QueueFullError` for a request that would be refused whatever it is: before it has cost anything."""
+        if ticket.is_continued or not self._waiting:
+            return
+        self._check_count()
+        _, cost_ahead = self._queue.ahead_of(ticket.owner, priority, 1)
+        self._check_deadline(self._throughput.time_for(cost_ahead), 0, ticket)
+
     def submit(self, internal_id: str, sequences: list[NewRequest], ticket: Ticket) -> None:
         """Let a request in, or have it wait. Raises `QueueFullError`, and what `send` raises."""
         self._see(ticket.owner)
@@ -123,7 +131,8 @@ class AdmissionDesk:
         request.forecast_s = self._throughput.time_for(cost_ahead + cost)
         if not ticket.is_continued:
             self._check_limits(request)
-            self._check_deadline(request, ticket)
+            num_answer_tokens = request.num_answer_tokens // len(sequences)
+            self._check_deadline(request.forecast_s, num_answer_tokens, ticket)
         ticket.note(position + 1, reason)
         self._wait(request, ticket.owner, cost)
 
@@ -198,23 +207,25 @@ class AdmissionDesk:
     def _has_room(self, owner: str) -> bool:
         return self._window.has_room_for(owner, len(self._owners_seen))
 
-    def _check_limits(self, request: _Request) -> None:
-        limits = self._limits
-        if limits.max_requests and len(self._queue) >= limits.max_requests:
+    def _check_count(self) -> None:
+        if self._limits.max_requests and len(self._queue) >= self._limits.max_requests:
             text = f"{len(self._queue)} prompts wait already, as many as --max-queued-requests allows"
             raise self.refusal("max_num_queued_reqs", text)
+
+    def _check_limits(self, request: _Request) -> None:
+        self._check_count()
+        limits = self._limits
         num_tokens = self._num_waiting_tokens + request.num_prompt_tokens
         if limits.max_tokens and num_tokens > limits.max_tokens and self._waiting:
             text = f"waiting prompts would have {num_tokens} tokens, with at most {limits.max_tokens} allowed"
             raise self.refusal("max_num_queued_tokens", text + " by --max-queued-tokens")
 
-    def _check_deadline(self, request: _Request, ticket: Ticket) -> None:
+    def _check_deadline(self, forecast_s: float | None, num_answer_tokens: int, ticket: Ticket) -> None:
         """Refuse who would wait for nothing: by what is measured, its answer would come too late."""
-        if ticket.deadline_s is None or request.forecast_s is None:
+        if ticket.deadline_s is None or forecast_s is None:
             return
-        wait_s = request.forecast_s * max(1.0, self._forecast_error.value or 1.0)
-        num_tokens = request.num_answer_tokens / len(request.sequences)
-        needed_s = SAFETY * (wait_s + num_tokens * (self._s_per_token.value or 0.0))
+        wait_s = forecast_s * max(1.0, self._forecast_error.value or 1.0)
+        needed_s = SAFETY * (wait_s + num_answer_tokens * (self._s_per_token.value or 0.0))
         late_s = needed_s - (ticket.deadline_s - self._clock())
         if late_s > 0:
             text = f"this request would be answered in about {needed_s:.1f} s, after the time that it gives"
