@@ -23,7 +23,7 @@ def noting(server: Server, *notes: tuple[int, WaitReason | None]) -> list[Ticket
             ticket.note(*note)
         return await add_request(*args, ticket=ticket, **options)
 
-    server.llm.add_request = add  # type: ignore[method-assign]
+    server.llm.add_request = add  # type: ignore[method-assign,assignment]
     return seen
 
 
