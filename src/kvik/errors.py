@@ -90,10 +90,22 @@ class SlowReaderError(RequestError):
 
 
 class QueueFullError(RequestError):
-    """As many requests are open as the operator allows; the client may try again."""
+    """The request waits, or would wait, for longer or with more others than is allowed; the client may try again."""
 
     status = 429
     type = "RateLimitError"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        """`retry_after_s`: when that is worth while; None: not known."""
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(RequestError):
+    """The request ran when the time that its client gave it was over."""
+
+    status = 408
+    type = "RequestTimeoutError"
 
 
 class OverloadedError(RequestError):

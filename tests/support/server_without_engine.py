@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from fakes.fake_core_client import FakeCoreClient
 from kvik.config import EngineConfig, ModelConfig
 from kvik.config.frontend import ServerConfig
+from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
 from kvik.errors import EngineDeadError
 from kvik.messages import EngineFacts, LoraRequest, Phase
@@ -174,6 +175,7 @@ class FakeAsyncLLM:
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
         lora: LoraRequest | None = None,
+        ticket: Ticket | None = None,
     ) -> FakeStream:
         processor = Processor(self.config.model, self.tokenizer, MAX_MODEL_LEN)  # type: ignore[arg-type]
         self.control.check_open()

@@ -138,6 +138,9 @@ class EngineArgs:
     max_num_queued_reqs: int | None = flag(
         None, "prompts, waiting and running, from which on the answer is 429; unset: no limit", group=SCHEDULER
     )
+    max_num_queued_tokens: int | None = flag(
+        None, "as --max-queued-tokens; the smaller of the two counts; unset: that one", group=SCHEDULER, kind="size"
+    )
 
     enable_lora: bool = flag(False, "serve LoRA adapters beside the model", group=LORA, common=True)
     max_loras: int = flag(1, "different adapters in one step; requests of others wait", group=LORA, common=True)

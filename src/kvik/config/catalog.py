@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvik.config.access import AccessConfig
+from kvik.config.admission import AdmissionConfig
 from kvik.config.args import AsyncEngineArgs
 from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import Flag, flags_of
@@ -17,6 +18,7 @@ GROUPS: dict[str, str] = {
     "RequestLimits": "how far clients can go",
     "AccessConfig": "who may ask what, beside --api-key",
     "ConnectionConfig": "taking over a port, and clients that are too slow",
+    "AdmissionConfig": "how much may wait in front of the engine",
     "RecoveryConfig": "when the engine dies or hangs",
     "ModelConfig": "which model, its type, length and names",
     "LoadConfig": "how weights are read",
@@ -53,6 +55,7 @@ def serve_flags() -> tuple[Flag, ...]:
         *flags_of(ServerConfig, "Frontend"),
         *flags_of(RequestLimits, "RequestLimits"),
         *flags_of(ConnectionConfig, "ConnectionConfig"),
+        *flags_of(AdmissionConfig, "AdmissionConfig"),
         *flags_of(RecoveryConfig, "RecoveryConfig"),
         *flags_of(AccessConfig, "AccessConfig"),
     ]

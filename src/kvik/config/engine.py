@@ -74,6 +74,8 @@ class SchedulerConfig:
     """Tokens per streamed chunk."""
     max_num_queued_reqs: int | None = None
     """Open prompts from which on new ones are refused; None: no limit."""
+    max_num_queued_tokens: int | None = None
+    """Tokens of waiting prompts above which new ones are refused; None: no limit of the engine's."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvik.config.access import AccessConfig
+from kvik.config.admission import AdmissionConfig
 from kvik.config.connections import ConnectionConfig
 from kvik.config.flags import flag
 from kvik.config.limits import RequestLimits
@@ -147,6 +148,7 @@ class ServerConfig:
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     """Flags of their own."""
 
     @property

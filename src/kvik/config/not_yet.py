@@ -229,7 +229,6 @@ NOT_YET: tuple[Flag, ...] = (
         "SchedulerConfig",
         _flag("max-num-scheduled-tokens", "size", None, "cap below the budget (speculative decoding)"),
         _flag("max-num-active-seqs", "int", None, "admission cap below max-num-seqs"),
-        _flag("max-num-queued-tokens", "size", None, "prompt tokens waiting above which the answer is 503"),
         _flag("long-prefill-token-threshold-adaptive", "bool", False,
               "let the token budget divided by the requests be the least threshold"),
         _flag("disable-chunked-mm-input", "bool", False, "never split a multimodal item"),

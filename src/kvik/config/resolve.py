@@ -200,6 +200,8 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
     _require(interval >= 1, f"--stream-interval takes 1 or more, got {interval}")
     most = args.max_num_queued_reqs
     _require(most is None or most >= 1, f"--max-num-queued-reqs takes 1 or more, got {most}")
+    most_tokens = args.max_num_queued_tokens
+    _require(most_tokens is None or most_tokens >= 1, f"--max-num-queued-tokens takes 1 or more, got {most_tokens}")
     return SchedulerConfig(
         max_num_batched_tokens=budget,
         max_step_ms=_max_step_ms(args, chunked),
@@ -211,6 +213,7 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
         watermark=args.watermark,
         stream_interval=interval,
         max_num_queued_reqs=most,
+        max_num_queued_tokens=most_tokens,
     )
 
 

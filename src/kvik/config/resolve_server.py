@@ -11,6 +11,7 @@ from typing import Any
 
 from kvik.config import env
 from kvik.config.access import AccessConfig
+from kvik.config.admission import AdmissionConfig
 from kvik.config.connections import ConnectionConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.generation import GenerationDefaults
@@ -31,6 +32,7 @@ def server_config_of(
         recovery=RecoveryConfig(**_chosen(RecoveryConfig, values)),
         access=AccessConfig(**_chosen(AccessConfig, values)),
         connections=ConnectionConfig(**_chosen(ConnectionConfig, values)),
+        admission=AdmissionConfig(**_chosen(AdmissionConfig, values)),
     )
     key = env.api_key()
     config = replace(

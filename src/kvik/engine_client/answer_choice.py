@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.beam_search import BeamModel, BeamSearch
 from kvik.engine_client.stream import close_all
 from kvik.errors import EngineRequestError
@@ -140,6 +142,7 @@ class BeamStream:
         params, options = self._search.step_params, self._options
         if self._num_steps:  # ids from here on, which the first step has cut and completed already
             options = {name: value for name, value in options.items() if name != "options"}
+            options["ticket"] = _continued(options.get("ticket"))
         self._open = []
         for i, prompt in enumerate(self._search.prompts()):
             request_id = f"{self._request_id}-beam{self._num_steps}-{i}"
@@ -148,6 +151,10 @@ class BeamStream:
             if self._is_closed:
                 raise StopAsyncIteration
         self._num_steps += 1
+
+
+def _continued(ticket: Ticket | None) -> Ticket:
+    return Ticket(is_continued=True) if ticket is None else dataclass_replace(ticket, is_continued=True)
 
 
 async def _last(stream: OutputStream) -> RequestOutput:

@@ -12,8 +12,15 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, Self
 
+from msgspec.structs import replace
+
 from kvik.config import EngineConfig
+from kvik.config.admission import AdmissionConfig
 from kvik.config.recovery import RecoveryConfig
+from kvik.engine_client.admission.admission import AdmissionDesk, QueueLimits
+from kvik.engine_client.admission.ticket import Ticket
+from kvik.engine_client.admission.timers import RequestTimers
+from kvik.engine_client.admission.window import EngineWindow
 from kvik.engine_client.arrivals import Arrivals, is_named
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
@@ -29,8 +36,8 @@ from kvik.errors import (
     KvikError,
     NotSupportedYetError,
     OverloadedError,
-    QueueFullError,
     RecoveringError,
+    RequestError,
 )
 from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
@@ -59,6 +66,9 @@ class StatLogger(Protocol):
     def record_recovery(self, num_requests: int) -> None:
         """The engine has been replaced, and this many requests go on in the new one."""
 
+    def record_rejection(self, reason: str) -> None:
+        """A request was turned away, or waited for too long."""
+
 
 class AsyncLLM:
     """The engine client of the server. `from_engine_config` makes one that is ready to serve."""
@@ -75,6 +85,7 @@ class AsyncLLM:
         phases: list[Phase] | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
         max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
+        admission: AdmissionConfig = AdmissionConfig(),  # noqa: B008
     ) -> None:
         """Needs a running event loop. `client` has been started; `facts` are what its engine measured."""
         self.config = config
@@ -100,9 +111,17 @@ class AsyncLLM:
             send=self._readmission.submit, may_sleep=config.model.enable_sleep_mode,
         )  # fmt: skip
         """What operators do: pause, sleep, caches."""
-        self._recovery = Recovery(
-            client, self._output_processor, self.control, self._readmission, self._fail, self._record_recovery
+        self._desk = AdmissionDesk(
+            _queue_limits(config, admission),
+            _engine_window(config),
+            lambda internal_id, requests: self.control.send(internal_id, requests),
+            self._record_rejection,
         )
+        self._timers = RequestTimers(self._desk, self._end, admission.queue_timeout)
+        self._recovery = Recovery(
+            client, self._output_processor, self.control, self._readmission, self._fail, self._record_recovery,
+            desk=self._desk,
+        )  # fmt: skip
         self._queues_while_recovering = recovery.recovery_queue
         self._death: EngineDeadError | None = None
         self._is_draining = False
@@ -124,6 +143,7 @@ class AsyncLLM:
         phases: PhaseTimer | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
         max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
+        admission: AdmissionConfig = AdmissionConfig(),  # noqa: B008
     ) -> Self:
         """Start the engine (or `client`, spawned before) and wait until it can serve.
 
@@ -157,6 +177,7 @@ class AsyncLLM:
             phases=[*timer.phases, *engine_phases],
             recovery=recovery,
             max_open_request_bytes=max_open_request_bytes,
+            admission=admission,
         )
         if recovery.stall_timeout > 0:
             watch = watch_for_stalls(engine, lambda: llm.should_progress, recovery.stall_timeout)
@@ -209,15 +230,18 @@ class AsyncLLM:
         options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
         stream_interval: int = 1,
         lora: LoraRequest | None = None,
+        ticket: Ticket | None = None,
     ) -> RequestStream:
-        """Check the request, hand it to the engine and return its outputs.
+        """Check the request, hand it to the engine, now or in its turn, and return its outputs.
 
         All that a client can have done wrong is raised here, as `InvalidRequestError`, before anything is sent.
         `QueueFullError`; `OverloadedError` while shutting down; `EngineDeadError`. `stream_interval` can only raise the
-        server's.
+        server's. `ticket` is told how the request waits.
         """
+        ticket = ticket or Ticket()
         self._check_not_recovering()
         self._check_open()
+        self._desk.check_hope(priority, ticket)
         with self._arrivals.open(request_id) as arrival:
             request = await self._processor.process_async(
                 prompt, sampling_params, request_id,
@@ -236,10 +260,11 @@ class AsyncLLM:
             self._abort([internal_id])
             return stream
         try:
-            self.control.send(internal_id, request.engine_requests)
+            self._desk.submit(internal_id, request.engine_requests, ticket)
         except KvikError:
             self._abandon(internal_id)
             raise
+        self._timers.start(internal_id, ticket)
         return stream
 
     async def generate(
@@ -334,7 +359,8 @@ class AsyncLLM:
             raise OverloadedError("the server is shutting down and takes no new requests; try another one")
         most = self.config.scheduler.max_num_queued_reqs
         if most is not None and len(self._streams) >= most:
-            raise QueueFullError(f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows")
+            text = f"{len(self._streams)} prompts are open, as many as --max-num-queued-reqs allows"
+            raise self._desk.refusal("max_num_queued_reqs", text)
         self.control.check_open()
 
     def _check_not_recovering(self) -> None:
@@ -357,6 +383,7 @@ class AsyncLLM:
         while True:
             step = await self._client.next_step()
             self._readmission.observe(step)
+            self._desk.observe(step)
             self._hand_out(self._output_processor.process(step), step.stats)
 
     async def _recover(self, error: Exception) -> None:
@@ -385,9 +412,11 @@ class AsyncLLM:
                 self._forget(internal_id)
         if processed.aborts:
             self._readmission.withdraw(processed.aborts)
+            self._desk.withdrawn(processed.aborts)
             self._client.send(Abort(processed.aborts))
         self._last_stats = scheduler or self._last_stats
-        self._record(scheduler, processed.stats)
+        self._desk.release()
+        self._record(self._with_waiting(scheduler), processed.stats)
 
     def _record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
         """Statistics are never worth a stream: what fails here is logged, once."""
@@ -396,6 +425,16 @@ class AsyncLLM:
                 self._stat_logger.record(scheduler, iteration)
             except Exception as error:
                 log_once(logger, logging.ERROR, "statistics are incomplete: %r", error)
+
+    def _with_waiting(self, scheduler: SchedulerStats | None) -> SchedulerStats | None:
+        """Who waits here waits as much as who waits in the engine."""
+        if scheduler is None or not self._desk.num_waiting:
+            return scheduler
+        return replace(scheduler, num_waiting=scheduler.num_waiting + self._desk.num_waiting)
+
+    def _record_rejection(self, reason: str) -> None:
+        if self._stat_logger is not None:
+            self._stat_logger.record_rejection(reason)
 
     def _record_sleep(self, level: int | None) -> None:
         if self._stat_logger is not None:
@@ -417,6 +456,12 @@ class AsyncLLM:
             self._forget(internal_id)
         self._abort(self._output_processor.internal_ids())
 
+    def _end(self, internal_id: str, error: RequestError) -> None:
+        """A request's time is over."""
+        if (stream := self._streams.get(internal_id)) is not None:
+            stream.fail(error)
+            self._abandon(internal_id)
+
     def _abandon(self, internal_id: str) -> None:
         """The reader of a stream has left."""
         self._forget(internal_id)
@@ -427,6 +472,8 @@ class AsyncLLM:
         stream = self._streams.pop(internal_id, None)
         if stream is not None:
             self._open_requests.give_back(stream.held_bytes)
+        self._timers.stop(internal_id)
+        self._desk.ended(internal_id)
         self.control.ended(internal_id)
         if not self._streams:
             self._idle.set()
@@ -437,10 +484,26 @@ class AsyncLLM:
         for internal_id, stream in self._streams.items():
             stream.fail(EngineDeadError(str(error)))
             self._open_requests.give_back(stream.held_bytes)
+            self._timers.stop(internal_id)
+            self._desk.ended(internal_id)
             self.control.ended(internal_id)
         self._streams.clear()
         self._idle.set()
         self._dead.set()
+
+
+PREFILL_STEPS = 2
+"""Steps' worth of prompts that the engine is given ahead."""
+
+
+def _engine_window(config: EngineConfig) -> EngineWindow:
+    scheduler = config.scheduler
+    return EngineWindow(scheduler.max_num_seqs, PREFILL_STEPS * scheduler.max_num_batched_tokens)
+
+
+def _queue_limits(config: EngineConfig, asked: AdmissionConfig) -> QueueLimits:
+    limits = [n for n in (asked.max_queued_tokens, config.scheduler.max_num_queued_tokens) if n]
+    return QueueLimits(max_requests=asked.max_queued_requests, max_tokens=min(limits, default=0))
 
 
 async def _load_text(

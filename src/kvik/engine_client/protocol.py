@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from kvik.config import EngineConfig
+from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
 from kvik.messages import EngineFacts, LoraRequest, Phase
 from kvik.sampling_params import SamplingParams
@@ -67,12 +68,13 @@ class EngineClient(Protocol):
         options: PromptOptions = ...,
         stream_interval: int = 1,
         lora: LoraRequest | None = None,
+        ticket: Ticket | None = None,
     ) -> OutputStream:
         """Check the request, hand it to the engine and return its outputs.
 
         All that a client can have done wrong is raised here, as `InvalidRequestError`, before anything is sent:
         a server can still answer with a status. `QueueFullError`, `OverloadedError` while shutting down,
-        `EngineDeadError`.
+        `EngineDeadError`. `ticket` says whose the request is and when it ends, and is told how it waits.
         """
 
     def generate(

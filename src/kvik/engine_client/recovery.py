@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kvik.engine_client.admission.admission import AdmissionDesk
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.readmission import Readmission
 from kvik.errors import EngineDeadError, EngineRequestError, KvikError
@@ -38,8 +39,14 @@ class Recovery:
         readmission: Readmission,
         fail: Callable[[str, EngineRequestError], None],
         on_resumed: Callable[[int], None] = lambda num_requests: None,
+        *,
+        desk: AdmissionDesk,
     ) -> None:
-        """`fail` ends the request of an engine id; `on_resumed` hears how many requests an engine was given again."""
+        """`fail` ends the request of an engine id; `on_resumed` hears how many requests an engine was given again.
+
+        What `desk` still holds is no engine's yet.
+        """
+        self._desk = desk
         self._client = client
         self._requests = requests
         self._control = control
@@ -57,7 +64,7 @@ class Recovery:
     async def recover(self, error: Exception) -> None:
         """Have an engine again, which is told of all open requests meanwhile. Raises `EngineDeadError` for good."""
         self._is_recovering = True
-        open_ids = self._requests.engine_ids
+        open_ids = [i for i in self._requests.engine_ids if not self._desk.holds_sequence(i)]
         logger.error("the engine is dead: %s; %d sequences are open", error, len(open_ids))
         for engine_id in self._readmission.engine_died(self._client.pulse, open_ids):
             logger.error("request %s ran in engines that died, and is ended", engine_id)
@@ -79,7 +86,8 @@ class Recovery:
             return  # whoever reads the steps begins again
         except KvikError as error:
             logger.error("the new engine is awake though the old one slept: %s", error)
-        requests = self._requests.resumable()
+        requests = [r for r in self._requests.resumable() if not self._desk.holds(r[0])]
+        self._desk.engine_restarted()
         self._readmission.readmit(self._control.take_back(requests))
         self._is_recovering = False
         self._on_resumed(len(requests))

@@ -43,6 +43,7 @@ from kvik.server.openapi import describe_routes, request_body
 from kvik.server.responses_api.routes import add_responses_routes
 from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.state import ServerState, system_fingerprint
+from kvik.server.tickets import TicketMiddleware
 from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
 from kvik.telemetry.ledger_metrics import LedgerMetrics
@@ -113,6 +114,7 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
     if not config.disable_fastapi_docs:
         stack.append(Middleware(DocsHeadersMiddleware))
     stack.append(Middleware(AdmissionMiddleware, state=state))
+    stack.append(Middleware(TicketMiddleware, fair_share_header=config.admission.fair_share_header))
     return stack
 
 

@@ -20,6 +20,7 @@ from kvik.errors import (
     EngineRequestError,
     InvalidRequestError,
     KvikError,
+    QueueFullError,
     RequestError,
 )
 
@@ -83,6 +84,8 @@ class ErrorInfo:
     type: str
     status: int
     param: str | None = None
+    retry_after_s: int | None = None
+    """With 429 and 503; None: `RETRY_AFTER_S`."""
 
     def body(self) -> dict[str, Any]:
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.status}
@@ -96,7 +99,8 @@ class ErrorInfo:
 def describe(error: Exception) -> ErrorInfo:
     """What to answer when `error` ended a request."""
     if isinstance(error, RequestError):
-        return ErrorInfo(_with_param(error), error.type, error.status, error.param)
+        retry_after_s = error.retry_after_s if isinstance(error, QueueFullError) else None
+        return ErrorInfo(_with_param(error), error.type, error.status, error.param, retry_after_s)
     if isinstance(error, EngineDeadError):
         return ErrorInfo(_ENGINE_DIED, "InternalServerError", 500)
     if isinstance(error, ConstraintError):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.answer_choice import AnswerChoice, ChoosingClient
 from kvik.engine_client.stream import close_all
 from kvik.errors import EngineRequestError
@@ -58,7 +59,7 @@ class Generation:
         self._streams = streams
 
     @classmethod
-    async def start(cls, client: EngineClient, call: EngineCall) -> Generation:
+    async def start(cls, client: EngineClient, call: EngineCall, ticket: Ticket | None = None) -> Generation:
         """Raises what `add_request` raises; then nothing of the request is left in the engine."""
         adding = client if call.choice is None else ChoosingClient(client, call.choice)
         streams: list[OutputStream] = []
@@ -73,7 +74,7 @@ class Generation:
                 streams.append(
                     await adding.add_request(
                         prompt, call.params, name, priority=call.priority, cache_salt=call.cache_salt,
-                        options=call.options, stream_interval=call.stream_interval, lora=call.lora,
+                        options=call.options, stream_interval=call.stream_interval, lora=call.lora, ticket=ticket,
                     )
                 )  # fmt: skip
         except BaseException:

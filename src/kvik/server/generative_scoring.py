@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvik.config.limits import RequestLimits
+from kvik.engine_client.admission.ticket import Ticket
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import MAX_LOGPROB_TOKEN_IDS, OutputKind, SamplingParams
 from kvik.server.body import read_model
@@ -27,6 +28,7 @@ from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
+from kvik.server.tickets import ticket_of
 from kvik.server.usage import UsageCounter
 from kvik.server.validation import RequestModel
 from kvik.text.outputs import RequestOutput
@@ -70,7 +72,7 @@ async def generative_scoring(request: Request) -> Response:
         options=PromptOptions(),
     )  # fmt: skip
     RequestLog(state.config).received(call)
-    outputs = await unless_disconnected(request.receive, _run(state, call))
+    outputs = await unless_disconnected(request.receive, _run(state, call, ticket_of(request)))
     scores = [score(label_logprobs(output, body.label_token_ids), body.apply_softmax) for output in outputs]
     return json_response(_answer(request_id, model, scores, outputs, state.config.enable_prompt_tokens_details))
 
@@ -125,8 +127,8 @@ async def _ids(state: ServerState, parts: Sequence[Part], options: PromptOptions
     return [list(part.token_ids if isinstance(part, TokenizedPrompt) else part) for part in found]  # type: ignore[arg-type]
 
 
-async def _run(state: ServerState, call: EngineCall) -> list[RequestOutput]:
-    generation = await Generation.start(state.client, call)
+async def _run(state: ServerState, call: EngineCall, ticket: Ticket | None) -> list[RequestOutput]:
+    generation = await Generation.start(state.client, call, ticket)
     try:
         return await generation.collect()
     finally:

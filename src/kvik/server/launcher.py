@@ -153,6 +153,7 @@ async def build_async_engine_client(
         phases=timer,
         recovery=server_config.recovery,
         max_open_request_bytes=server_config.limits.max_open_request_bytes,
+        admission=server_config.admission,
     )
     log_lines = asyncio.create_task(managers[0].run())
     try:

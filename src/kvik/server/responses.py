@@ -66,7 +66,7 @@ def error_response(
     body = body or info.body() | ({} if detail is None else {"detail": detail})
     extra = dict(headers or {})
     if info.status in (429, 503):
-        extra.setdefault("Retry-After", str(RETRY_AFTER_S))
+        extra.setdefault("Retry-After", str(info.retry_after_s or RETRY_AFTER_S))
     if info.status in (408, 413):
         extra["Connection"] = "close"
     return json_response(body, info.status, extra)

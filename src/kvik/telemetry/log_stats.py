@@ -62,6 +62,9 @@ class LogStats:
     def record_recovery(self, num_requests: int) -> None:
         """Has lines of its own in the log."""
 
+    def record_rejection(self, reason: str) -> None:
+        """Clients are told."""
+
     def record_sleep(self, level: int | None) -> None:
         """Nothing to count."""
 

@@ -33,7 +33,7 @@ SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
 _STATE_BY_LEVEL = {None: "awake", 0: "awake", 1: "weights_offloaded", 2: "discard_all"}
 """The field's words; at level 1 weights stay where they are, for on a CPU there is nowhere else."""
 ABORTED_KINDS = ("prompt", "generation")
-REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens")
+REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens", "queue_timeout", "deadline")
 
 
 def create_registry() -> CollectorRegistry:
@@ -111,8 +111,11 @@ class EngineMetrics:
         for name in ("external_prefix_cache", "mm_cache"):
             counter(f"{name}_queries", "Always 0: kvik has no such cache yet.")
             counter(f"{name}_hits", "Always 0: kvik has no such cache yet.")
-        self.rejections = self._make.counters_without_engine(
-            "admission_rejections", "Requests refused with 503.", "reason", REJECTION_REASONS
+        self._rejections = self._make.counters_without_engine(
+            "admission_rejections",
+            "Requests refused or given up with 429.",
+            "reason",
+            REJECTION_REASONS,
         )
 
     def _make_draft_counters(self, speculative: SpeculativeConfig | None) -> None:
@@ -169,6 +172,10 @@ class EngineMetrics:
         """The engine was replaced, and this many requests go on."""
         self._restarts.inc()
         self._resumed.inc(num_requests)
+
+    def record_rejection(self, reason: str) -> None:
+        """A request was turned away: one of `REJECTION_REASONS`."""
+        self._rejections[reason].inc()
 
     def record_sleep(self, level: int | None) -> None:
         """The engine sleeps at `level` now; None: it is awake."""

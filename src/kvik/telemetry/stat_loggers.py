@@ -25,6 +25,8 @@ class StatLogger(Protocol):
 
     def record_recovery(self, num_requests: int) -> None: ...
 
+    def record_rejection(self, reason: str) -> None: ...
+
 
 class StatLoggerManager:
     """Passes each step on to all listeners, and ends the log line's intervals. Without listeners it does nothing."""
@@ -69,6 +71,11 @@ class StatLoggerManager:
         """The engine was replaced, and this many requests go on."""
         for logger in self._loggers:
             logger.record_recovery(num_requests)
+
+    def record_rejection(self, reason: str) -> None:
+        """A request was turned away, or waited for too long: one of `REJECTION_REASONS`."""
+        for logger in self._loggers:
+            logger.record_rejection(reason)
 
     def log(self) -> None:
         """Write the line of the interval that ends now."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kvik.config.access import AccessConfig
+from kvik.config.admission import AdmissionConfig
 from kvik.config.args import AsyncEngineArgs
 from kvik.config.catalog import GROUPS, serve_flags
 from kvik.config.connections import ConnectionConfig
@@ -89,7 +90,9 @@ def test_every_flag_has_help_and_a_known_group() -> None:
 
 
 def test_every_supported_flag_is_a_field_and_no_other_is() -> None:
-    configs = (ServerConfig, RequestLimits, ConnectionConfig, RecoveryConfig, AccessConfig, AsyncEngineArgs)
+    configs = (
+        ServerConfig, RequestLimits, AdmissionConfig, ConnectionConfig, RecoveryConfig, AccessConfig, AsyncEngineArgs
+    )  # fmt: skip
     own = {f.name for config in configs for f in fields(config)}
     assert not {f.dest for f in NOT_YET} & own
     supported = {f.dest for f in FLAGS.values() if f.is_supported}

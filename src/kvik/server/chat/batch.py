@@ -25,6 +25,7 @@ from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
+from kvik.server.tickets import ticket_of
 from kvik.server.usage import UsageCounter
 from kvik.text.outputs import RequestOutput
 
@@ -58,7 +59,7 @@ async def create_chat_completion_batch(request: Request) -> Response:
     call = _joint_call(chats)
     log.received(call)
     try:
-        generation = await Generation.start(state.client, call)
+        generation = await Generation.start(state.client, call, ticket_of(request))
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
     try:

@@ -18,6 +18,7 @@ from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 from kvik.server.streaming import stream_response
+from kvik.server.tickets import ticket_of
 from kvik.server.usage import stream_usage
 
 
@@ -30,7 +31,7 @@ async def create_chat_completion(request: Request) -> Response:
     try:
         chat = await prepare_chat(body, state, request_id, priority_of(request, body.priority))
         log.received(chat.call)
-        generation = await Generation.start(state.client, chat.call)
+        generation = await Generation.start(state.client, chat.call, ticket_of(request))
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
     context = answer_context(chat, state)

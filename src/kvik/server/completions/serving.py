@@ -26,6 +26,7 @@ from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 from kvik.server.streaming import stream_response
+from kvik.server.tickets import ticket_of
 from kvik.server.usage import stream_usage
 
 
@@ -38,7 +39,7 @@ async def create_completion(request: Request) -> Response:
     log = RequestLog(state.config)
     log.received(call)
     context = answer_context(body, state, call, model)
-    generation = await Generation.start(state.client, call)
+    generation = await Generation.start(state.client, call, ticket_of(request))
     if body.stream:
         writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config))
         return stream_response(generation, writer, state.config.sse_keep_alive_interval)

@@ -23,6 +23,7 @@ from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import EventStreamResponse, json_response
 from kvik.server.state import ServerState, state_of
+from kvik.server.tickets import ticket_of
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
@@ -37,7 +38,7 @@ async def create_message(request: Request) -> Response:
     try:
         chat = await _prepare(body, state, request_id, priority_of(request, body.priority))
         log.received(chat.call)
-        generation = await Generation.start(state.client, chat.call)
+        generation = await Generation.start(state.client, chat.call, ticket_of(request))
     except InvalidRequestError as error:
         raise in_messages_terms(error) from None
     context = _context(body, chat, state)

@@ -28,6 +28,7 @@ from kvik.server.responses_api.run import ResponseRun
 from kvik.server.responses_api.store import ResponseStore, StoredResponse
 from kvik.server.responses_api.writer import ResponseWriter
 from kvik.server.state import ServerState, state_of
+from kvik.server.tickets import ticket_of
 from kvik.text.parsing import AnswerParser
 
 
@@ -76,7 +77,7 @@ async def _accept(body: ResponsesRequest, request: Request, state: ServerState, 
         )
         log.received(chat.call)
         facts, parser = _facts(body, wishes, chat, state), chat.new_parser()
-        generation = await Generation.start(state.client, chat.call)
+        generation = await Generation.start(state.client, chat.call, ticket_of(request))
     except InvalidRequestError as error:
         raise in_own_terms(error) from None
     return _Accepted(body, earlier, items, facts, parser, generation, log)

@@ -21,6 +21,7 @@ from kvik.server.responses import event, json_response
 from kvik.server.scale_out.protocol import GenerateRequest, check_built, in_sampling_terms, read_sampling_params
 from kvik.server.state import state_of
 from kvik.server.streaming import stream_response
+from kvik.server.tickets import ticket_of
 from kvik.server.usage import StreamUsage, UsageCounter, stream_usage
 from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestOutput
 from kvik.text.processor import PromptOptions
@@ -39,7 +40,7 @@ async def generate(request: Request) -> Response:
     log = RequestLog(state.config)
     log.received(call)
     try:
-        generation = await Generation.start(state.client, call)
+        generation = await Generation.start(state.client, call, ticket_of(request))
     except InvalidRequestError as error:
         raise in_sampling_terms(error) from None
     answer = GenerateAnswerWriter(body, params, request_id, model, state.config.enable_prompt_tokens_details)

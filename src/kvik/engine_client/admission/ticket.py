@@ -1,0 +1,37 @@
+"""What a caller says of a request besides what is to be computed, and is told of its wait. Knows no HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class WaitReason(StrEnum):
+    """What a request waits for in front of the engine."""
+
+    SLOTS = "slots"
+    """As many sequences run as may, or as many of this owner as leave room for others."""
+    BUDGET = "budget"
+    """Prompts that are not computed yet fill the next steps."""
+    BLOCKS = "blocks"
+    """The engine has no KV blocks for what it has been given already."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Ticket:
+    """One per HTTP request; all of its prompts share it. The desk writes the last two fields."""
+
+    owner: str = ""
+    """Who shares fairly with others: a key, a tenant; never shown."""
+    deadline_s: float | None = None
+    """On the clock of the desk (monotonic): when the whole answer is worth nothing any more."""
+    is_continued: bool = False
+    """A further step of a request that was let in: limits do not apply to it again."""
+    position: int | None = None
+    """Requests before it when it arrived, those that go first by their turn; 0: it did not wait; None: not there."""
+    waiting_for: WaitReason | None = None
+
+    def note(self, position: int, reason: WaitReason | None) -> None:
+        """Remember the worst of what its prompts met."""
+        if self.position is None or position > self.position:
+            self.position, self.waiting_for = position, reason

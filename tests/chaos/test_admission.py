@@ -1,0 +1,176 @@
+"""More work than the engine can do, and clients of very different appetite: who is served, refused, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.server import MODEL, KvikServer
+
+ANSWER_TOKENS = 24
+DEADLINE_S = 4.0
+SLOTS = 16
+STORY = " the wind blew over the dark water and no light was seen," * 16
+"""About 200 tokens, as a chat has them."""
+
+
+@pytest.fixture(scope="module")
+def small_server() -> Iterator[KvikServer]:
+    with KvikServer("--max-num-seqs", str(SLOTS), "--disable-uvicorn-access-log") as running:
+        yield running
+
+
+@dataclass
+class Outcome:
+    """One request as its client sees it."""
+
+    status: int
+    first_s: float = 0.0
+    """To the first token."""
+    total_s: float = 0.0
+    retry_after: str | None = None
+    is_complete: bool = False
+
+
+async def ask(server: KvikServer, i: int, key: str, max_tokens: int, story: str = "", **headers: str) -> Outcome:
+    """One streamed completion over a connection of its own: cheap enough that the server is what is measured."""
+    body = {
+        "model": MODEL, "prompt": f"Chapter {i} of {key}. It was a night when{story}", "max_tokens": max_tokens,
+        "ignore_eos": True, "stream": True, "temperature": 0, "stream_interval": max_tokens - 1,
+    }  # fmt: skip
+    started_s = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(_head(json.dumps(body), {"Authorization": f"Bearer {key}", **headers}))
+        status, answer_headers = _parse(await reader.readuntil(b"\r\n\r\n"))
+        outcome = Outcome(status, retry_after=answer_headers.get("retry-after"))
+        while piece := await reader.read(65536):
+            if b"data: {" in piece and not outcome.first_s:
+                outcome.first_s = time.monotonic() - started_s
+            outcome.is_complete |= b'"finish_reason":"length"' in piece
+    finally:
+        writer.close()
+    outcome.total_s = time.monotonic() - started_s
+    return outcome
+
+
+def _head(body: str, headers: dict[str, str]) -> bytes:
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    lines += ["Host: x", "Connection: close", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return ("POST /v1/completions HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+def _parse(head: bytes) -> tuple[int, dict[str, str]]:
+    first, *lines = head.decode().strip().split("\r\n")
+    return int(first.split()[1]), {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+
+
+async def capacity(server: KvikServer, num_rounds: int) -> float:
+    """Requests per second with as many clients as slots, each asking again at once."""
+
+    async def worker(number: int) -> None:
+        for i in range(num_rounds):
+            assert (await ask(server, number + SLOTS * i, "capacity", ANSWER_TOKENS)).is_complete
+
+    started_s = time.monotonic()
+    await asyncio.gather(*(worker(i) for i in range(SLOTS)))
+    return num_rounds * SLOTS / (time.monotonic() - started_s)
+
+
+async def overload(server: KvikServer, rate: float, duration_s: float) -> list[Outcome]:
+    """An open loop: requests come whatever becomes of those before."""
+    tasks = []
+    started_s = time.monotonic()
+    for i in range(int(rate * duration_s)):
+        await asyncio.sleep(max(0.0, started_s + i / rate - time.monotonic()))
+        asking = ask(server, i, "flood", ANSWER_TOKENS, **{"X-Request-Timeout": str(DEADLINE_S)})
+        tasks.append(asyncio.create_task(asking))
+    return await asyncio.gather(*tasks)
+
+
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def check_overload(
+    server: KvikServer, num_rounds: int, duration_s: float, least_goodput: float, least_kept: float
+) -> None:
+    best = asyncio.run(capacity(server, num_rounds))
+    before_mb = resident_mb(server.process.pid)
+    started_s = time.monotonic()
+    outcomes = asyncio.run(overload(server, 10 * best, duration_s))
+    took_s = time.monotonic() - started_s
+    grown_mb = resident_mb(server.process.pid) - before_mb
+    accepted = [o for o in outcomes if o.status == 200]
+    refused = [o for o in outcomes if o.status != 200]
+    kept = [o for o in accepted if o.is_complete]
+    goodput = len(kept) / (took_s * best)
+    print(
+        f"capacity {best:.1f}/s; {len(outcomes)} requests, {len(accepted)} accepted, {len(kept)} in time; "
+        f"goodput {goodput:.0%}; slowest {max(o.total_s for o in kept):.1f} s; {grown_mb:+.0f} MB"
+    )
+    assert refused, "ten times the capacity was not too much"
+    assert {o.status for o in refused} == {429}
+    assert all(1 <= int(o.retry_after or 0) <= 600 for o in refused)
+    assert all(o.total_s <= DEADLINE_S + 1.0 for o in accepted)
+    assert len(kept) >= least_kept * len(accepted)
+    assert goodput >= least_goodput
+    assert grown_mb < 50
+
+
+def test_a_short_overload(small_server: KvikServer) -> None:
+    check_overload(small_server, 3, 4.0, 0.5, 0.8)  # a smoke test: less than the bar, beside other tests
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_a_minute_of_overload(small_server: KvikServer) -> None:
+    check_overload(small_server, 10, 60.0, 0.9, 0.99)
+
+
+async def first_tokens(server: KvikServer, num_rounds: int) -> list[float]:
+    """Seconds to the first token of a client with two requests at a time."""
+    found = []
+    for i in range(num_rounds):
+        outcomes = await asyncio.gather(*(ask(server, 1000 + 2 * i + k, "two", 4, STORY) for k in range(2)))
+        assert all(o.is_complete for o in outcomes)
+        found += [o.first_s for o in outcomes]
+        await asyncio.sleep(0.02)
+    return sorted(found)
+
+
+async def beside_a_flood(server: KvikServer, num_rounds: int) -> list[float]:
+    flood = [asyncio.create_task(ask(server, i, "many", 64)) for i in range(200)]
+    await asyncio.sleep(0.5)
+    found = await first_tokens(server, num_rounds)
+    assert not all(task.done() for task in flood), "the flood was over too early"
+    outcomes = await asyncio.gather(*flood)
+    assert all(o.is_complete for o in outcomes)
+    return found
+
+
+def check_fairness(server: KvikServer, num_rounds: int, most_times: float) -> None:
+    alone, beside = asyncio.run(first_tokens(server, num_rounds)), asyncio.run(beside_a_flood(server, num_rounds))
+    at = int(0.99 * len(alone))
+    print(
+        f"first token of the second key, p50 and p99: alone {alone[len(alone) // 2]:.3f} and {alone[at]:.3f} s, beside "
+        f"200 requests of another {beside[len(beside) // 2]:.3f} and {beside[at]:.3f} s"
+    )
+    assert beside[at] <= most_times * alone[at]
+
+
+def test_a_key_with_two_requests_does_not_wait_behind_one_with_200(small_server: KvikServer) -> None:
+    check_fairness(small_server, 3, 6.0)  # few samples beside other tests
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_the_second_key_has_its_first_token_within_twice_the_time(small_server: KvikServer) -> None:
+    check_fairness(small_server, 20, 2.0)
