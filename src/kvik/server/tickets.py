@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.errors import InvalidRequestError
+from kvik.server.access import owner as access_owner
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 POSITION_HEADER = "x-kvik-queue-position"
@@ -34,7 +35,8 @@ class TicketMiddleware:
         headers = Headers(scope=scope)
         timeout_s = read_timeout(headers.get(TIMEOUT_HEADER))
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        ticket = scope[_SCOPE_KEY] = Ticket(owner=owner_of(headers, self._fair_share_header), deadline_s=deadline_s)
+        owner = owner_of(scope, headers, self._fair_share_header)
+        ticket = scope[_SCOPE_KEY] = Ticket(owner=owner, deadline_s=deadline_s)
 
         async def telling_send(message: Message) -> None:
             if message["type"] == "http.response.start" and ticket.position is not None:
@@ -48,10 +50,13 @@ def ticket_of(request: Request) -> Ticket | None:
     return cast("Ticket | None", request.scope.get(_SCOPE_KEY))
 
 
-def owner_of(headers: Headers, fair_share_header: str | None) -> str:
-    """Who shares the engine fairly with others: a digest of the header's value, or of the key; "" for all others."""
+def owner_of(scope: Scope, headers: Headers, fair_share_header: str | None) -> str:
+    """Who shares the engine fairly with others: a digest of the header's value, else the name of the key; where no
+    keys are checked, a digest of what was given as one; "" for all others."""
     if fair_share_header is not None:
         secret = headers.get(fair_share_header, "")
+    elif (name := access_owner.owner_of(scope)) != access_owner.ANONYMOUS:
+        return name
     else:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         secret = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")

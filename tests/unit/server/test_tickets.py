@@ -61,7 +61,7 @@ def test_all_routes_hand_on_owner_and_deadline(path: str, body: dict[str, Any]) 
     server.http.post(path, json=body, headers={"X-Request-Timeout": "2.5", "x-api-key": "k"})
     (ticket,) = seen
     assert ticket.deadline_s is not None
-    assert ticket.owner == owner_of(Headers({"authorization": "Bearer k"}), None) != ""
+    assert ticket.owner == owner_of({}, Headers({"authorization": "Bearer k"}), None) != ""
 
 
 @pytest.mark.parametrize("value", ["", "soon", "0", "-1", "nan", "inf", "1e9", "\u0663"])
@@ -89,9 +89,9 @@ def test_a_refusal_says_when_to_come_again() -> None:
 
 
 def test_owners() -> None:
-    by_key = owner_of(Headers({"authorization": "Bearer secret"}), None)
-    assert by_key == owner_of(Headers({"x-api-key": "secret"}), None)
+    by_key = owner_of({}, Headers({"authorization": "Bearer secret"}), None)
+    assert by_key == owner_of({}, Headers({"x-api-key": "secret"}), None)
     assert "secret" not in by_key
-    assert owner_of(Headers({}), None) == ""
-    tenants = [owner_of(Headers({"x-tenant": t, "authorization": "Bearer secret"}), "X-Tenant") for t in ("a", "b")]
+    assert owner_of({}, Headers({}), None) == ""
+    tenants = [owner_of({}, Headers({"x-tenant": t, "authorization": "Bearer secret"}), "X-Tenant") for t in ("a", "b")]
     assert len({*tenants, by_key}) == 3
