@@ -127,9 +127,7 @@ def check_overload(
 
 
 def test_a_short_overload(small_server: KvikServer) -> None:
-    check_overload(
-        small_server, 3, 4.0, 0.2, 0.5
-    )  # how refusals look; the bars are for a machine that does nothing else
+    check_overload(small_server, 3, 4.0, 0.2, 0.5)  # the bars are for a machine at rest
 
 
 @pytest.mark.chaos
