@@ -15,6 +15,7 @@ from kvik.structured_outputs import StructuredOutputs
 from kvik.text.parsing import AnswerParser, PlainParser
 from kvik.text.parsing.forced import LIST_MARKUP, CallsAlone, FirstCallOnly, NamedCallParser, forced_list_parser
 from kvik.text.parsing.formats import AnswerFormats
+from kvik.text.parsing.guard import Guarded, Joined
 from kvik.text.parsing.pipeline import chained, without_tokens
 from kvik.text.parsing.reasoning import Begin, ReasoningFormat
 from kvik.text.parsing.reasoning_tokens import ReasoningTokens
@@ -43,7 +44,7 @@ class AnswerPlan:
     def new_parser(self) -> Callable[[], AnswerParser]:
         """`PlainParser` where answers are content and nothing else."""
         stages = self._stages()
-        return (lambda: chained([stage() for stage in stages])) if stages else PlainParser
+        return (lambda: Joined(chained([Guarded(stage()) for stage in stages]))) if stages else PlainParser
 
     @property
     def new_counter(self) -> Callable[[], ReasoningTokens] | None:
