@@ -38,7 +38,6 @@ class RequestLimits:
         1 << 30, "bytes of bodies that are read or worked on at a time; more is a 429", kind="size", ours=True
     )
     max_request_id_chars: int = 128
-    max_cache_salt_chars: int = 128
 
     def __post_init__(self) -> None:
         for limit in fields(self):

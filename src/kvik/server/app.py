@@ -94,8 +94,7 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
     stack = [Middleware(HttpMetricsMiddleware, metrics=HttpMetrics(registry))]
     if config.root_path and config.root_path.strip("/"):
         stack.insert(0, Middleware(RootPathMiddleware, root_path=config.root_path))
-    if config.enable_request_id_headers:
-        stack.append(Middleware(RequestIdMiddleware))
+    stack.append(Middleware(RequestIdMiddleware, on_all=config.enable_request_id_headers))
     if config.allowed_origins:
         stack.append(
             Middleware(

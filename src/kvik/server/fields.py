@@ -147,7 +147,6 @@ def check_common(request: GenerationFields, limits: RequestLimits, *, asks_logpr
         raise InvalidRequestError("prompt_logprobs are not available with stream=true", param="prompt_logprobs")
     if request.logprob_token_ids and not asks_logprobs:
         raise InvalidRequestError("logprob_token_ids need logprobs", param="logprob_token_ids")
-    _check_cache_salt(request.cache_salt, limits.max_cache_salt_chars)
 
 
 def to_sampling_params(
@@ -205,12 +204,3 @@ def _logit_bias(bias: dict[str, float] | None) -> dict[int, float] | None:
             raise InvalidRequestError(f"logit_bias keys must be token ids, got {key[:100]!r}", param="logit_bias")
         by_id[int(key)] = value
     return by_id
-
-
-def _check_cache_salt(salt: str | None, max_chars: int) -> None:
-    if salt is None:
-        return
-    if not 1 <= len(salt) <= max_chars or any(char in salt for char in "@/\\\0"):
-        raise InvalidRequestError(
-            f"cache_salt must have 1 to {max_chars} characters, none of them @, / , \\ or NUL", param="cache_salt"
-        )

@@ -75,6 +75,7 @@ def test_an_answer(messages: Any) -> None:
     assert (answer.type, answer.role, answer.model) == ("message", "assistant", MODEL)
     assert answer.stop_reason == "end_turn"
     assert answer.usage.output_tokens > 1
+    assert answer._request_id, "for a report of what went wrong"
     told = messages.create(**ASK | {"max_tokens": 2}, system=[{"type": "text", "text": "You are brief."}])
     assert (told.stop_reason, told.usage.output_tokens) == ("max_tokens", 2)
 
@@ -133,6 +134,7 @@ def test_errors_are_the_sdks_own(anthropic: ModuleType, messages: Any) -> None:
     with pytest.raises(anthropic.BadRequestError, match="temperature must be") as bad:
         messages.create(**ASK | {"extra_body": {"temperature": 9}})
     assert bad.value.body["error"]["type"] == "invalid_request_error"
+    assert bad.value.request_id
     with pytest.raises(anthropic.BadRequestError, match=r"body\.max_tokens"):
         messages.create(**ASK | {"max_tokens": 0})
     with pytest.raises(anthropic.NotFoundError, match="served here"):

@@ -256,3 +256,10 @@ def test_only_these_routes_speak_so() -> None:
     assert speaks_messages("/v1/messages/count_tokens")
     assert not speaks_messages("/v1/messages_other")
     assert not speaks_messages("/v1/chat/completions")
+
+
+def test_every_answer_names_its_request(server: Server) -> None:
+    assert len(post(server, "/v1/messages").headers["request-id"]) == 32
+    named = server.http.post("/v1/messages/count_tokens", content=b"{", headers={"X-Request-Id": "mine"})
+    assert (named.status_code, named.headers["request-id"]) == (400, "mine")
+    assert "request-id" not in server.http.get("/v1/models").headers

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from kvik.config.frontend import ServerConfig
 from kvik.server.openapi import request_body
 from kvik.server.responses_api.protocol import ResponsesRequest
-from kvik.server.responses_api.serving import create_response
+from kvik.server.responses_api.serving import count_input_tokens, create_response
 from kvik.server.responses_api.store import ResponseStore, StoreLimits
 from kvik.server.responses_api.stored import (
     MAX_LISTED_ITEMS,
@@ -36,6 +36,8 @@ def add_responses_routes(app: FastAPI, config: ServerConfig) -> None:
     ledger = app.state.kvik.client.ledger
     ledger.observe("responses", lambda: store.num_bytes, config.max_stored_responses_bytes)
     app.add_api_route("/v1/responses", create_response, methods=["POST"], openapi_extra=request_body(ResponsesRequest))
+    path = "/v1/responses/input_tokens"
+    app.add_api_route(path, count_input_tokens, methods=["POST"], openapi_extra=request_body(ResponsesRequest))
     stream = _query("stream", {"type": "boolean"}), _query("starting_after", {"type": "integer", "minimum": 0})
     listing = (
         _query("after", {"type": "string"}),

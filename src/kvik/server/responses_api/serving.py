@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import cast
 
@@ -59,6 +60,22 @@ async def create_response(request: Request) -> Response:
     if body.stream:
         return _streamed(accepted, state, store)
     return await _whole(accepted, request, state, store)
+
+
+async def count_input_tokens(request: Request) -> Response:
+    """How many tokens the conversation has as a prompt; nothing is generated."""
+    state, store = state_of(request), store_of(request)
+    body = await read_model(request, ResponsesRequest, state.limits)
+    check_request(body)
+    earlier = _earlier_items(body, store)
+    items = read_input(body.input, store.find_item, state.limits)
+    check_outputs([*earlier, *items], len(earlier))
+    try:
+        chat = await prepare_items(body, Wishes.of(body), [*earlier, *items], state, "input_tokens", 0)
+    except InvalidRequestError as error:
+        raise in_own_terms(error) from None
+    ids = await asyncio.to_thread(state.tokenizer.encode, chat.prompt_text, chat.body.add_special_tokens)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
 async def _accept(body: ResponsesRequest, request: Request, state: ServerState, store: ResponseStore) -> _Accepted:

@@ -304,3 +304,16 @@ def test_the_store_is_the_applications(server: Server) -> None:
     assert isinstance(store, ResponseStore)
     post(server)
     assert len(store) == 1
+
+
+def test_input_tokens_are_counted_and_nothing_is_generated(server: Server) -> None:
+    def count(**fields: Any) -> Any:
+        return server.http.post("/v1/responses/input_tokens", json={"input": "Hi"} | fields)
+
+    answer = count().json()
+    assert answer["object"] == "response.input_tokens"
+    assert answer["input_tokens"] == post(server).json()["usage"]["input_tokens"]
+    assert count(instructions="Be brief.").json()["input_tokens"] > answer["input_tokens"]
+    assert count(model="nobody").status_code == 404
+    assert count(input=[]).status_code == 400
+    assert len(server.llm.asked) == 1
