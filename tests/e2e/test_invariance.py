@@ -24,7 +24,7 @@ def cramped() -> Iterator[KvikServer]:
 
 def ask(server: KvikServer, prompt: list[int], **fields: Any) -> tuple[list[int], list[float]]:
     """Token ids of the answer and the log probabilities of the 5 best at each position, all bits of them."""
-    body = dict(model=MODEL, prompt=prompt, max_tokens=48, ignore_eos=True, logprobs=5, return_token_ids=True, **fields)
+    body = dict(model=MODEL, prompt=prompt, max_tokens=48, ignore_eos=True, logprobs=5, return_token_ids=True) | fields
     status, answer, _ = server.request("POST", "/v1/completions", body)
     assert status == 200, answer
     choice = answer["choices"][0]
@@ -40,9 +40,10 @@ def test_alone_and_among_31_others(cramped: KvikServer, sampling: dict[str, Any]
 
     preemptions_before = cramped.metric("vllm:num_preemptions_total")
     with ThreadPoolExecutor(NUM_NEIGHBOURS + 1) as pool:
-        others = [pool.submit(ask, cramped, p, temperature=0.7, seed=i) for i, p in enumerate(neighbours)]
+        long = {"temperature": 0.7, "max_tokens": 150}
+        others = [pool.submit(ask, cramped, p, seed=i, **long) for i, p in enumerate(neighbours)]
         crowded = pool.submit(ask, cramped, prompt, **sampling, cache_salt="crowded").result()
-        assert all(len(other.result()[0]) == 48 for other in others)
+        assert all(len(other.result()[0]) == 150 for other in others)
     assert cramped.metric("vllm:num_preemptions_total") > preemptions_before
 
     assert crowded[0] == alone[0]
