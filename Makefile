@@ -30,7 +30,7 @@ test: setup $(DEVELOPMENT)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-chaos: setup $(DEVELOPMENT)
-	$(BIN)/python -m pytest -m 'chaos or not chaos' -s tests/chaos $(ARGS)
+	$(BIN)/python -m pytest -m 'chaos or not chaos' -s tests/chaos tests/fuzz $(ARGS)
 
 test-native: $(RUNTIME)
 	@PYTHON=$(BIN)/python scripts/test-native $(ARGS)

@@ -47,14 +47,17 @@ class Tokenizer:
         """Token ids of `text`, with BOS and EOS where this tokenizer adds them and `add_special_tokens` is set.
 
         Special tokens written out in the text become their ids. Raises InvalidRequestError for text that is not
-        Unicode (half of a surrogate pair, which JSON can express).
+        Unicode (half of a surrogate pair, which JSON can express), and for text that this tokenizer has no tokens for
+        and no token that stands for such.
         """
         try:
             return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
-        except (TypeError, UnicodeEncodeError):  # which of them depends on the package's version
+        except (
+            Exception
+        ) as error:  # the package raises plain Exception; for what is no Unicode it depends on its version
             half = next((index for index, char in enumerate(text) if "\ud800" <= char <= "\udfff"), None)
             if half is None:
-                raise
+                raise InvalidRequestError(f"this model's tokenizer has no tokens for the text: {error}") from error
             raise InvalidRequestError(
                 f"the text is not valid Unicode: its character {half} is half of a surrogate pair"
             ) from None
@@ -63,7 +66,7 @@ class Tokenizer:
         """`encode` of each text, by several threads at once and without a return to Python in between."""
         try:
             found = self.backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        except (TypeError, UnicodeEncodeError):  # one of them is no Unicode: say which character it is
+        except Exception:  # as above: say which text it is, and why
             return [self.encode(text, add_special_tokens) for text in texts]
         return [encoding.ids for encoding in found]
 

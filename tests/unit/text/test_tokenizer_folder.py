@@ -99,6 +99,15 @@ def test_half_a_surrogate_pair_is_the_client_s_error(folder: Path) -> None:
         Tokenizer.load(folder).encode("ab\ud83d")
 
 
+def test_a_text_without_tokens_is_the_client_s_error(tmp_path: Path) -> None:
+    tokenizers.Tokenizer(models.Unigram([("a", -1.0)])).save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.load(tmp_path)
+    assert ours.encode("a") == [0]
+    for encode in (lambda: ours.encode("b"), lambda: ours.encode_batch(["a", "b"])):
+        with pytest.raises(InvalidRequestError, match=r"this model's tokenizer has no tokens for the text: .*unk_id"):
+            encode()
+
+
 def test_special_tokens_of_an_older_folder(folder: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
     (folder / "special_tokens_map.json").write_text('{"eos_token": {"content": "<|eos|>"}}')
