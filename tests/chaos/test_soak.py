@@ -111,7 +111,7 @@ class Soak:
     async def _leave(self, path: str, body: dict[str, Any]) -> str:
         """At some moment: at once, in the prompt, in the answer."""
         reader, writer = await self._open(path, body | {"max_tokens": 200, "stream": True, "ignore_eos": True})
-        with contextlib.closing(writer), contextlib.suppress(TimeoutError):
+        with contextlib.closing(writer), contextlib.suppress(TimeoutError, asyncio.IncompleteReadError):
             await asyncio.wait_for(reader.readexactly(2**20), self._rng.choice((0.0, 0.01, 0.05, 0.2)))
         if self._rng.random() < 0.5:
             writer.transport.abort()
