@@ -55,3 +55,36 @@ def test_nothing_that_serves_fetches(file: Path) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         assert not CLIENTS & {name for n in names for name in (n, n.partition(".")[0])}, f"{file}:{node.lineno}"
+
+
+WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+TELLS_THE_DATE = {
+    "server/responses_api/answer.py", "server/completions/serving.py", "server/chat/prepare.py", "server/state.py",
+    "server/generative_scoring.py", "telemetry/metrics.py", "text/sandbox.py",
+}  # fmt: skip
+"""Who says when something was made, for people to read. All else counts seconds that no setting of the clock moves."""
+
+
+def wall_clocks_of(tree: ast.AST) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = ".".join(ast.unparse(node).split(".")[-2:])
+            found += [name] if name in WALL_CLOCKS else []
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            found += [f"time.{alias.name}" for alias in node.names if f"time.{alias.name}" in WALL_CLOCKS]
+    return found
+
+
+def test_only_who_tells_the_date_reads_the_wall_clock() -> None:
+    readers = {
+        f.relative_to(ROOT / "src" / "kvik").as_posix() for f in FILES if wall_clocks_of(ast.parse(f.read_text()))
+    }
+    serving = {name for name in readers if name.split("/")[0] not in MAY_ASK_SERVERS}
+    assert serving == TELLS_THE_DATE
+
+
+def test_wall_clocks_are_seen_however_they_are_written() -> None:
+    for text in ("time.time()", "f(clock=time.time)", "datetime.datetime.now()", "from time import time"):
+        assert wall_clocks_of(ast.parse(text)), text
+    assert not wall_clocks_of(ast.parse("time.monotonic(); datetime.fromisoformat(x); self.now()"))

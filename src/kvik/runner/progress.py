@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TextIO
 
@@ -16,8 +17,11 @@ class LoadingBar:
 
     def advance(self, shard_name: str, num_done: int, num_shards: int) -> None:
         """`shard_name` is loaded; `num_done` of `num_shards` are."""
-        if not self._enabled:
-            return
+        if self._enabled:
+            with contextlib.suppress(OSError):  # no room where stderr goes: that ends no start
+                self._write(num_done, num_shards)
+
+    def _write(self, num_done: int, num_shards: int) -> None:
         is_last = num_done == num_shards
         percent = 100 * num_done // max(1, num_shards)
         text = f"{self._title}: {percent:3d}% Completed | {num_done}/{num_shards}"

@@ -11,7 +11,7 @@ from kvik.errors import InvalidRequestError, ModelFileError
 from kvik.modelfile.gguf import is_gguf, read_gguf_header
 from kvik.text.tokenizer_folder import load_folder
 from kvik.text.tokenizer_gguf import build_from_gguf
-from kvik.text.tokenizer_parts import TokenizerParts
+from kvik.text.tokenizer_parts import TokenizerParts, is_refusal
 
 _MAX_TOKEN_ID = 2**32 - 1
 
@@ -52,9 +52,9 @@ class Tokenizer:
         """
         try:
             return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
-        except (
-            Exception
-        ) as error:  # the package raises plain Exception; for what is no Unicode it depends on its version
+        except BaseException as error:
+            if not is_refusal(error):
+                raise
             half = next((index for index, char in enumerate(text) if "\ud800" <= char <= "\udfff"), None)
             if half is None:
                 raise InvalidRequestError(f"this model's tokenizer has no tokens for the text: {error}") from error
@@ -66,7 +66,10 @@ class Tokenizer:
         """`encode` of each text, by several threads at once and without a return to Python in between."""
         try:
             found = self.backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        except Exception:  # as above: say which text it is, and why
+        except BaseException as error:
+            if not is_refusal(error):
+                raise
+            # Say which text it is, and why.
             return [self.encode(text, add_special_tokens) for text in texts]
         return [encoding.ids for encoding in found]
 

@@ -12,7 +12,7 @@ from kvik.modelfile.chat_template import DEFAULT, TOOL_USE, read_chat_templates
 from kvik.modelfile.fields import Fields
 from kvik.modelfile.json_file import read_json_object
 from kvik.telemetry.log import get_logger
-from kvik.text.tokenizer_parts import TokenizerParts, set_bos_eos
+from kvik.text.tokenizer_parts import TokenizerParts, is_refusal, set_bos_eos
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,9 @@ def load_folder(folder: Path) -> TokenizerParts:
 def _read_backend(path: Path) -> tokenizers.Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the package raises plain Exception
+    except BaseException as error:
+        if not is_refusal(error):
+            raise
         raise ModelFileError(f"{path} is not a usable tokenizer: {error}") from error
     # Saved with some tokenizers; here a prompt is never cut or filled up unasked.
     backend.no_truncation()
@@ -59,10 +61,17 @@ def _special_token(settings: Fields, name: str, backend: tokenizers.Tokenizer) -
     """A token's text, given as such or as an object with `content`; None where it is not in the vocabulary."""
     value = settings.values.get(name)
     token = settings.nested(name).read(str, "content") if isinstance(value, dict) else settings.read_nullable(str, name)
-    if token is not None and backend.token_to_id(token) is None:
+    if token is not None and not _is_token(token, backend):
         logger.warning("%s: %s is %r, which is not in the vocabulary; it is left out", settings.source, name, token)
         return None
     return token
+
+
+def _is_token(token: str, backend: tokenizers.Tokenizer) -> bool:
+    try:
+        return backend.token_to_id(token) is not None
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express
+        return False
 
 
 def _no_tokenizer_message(folder: Path) -> str:

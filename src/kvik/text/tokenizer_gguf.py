@@ -15,7 +15,7 @@ from kvik.errors import ModelFileError
 from kvik.modelfile.fields import Fields
 from kvik.modelfile.gguf import GgufArray, GgufHeader
 from kvik.telemetry.log import get_logger
-from kvik.text.tokenizer_parts import TokenizerParts, set_bos_eos
+from kvik.text.tokenizer_parts import TokenizerParts, is_refusal, set_bos_eos
 from kvik.text.tokenizer_splits import FALLBACK_SPLIT, SPLITS, Split
 
 logger = get_logger(__name__)
@@ -42,7 +42,9 @@ def build_from_gguf(header: GgufHeader) -> TokenizerParts:
         _add_special_tokens(backend, metadata)
     except ModelFileError:
         raise
-    except Exception as error:  # the package raises plain Exception
+    except BaseException as error:
+        if not is_refusal(error):
+            raise
         raise ModelFileError(f"{header.path}: the tokenizer cannot be built: {error}") from error
     bos, eos = metadata.token("bos_token_id"), metadata.token("eos_token_id")
     if metadata.flag("add_bos_token", adds_bos) or metadata.flag("add_eos_token", False):

@@ -19,8 +19,16 @@ class TokenizerParts:
     """For conversations with tools, where that is another one."""
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the `tokenizers` package may have raised this about its input: a plain Exception, or, where its native
+    code has panicked, something that is no Exception at all."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def set_bos_eos(backend: tokenizers.Tokenizer, bos: str | None, eos: str | None) -> None:
     """Have `backend` put `bos` before and `eos` behind each text; None puts nothing there. Both must be tokens."""
-    ids = {token: backend.token_to_id(token) for token in (bos, eos) if token is not None}
-    single = [*([bos] if bos else []), "$A", *([eos] if eos else [])]
-    backend.post_processor = TemplateProcessing(single=single, special_tokens=list(ids.items()))
+    # In a template they go by other names: there, a colon in a token would have a meaning.
+    named = {name: token for name, token in (("bos", bos), ("eos", eos)) if token is not None}
+    special = [{"id": name, "ids": [backend.token_to_id(token)], "tokens": [token]} for name, token in named.items()]
+    single = [*(["bos"] if "bos" in named else []), "$A", *(["eos"] if "eos" in named else [])]
+    backend.post_processor = TemplateProcessing(single=single, special_tokens=special)

@@ -30,6 +30,13 @@ _MAX_PATH_BYTES = 107
 _READABLE = int(zmq.POLLIN)
 
 
+def _no_room(error: OSError) -> ConfigError:
+    return ConfigError(
+        f"no room for temporary files in {tempfile.gettempdir()}: {error.strerror}; make some, or set TMPDIR to a "
+        "directory that has a megabyte"
+    )
+
+
 class ApiSocket:
     """The API process' end. Made anywhere; `send` and `receive` belong to one asyncio loop.
 
@@ -38,8 +45,11 @@ class ApiSocket:
     """
 
     def __init__(self) -> None:
-        """Binds at once. Raises `ConfigError` when the directory for temporary files has too long a path."""
-        self._directory = Path(tempfile.mkdtemp(prefix="kvik-"))  # mode 0700
+        """Binds at once. Raises `ConfigError` when there is no room for temporary files, or too long a path."""
+        try:
+            self._directory = Path(tempfile.mkdtemp(prefix="kvik-"))  # mode 0700
+        except OSError as error:
+            raise _no_room(error) from error
         path = self._directory / "engine"
         if len(bytes(path)) > _MAX_PATH_BYTES:
             shutil.rmtree(self._directory)
@@ -48,7 +58,11 @@ class ApiSocket:
                 "allows; set TMPDIR to a shorter directory"
             )
         self.address = f"ipc://{path}"
-        self.pulse = PulseReader(pulse_path(self.address))
+        try:
+            self.pulse = PulseReader(pulse_path(self.address))
+        except OSError as error:
+            shutil.rmtree(self._directory)
+            raise _no_room(error) from error
         self._context = zmq.Context()
         self._socket = make_dealer(self._context)
         self._socket.bind(self.address)

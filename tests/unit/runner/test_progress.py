@@ -29,6 +29,15 @@ def test_a_file_gets_the_last_line_only() -> None:
     assert stream.getvalue() == "Loading gguf checkpoint shards: 100% Completed | 2/2\n"
 
 
+class Full(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_ends_nothing() -> None:
+    LoadingBar("gguf", Full()).advance("a", 1, 1)
+
+
 def test_a_bar_that_is_off_says_nothing() -> None:
     stream = Terminal()
     LoadingBar("gguf", stream, enabled=False).advance("a", 1, 1)

@@ -122,6 +122,31 @@ def test_a_special_token_that_is_no_token_is_left_out(folder: Path, caplog: pyte
     assert "'<none>', which is not in the vocabulary" in caplog.text
 
 
+def test_a_panic_of_the_package_is_a_broken_file(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["continuing_subword_prefix"] = "#" * 9  # longer than the halves of its merges
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json is not a usable tokenizer"):
+        Tokenizer.load(folder)
+
+
+def test_half_a_surrogate_pair_is_no_special_token(folder: Path) -> None:
+    configure(folder, bos_token="<|bos|>", eos_token="<\ud800|eos|>")
+    assert Tokenizer.load(folder).eos_token is None
+
+
+@pytest.mark.parametrize("eos", ["</s:", "a:1", ":", "$A", "$B:7"])
+def test_a_special_token_may_be_any_text(folder: Path, eos: str) -> None:
+    backend = trained()
+    backend.add_special_tokens([AddedToken(eos, normalized=False)])
+    backend.save(str(folder / "tokenizer.json"))
+    configure(folder, bos_token="<|bos|>", eos_token=eos, add_bos_token=True, add_eos_token=True)
+    ours = Tokenizer.load(folder)
+    ids = ours.encode("the fox")
+    assert (ids[0], ids[-1]) == (0, backend.token_to_id(eos))
+    assert ids[1:-1] == ours.encode("the fox", add_special_tokens=False)
+
+
 def test_folders_without_a_usable_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"has no tokenizer\.json; name a folder .* --tokenizer"):
         Tokenizer.load(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import socket
@@ -169,3 +170,14 @@ def test_a_long_temporary_directory_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match="set TMPDIR to a shorter directory"):
         ApiSocket()
     assert os.listdir(deep) == []
+
+
+def test_no_room_for_temporary_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(ConfigError, match="No space left on device; make some, or set TMPDIR"):
+        ApiSocket()
+    assert os.listdir(tmp_path) == []
