@@ -57,6 +57,9 @@ class EngineClient(Protocol):
     async def tokenize(self, prompts: Sequence[Prompt], options: PromptOptions = ...) -> list[Prompt]:
         """The same prompts, texts being tokenized in bulk and off the event loop. Raises `InvalidRequestError`."""
 
+    def check_hope(self, ticket: Ticket) -> None:
+        """Raise `QueueFullError` for a request that would be refused whatever it asks, before it has cost anything."""
+
     async def add_request(
         self,
         prompt: Prompt,

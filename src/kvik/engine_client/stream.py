@@ -45,7 +45,9 @@ class RequestStream:
         return self._ended
 
     def put(self, output: RequestOutput) -> None:
-        """Add an output; wakes the reader. The one with `finished` is the last."""
+        """Add an output; wakes the reader. The one with `finished` is the last; after an end, nothing is added."""
+        if self._ended:
+            return
         if self._unread is None:
             self._unread = output
         else:
