@@ -143,8 +143,7 @@ class AdmissionDesk:
 
     def release(self) -> None:
         """Let in who may, in turn."""
-        num_owners = len(self._owners_seen)
-        while (waiting := self._queue.peek(lambda owner: self._window.has_room_for(owner, num_owners))) is not None:
+        while (waiting := self._queue.peek(self._has_room)) is not None:
             if self._window.obstacle(len(waiting.item.sequences), waiting.item.num_prompt_tokens) is not None:
                 return
             self._take_out(waiting, is_served=True)
@@ -208,14 +207,13 @@ class AdmissionDesk:
 
     def _reason_to_wait(self, request: _Request, owner: str) -> WaitReason | None:
         obstacle = self._window.obstacle(len(request.sequences), request.num_prompt_tokens)
-        if obstacle is None and not self._window.has_room_for(owner, len(self._owners_seen)):
-            return WaitReason.SLOTS
+        obstacle = obstacle or self._window.own_obstacle(owner, len(self._owners_seen))
         if obstacle is None and self._queue.peek(self._has_room) is not None:
             return WaitReason.BUDGET  # those before it come first
         return obstacle
 
     def _has_room(self, owner: str) -> bool:
-        return self._window.has_room_for(owner, len(self._owners_seen))
+        return self._window.own_obstacle(owner, len(self._owners_seen)) is None
 
     def _check_count(self) -> None:
         if self._limits.max_requests and len(self._queue) >= self._limits.max_requests:
