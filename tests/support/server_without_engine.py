@@ -162,7 +162,7 @@ class FakeAsyncLLM:
         self.aborted.append("*")
         return 2
 
-    async def abort(self, request_id: str) -> int:
+    async def abort(self, request_id: str, caller: str | None = None) -> int:
         self.aborted.append(request_id)
         return int(request_id != "unknown")
 

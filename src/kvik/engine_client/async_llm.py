@@ -244,7 +244,7 @@ class AsyncLLM:
         self._check_open()
         priority = priority if self._uses_priorities else 0
         self._desk.check_hope(priority, ticket)
-        with self._arrivals.open(request_id) as arrival:
+        with self._arrivals.open(request_id, ticket.caller) as arrival:
             request = await self._processor.process_async(
                 prompt, sampling_params, request_id,
                 priority=priority, cache_salt=cache_salt, options=options, lora=lora,
@@ -256,7 +256,9 @@ class AsyncLLM:
             self._submit(request, ticket, num_bytes)
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
-        stream = self._streams[internal_id] = RequestStream(lambda: self._abandon(internal_id), deltas, num_bytes)
+        stream = self._streams[internal_id] = RequestStream(
+            lambda: self._abandon(internal_id), deltas, num_bytes, ticket.caller
+        )
         self._output_processor.add_request(request, stream_interval)
         self._idle.clear()
         if arrival.is_aborted:
@@ -298,14 +300,17 @@ class AsyncLLM:
         finally:
             await stream.aclose()
 
-    async def abort(self, request_id: str) -> int:
+    async def abort(self, request_id: str, caller: str | None = None) -> int:
         """End the requests of this id, and say how many there were; their streams end with reason "abort".
 
-        Prompt i of several is ID-i; ID names all of them.
+        Prompt i of several is ID-i; ID names all of them. `caller`: only what this one sent.
         """
-        internal_ids = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
+        named = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
+        internal_ids = [
+            i for i in named if caller is None or (i in self._streams and self._streams[i].caller == caller)
+        ]
         self._abort(internal_ids)
-        return len(internal_ids) + self._arrivals.abort(request_id)
+        return len(internal_ids) + self._arrivals.abort(request_id, caller)
 
     def abort_all(self) -> int:
         """End all requests, as `abort` does one; how many there were."""

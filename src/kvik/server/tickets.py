@@ -40,7 +40,7 @@ class TicketMiddleware:
         timeout_s = read_timeout(headers.get(TIMEOUT_HEADER))
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         owner = owner_of(scope, headers, self._fair_share_header)
-        ticket = scope[_SCOPE_KEY] = Ticket(owner=owner, deadline_s=deadline_s)
+        ticket = scope[_SCOPE_KEY] = Ticket(owner=owner, caller=access_owner.owner_of(scope), deadline_s=deadline_s)
         if route_path(scope) in GENERATION_PATHS:
             self._check_hope(ticket)
 

@@ -359,6 +359,17 @@ def test_an_id_ends_all_prompts_of_its_request() -> None:
     with_llm(test)
 
 
+def test_a_caller_ends_its_own_requests_only() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        streams = [await llm.add_request("a", STREAMED, "id", ticket=Ticket(caller=c)) for c in ("me", "you")]
+        assert await llm.abort("id", "me") == 1
+        assert [o.outputs[0].finish_reason async for o in streams[0]] == ["abort"]
+        assert not streams[1].ended
+        assert await llm.abort("id", None) == 1
+
+    with_llm(test)
+
+
 def test_requests_that_would_hold_too_much_are_refused() -> None:
     async def run() -> None:
         client = FakeCoreClient()
