@@ -254,6 +254,7 @@ class AsyncLLM:
         self._open_requests.take(num_bytes)
         if not arrival.is_aborted:
             self._submit(request, ticket, num_bytes)
+            ticket.note_grammar(request.grammar_wait_s)
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
         stream = self._streams[internal_id] = RequestStream(

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from typing import Literal
 
 from msgspec.structs import replace
@@ -75,6 +76,8 @@ class ProcessedRequest:
     arrival_time_s: float
     engine_requests: list[NewRequest]
     """n of them, in order of the answer's index."""
+    grammar_wait_s: float = 0.0
+    """How long it waited until its constraint was checked and compiled."""
 
 
 class Processor:
@@ -141,19 +144,23 @@ class Processor:
     ) -> ProcessedRequest:
         """`process` for an event loop: long texts are tokenized in a thread."""
         arrival_time_s = time.monotonic()
-        if isinstance(prompt, TokenizedPrompt):
-            ids, text = prompt.token_ids, prompt.text
-            params = await self.grammars.check_async(params)
-            return self._build(text, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
-        self._check_prompt(prompt, options)
+        if not isinstance(prompt, TokenizedPrompt):
+            self._check_prompt(prompt, options)
+        checking_s = time.monotonic()
         params = await self.grammars.check_async(params)
+        grammar_wait_s = time.monotonic() - checking_s
+        text, ids = await self._text_and_ids(prompt, options)
+        request = self._build(text, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
+        return request if params.structured_outputs is None else with_fields(request, grammar_wait_s=grammar_wait_s)
+
+    async def _text_and_ids(self, prompt: Prompt, options: PromptOptions) -> tuple[str | list[int], list[int]]:
+        if isinstance(prompt, TokenizedPrompt):
+            return prompt.text, prompt.token_ids
         if not isinstance(prompt, str):
-            ids = prompt
-        elif len(prompt) < _LONG_TEXT_CHARS:
-            ids = self._tokenize(prompt, options)
-        else:
-            ids = await asyncio.to_thread(self._tokenize, prompt, options)
-        return self._build(prompt, ids, params, request_id, priority, cache_salt, options, arrival_time_s, lora)
+            return prompt, prompt
+        if len(prompt) < _LONG_TEXT_CHARS:
+            return prompt, self._tokenize(prompt, options)
+        return prompt, await asyncio.to_thread(self._tokenize, prompt, options)
 
     def _check_prompt(self, prompt: str | list[int], options: PromptOptions) -> None:
         if not prompt:

@@ -444,3 +444,18 @@ def test_a_queue_without_room_gives_no_hope() -> None:
         llm.check_hope(Ticket())
 
     with_llm(test, config=one_at_a_time(), admission=AdmissionConfig(max_queued_requests=1))
+
+
+def test_a_slow_grammar_is_what_its_request_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        process = llm._processor.process_async
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            return replace(await process(*args, **options), grammar_wait_s=1.5)
+
+        monkeypatch.setattr(llm._processor, "process_async", slow)
+        ticket = Ticket()
+        await (await llm.add_request("a", STREAMED, "id", ticket=ticket)).aclose()
+        assert (ticket.position, ticket.waiting_for) == (0, "grammar")
+
+    with_llm(test)

@@ -114,3 +114,13 @@ def test_what_is_no_work_for_the_engine_is_not_part_of_a_flood() -> None:
     server.llm.is_hopeless = True
     assert server.http.post("/tokenize", json={"prompt": "a"}).status_code == 200
     assert server.http.get("/v1/models").status_code == 200
+
+
+def test_a_wait_for_a_grammar_is_told_where_there_was_no_other() -> None:
+    quick, slow, queued = Ticket(), Ticket(), Ticket()
+    for ticket, place, reason, wait_s in (
+        (quick, 0, None, 0.01), (slow, 0, None, 0.2), (queued, 3, WaitReason.SLOTS, 0.2),
+    ):  # fmt: skip
+        ticket.note(place, reason)
+        ticket.note_grammar(wait_s)
+    assert [t.waiting_for for t in (quick, slow, queued)] == [None, "grammar", "slots"]

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+NOTED_GRAMMAR_WAIT_S = 0.05
+"""A constraint that was checked sooner kept nobody."""
+
+
 class WaitReason(StrEnum):
     """What a request waits for in front of the engine."""
 
@@ -15,6 +19,8 @@ class WaitReason(StrEnum):
     """Prompts that are not computed yet fill the next steps."""
     BLOCKS = "blocks"
     """The engine has no KV blocks for what it has been given already."""
+    GRAMMAR = "grammar"
+    """Its constraint was compiled meanwhile; nothing else kept it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,3 +43,8 @@ class Ticket:
         """Remember the worst of what its prompts met."""
         if self.position is None or position > self.position:
             self.position, self.waiting_for = position, reason
+
+    def note_grammar(self, wait_s: float) -> None:
+        """Remember a wait that was for the constraint, if there was none in the queue."""
+        if self.waiting_for is None and wait_s >= NOTED_GRAMMAR_WAIT_S:
+            self.waiting_for = WaitReason.GRAMMAR
