@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-
 NOTED_GRAMMAR_WAIT_S = 0.05
 """A constraint that was checked sooner kept nobody."""
 
