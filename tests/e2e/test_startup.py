@@ -153,15 +153,19 @@ def test_a_replaced_engine_is_a_start_of_its_own(started: Started) -> None:
     before = server.request("GET", "/startup")[1]
     os.kill(pid, signal.SIGKILL)
     seen: list[Any] = []
+    not_ready: list[Any] = []
 
     def is_back() -> bool:
         report = server.request("GET", "/startup")[1]
         seen.append(report)
+        status, body, _ = server.request("GET", "/ready")
+        not_ready.extend([body] if status == 503 else [])
         return bool(report["recoveries"]) and report["status"] == "ready"
 
     assert eventually(is_back, within_s=30)
     during = [report for report in seen if report["status"] == "recovering" and report["phase"]]
     assert "imports" in {report["phase"] for report in during}
+    assert {"status": "recovering", "phase": "imports"}.items() <= not_ready[len(not_ready) // 2].items()
     assert all(report["estimated_s_left"] >= 0 for report in during)
     after = seen[-1]
     assert after["phases"] == before["phases"]

@@ -51,7 +51,7 @@ class StartingAnswers:
         if path == "/startup":
             return self._get(head, self._timeline.report("starting")) if self._may(head, path) else _no_key(head)
         if path in _PROBES:
-            return http_answer(head, 503, self._state(), self._retry_after)
+            return http_answer(head, 503, progress_of("starting", self._timeline), self._retry_after)
         if path in _PAGES and b"text/html" in head.value_of(b"accept"):
             return http_answer(head, 503, _PAGE.format(text=escape(self._text)).encode(), self._retry_after)
         return failure(head, describe_status(503, self._text), path, self._retry_after)
@@ -75,14 +75,6 @@ class StartingAnswers:
             return path
         return path[len(self._root_path) :] or "/"
 
-    def _state(self) -> dict[str, object]:
-        left_s = self._timeline.estimated_s_left
-        return {
-            "status": "starting",
-            "phase": self._timeline.current_phase,
-            "estimated_s_left": None if left_s is None else round(left_s, 1),
-        }
-
     @property
     def _text(self) -> str:
         phase, left_s = self._timeline.current_phase, self._timeline.estimated_s_left
@@ -92,9 +84,20 @@ class StartingAnswers:
 
     @property
     def _retry_after(self) -> dict[str, str]:
-        left_s = self._timeline.estimated_s_left
-        seconds = RETRY_AFTER_S if left_s is None else min(MAX_RETRY_AFTER_S, max(1, math.ceil(left_s)))
-        return {"retry-after": str(seconds)}
+        return {"retry-after": str(retry_after_s(self._timeline))}
+
+
+def progress_of(status: str, timeline: Timeline) -> dict[str, object]:
+    """What /ready says of a start or a recovery that goes on."""
+    left_s = timeline.estimated_s_left
+    rounded_s = None if left_s is None else round(left_s, 1)
+    return {"status": status, "phase": timeline.current_phase, "estimated_s_left": rounded_s}
+
+
+def retry_after_s(timeline: Timeline) -> int:
+    """Whole seconds after which it makes sense to ask again."""
+    left_s = timeline.estimated_s_left
+    return RETRY_AFTER_S if left_s is None else min(MAX_RETRY_AFTER_S, max(1, math.ceil(left_s)))
 
 
 def http_answer(head: Head | None, status: int, body: object, headers: Mapping[str, str] | None = None) -> bytes:
