@@ -9,7 +9,7 @@ from starlette.responses import Response
 from kvik import __version__
 from kvik.server.errors import RETRY_AFTER_S
 from kvik.server.responses import json_response
-from kvik.server.starting.answers import progress_of, retry_after_s
+from kvik.server.starting.progress import progress_of, retry_after_s
 from kvik.server.state import ServerState, state_of
 from kvik.telemetry.timeline import Timeline
 

@@ -27,6 +27,7 @@ from kvik.server.lifecycle import Stop
 from kvik.server.sockets import bind, bind_admin, bound_unsent_bytes, closing, taken, url_of
 from kvik.server.starting.answers import StartingAnswers
 from kvik.server.starting.front_desk import FrontDesk
+from kvik.server.starting.progress import tell_manager
 from kvik.server.starting.record import StartRecord
 from kvik.server.systemd import ServiceManager, inherited_socket
 from kvik.server.tls import check_tls
@@ -113,6 +114,7 @@ async def run_server_worker(
     assert worker is not None
     stop = Stop(lambda count: worker.cancel())
     with stop.listening(), _front_desk(sock, server_config, record.timeline, hand_over) as desk:
+        telling = asyncio.create_task(tell_manager(ServiceManager.of(os.environ, os.getpid()), record.timeline))
         try:
             # Imports run in a thread, so that signals, clients and the engine's messages are heard meanwhile.
             await asyncio.to_thread(_import_engine_client, timer)
@@ -131,6 +133,8 @@ async def run_server_worker(
             logger.info("Stopped before the start was complete")
             if stop.last_signal == signal.SIGINT:
                 raise KeyboardInterrupt from None
+        finally:
+            telling.cancel()
 
 
 @contextlib.contextmanager

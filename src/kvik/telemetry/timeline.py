@@ -128,6 +128,10 @@ class Timeline:
             recovery.phases.close(recovery.end_s)
 
     @property
+    def is_starting(self) -> bool:
+        return self._ready_s is None
+
+    @property
     def began_s(self) -> float:
         return self._began_s
 

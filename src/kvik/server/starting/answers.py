@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -14,12 +13,12 @@ from kvik.config.frontend import ServerConfig
 from kvik.server.access.configured import tokens_of
 from kvik.server.access.keys import Key, identify
 from kvik.server.access.scopes import need_of
-from kvik.server.errors import NEEDS_KEY, RETRY_AFTER_S, ErrorInfo, describe_status
+from kvik.server.errors import NEEDS_KEY, ErrorInfo, describe_status
 from kvik.server.messages_api.errors import error_body, speaks_messages
 from kvik.server.starting.head import Head
+from kvik.server.starting.progress import progress_of, retry_after_s, starting_text
 from kvik.telemetry.timeline import Timeline
 
-MAX_RETRY_AFTER_S = 60
 _PROBES = ("/ready", "/health", "/ping")
 _PAGES = ("/", "/ui", "/docs", "/redoc")
 """What people open in a browser, which is to come back by itself."""
@@ -77,27 +76,11 @@ class StartingAnswers:
 
     @property
     def _text(self) -> str:
-        phase, left_s = self._timeline.current_phase, self._timeline.estimated_s_left
-        doing = f" ({phase})" if phase else ""
-        when = "" if left_s is None else f"; it should be ready in about {max(1, math.ceil(left_s))} s"
-        return f"the server is starting{doing} and takes no requests yet{when}"
+        return f"the server takes no requests yet: it is {starting_text(self._timeline)}"
 
     @property
     def _retry_after(self) -> dict[str, str]:
         return {"retry-after": str(retry_after_s(self._timeline))}
-
-
-def progress_of(status: str, timeline: Timeline) -> dict[str, object]:
-    """What /ready says of a start or a recovery that goes on."""
-    left_s = timeline.estimated_s_left
-    rounded_s = None if left_s is None else round(left_s, 1)
-    return {"status": status, "phase": timeline.current_phase, "estimated_s_left": rounded_s}
-
-
-def retry_after_s(timeline: Timeline) -> int:
-    """Whole seconds after which it makes sense to ask again."""
-    left_s = timeline.estimated_s_left
-    return RETRY_AFTER_S if left_s is None else min(MAX_RETRY_AFTER_S, max(1, math.ceil(left_s)))
 
 
 def http_answer(head: Head | None, status: int, body: object, headers: Mapping[str, str] | None = None) -> bytes:

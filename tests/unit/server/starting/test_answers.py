@@ -11,8 +11,9 @@ from kvik.config.access import AccessConfig
 from kvik.config.frontend import ServerConfig
 from kvik.messages import Phase
 from kvik.server.access.keys import Key, plain_keys
-from kvik.server.starting.answers import MAX_RETRY_AFTER_S, StartingAnswers
+from kvik.server.starting.answers import StartingAnswers
 from kvik.server.starting.head import Head
+from kvik.server.starting.progress import MAX_RETRY_AFTER_S
 from kvik.telemetry.start_estimate import Expectation
 from kvik.telemetry.timeline import Timeline
 
