@@ -3,7 +3,7 @@
 #   make setup              .venv with kvik, its C++ kernels, torch (a CPU build where one is found) and the default model
 #   make serve ARGS="..."   start the server; ARGS are flags of `kvik serve`
 #   make test ARGS="..."    unit, house and end-to-end tests; ARGS are flags of pytest
-#   make test-chaos         faults under load, for some minutes; `make test` has a part of it
+#   make test-chaos         faults under load and hostile files, for half an hour; `make test` has a part of it
 #   make test-native        C++ tests under sanitizers, with pages that nobody may touch around each buffer
 #   make lint               ruff and mypy
 #   make bench              measure start, memory and throughput; writes docs/performance.md
@@ -31,6 +31,7 @@ test: setup $(DEVELOPMENT)
 
 test-chaos: setup $(DEVELOPMENT)
 	$(BIN)/python -m pytest -m 'chaos or not chaos' -s tests/chaos tests/fuzz $(ARGS)
+	@KVIK_NATIVE_FUZZ_RUNS=8334 PYTHON=$(BIN)/python scripts/test-native fuzzed
 
 test-native: $(RUNTIME)
 	@PYTHON=$(BIN)/python scripts/test-native $(ARGS)

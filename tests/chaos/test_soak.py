@@ -173,7 +173,10 @@ def soak(tmp_path: Path) -> Iterator[Soak]:
     env = {"KVIK_TASKS_FILE": str(tasks_file), "PYTHONPATH": path, "KVIK_SERVER_DEV_MODE": "1"}
     flags = ("--disable-uvicorn-access-log", "--num-gpu-blocks-override", "2000")
     with KvikServer(*flags, env=env, module="support.watched_kvik") as server:
-        yield Soak(server, tasks_file)
+        try:
+            yield Soak(server, tasks_file)
+        finally:  # shown when the test fails
+            print(server.log[-20_000:])
 
 
 def check_nothing_stays(soak: Soak, num_requests: int) -> None:

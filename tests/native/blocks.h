@@ -62,6 +62,31 @@ inline const std::vector<BlockFormat>& block_formats() {
     return all;
 }
 
+inline const BlockFormat& format_of(const char* name) {
+    for (const BlockFormat& format : block_formats())
+        if (std::string(format.name) == name) return format;
+    CHECK(false, name);
+}
+
+// Those that `linear` reads.
+inline const std::vector<BlockFormat>& packed_formats() {
+    static const std::vector<BlockFormat> all = {format_of("q8_0"), format_of("q4_0"), format_of("q4_1"),
+                                                 format_of("q4_k"), format_of("q6_k")};
+    return all;
+}
+
+// Bytes of a panel of 16 rows, by the layouts of packed_blocks.h.
+inline int64_t panel_bytes(const BlockFormat& format, int64_t k) {
+    const int64_t groups = k / 32;
+    switch (format.code) {
+        case kFormatQ8_0: return groups * 512 + (groups + 1) / 2 * 64;
+        case kFormatQ4_0: return groups * 256 + (groups + 1) / 2 * 64;
+        case kFormatQ4_1: return groups * (256 + 64);
+        case kFormatQ4_K: return groups / 8 * (64 + 2 * 8 * 16 + 8 * 256);
+        default: return groups / 8 * (64 + 16 * 16 + 8 * (256 + 128));
+    }
+}
+
 // Blocks of random codes with scales of ordinary size.
 inline std::vector<uint8_t> random_blocks(const BlockFormat& format, int64_t count, Random& random) {
     std::vector<uint8_t> data(static_cast<size_t>(count * format.bytes));

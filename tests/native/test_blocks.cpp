@@ -14,30 +14,6 @@ struct Shape {
     int64_t m, n, k;
 };
 
-const BlockFormat& format_of(const char* name) {
-    for (const BlockFormat& format : block_formats())
-        if (std::string(format.name) == name) return format;
-    CHECK(false, name);
-}
-
-const std::vector<BlockFormat>& packed_formats() {
-    static const std::vector<BlockFormat> all = {format_of("q8_0"), format_of("q4_0"), format_of("q4_1"),
-                                                 format_of("q4_k"), format_of("q6_k")};
-    return all;
-}
-
-// Bytes of a panel of 16 rows, by the layouts of packed_blocks.h.
-int64_t panel_bytes(const BlockFormat& format, int64_t k) {
-    const int64_t groups = k / 32;
-    switch (format.code) {
-        case kFormatQ8_0: return groups * 512 + (groups + 1) / 2 * 64;
-        case kFormatQ4_0: return groups * 256 + (groups + 1) / 2 * 64;
-        case kFormatQ4_1: return groups * (256 + 64);
-        case kFormatQ4_K: return groups / 8 * (64 + 2 * 8 * 16 + 8 * 256);
-        default: return groups / 8 * (64 + 16 * 16 + 8 * (256 + 128));
-    }
-}
-
 // Every number of rows, with one panel or several, an odd number of groups, and products in several blocks.
 std::vector<Shape> shapes(const BlockFormat& format) {
     std::vector<Shape> all;

@@ -15,7 +15,7 @@ from kvik.config import EngineConfig, ModelConfig
 from kvik.config.frontend import ServerConfig
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
-from kvik.errors import EngineDeadError
+from kvik.errors import EngineDeadError, QueueFullError
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.sampling_params import OutputKind, SamplingParams
@@ -133,6 +133,8 @@ class FakeAsyncLLM:
     aborted: list[str] = field(default_factory=list)
     is_dead: bool = False
     is_recovering: bool = False
+    is_hopeless: bool = False
+    """Nobody is taken."""
     ledger: Ledger = field(default_factory=Ledger)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request comes, or its reader leaves."""
@@ -159,9 +161,13 @@ class FakeAsyncLLM:
         self.aborted.append("*")
         return 2
 
-    async def abort(self, request_id: str) -> int:
+    async def abort(self, request_id: str, caller: str | None = None) -> int:
         self.aborted.append(request_id)
         return int(request_id != "unknown")
+
+    def check_hope(self, ticket: Ticket) -> None:
+        if self.is_hopeless:
+            raise QueueFullError("too many wait", retry_after_s=7)
 
     async def add_request(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 @dataclass(slots=True, eq=False)
 class Arrival:
     request_id: str
+    caller: str
     is_aborted: bool = False
     """It is to end as soon as it is there."""
 
@@ -22,18 +23,21 @@ class Arrivals:
         self._open: set[Arrival] = set()
 
     @contextmanager
-    def open(self, request_id: str) -> Iterator[Arrival]:
+    def open(self, request_id: str, caller: str = "") -> Iterator[Arrival]:
         """While a request is made ready for the engine."""
-        arrival = Arrival(request_id)
+        arrival = Arrival(request_id, caller)
         self._open.add(arrival)
         try:
             yield arrival
         finally:
             self._open.discard(arrival)
 
-    def abort(self, asked: str | None) -> int:
-        """Mark those that `asked` names, all for None; how many were not marked before."""
-        marked = [a for a in self._open if not a.is_aborted and (asked is None or is_named(a.request_id, asked))]
+    def abort(self, asked: str | None, caller: str | None = None) -> int:
+        """Mark those that `asked` names and that `caller` sent, all for None; how many were not marked before."""
+        marked = [
+            a for a in self._open
+            if not a.is_aborted and caller in (None, a.caller) and (asked is None or is_named(a.request_id, asked))
+        ]  # fmt: skip
         for arrival in marked:
             arrival.is_aborted = True
         return len(marked)

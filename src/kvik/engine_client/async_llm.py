@@ -50,7 +50,7 @@ from kvik.text.chat_template import ChatTemplate
 from kvik.text.grammar_checks import MAX_CACHED_GRAMMAR_BYTES
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
 from kvik.text.outputs import RequestOutput
-from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions
+from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, ProcessedRequest, Processor, Prompt, PromptOptions
 from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
@@ -123,6 +123,7 @@ class AsyncLLM:
             client, self._output_processor, self.control, self._readmission, self._fail, self._record_recovery,
             desk=self._desk,
         )  # fmt: skip
+        self._uses_priorities = config.scheduler.policy == "priority"
         self._queues_while_recovering = recovery.recovery_queue
         self._death: EngineDeadError | None = None
         self._is_draining = False
@@ -238,8 +239,9 @@ class AsyncLLM:
         ticket = ticket or Ticket()
         self._check_not_recovering()
         self._check_open()
+        priority = priority if self._uses_priorities else 0
         self._desk.check_hope(priority, ticket)
-        with self._arrivals.open(request_id) as arrival:
+        with self._arrivals.open(request_id, ticket.caller) as arrival:
             request = await self._processor.process_async(
                 prompt, sampling_params, request_id,
                 priority=priority, cache_salt=cache_salt, options=options, lora=lora,
@@ -247,22 +249,24 @@ class AsyncLLM:
         self._check_open()
         num_bytes = bytes_of(request)
         self._open_requests.take(num_bytes)
+        if not arrival.is_aborted:
+            self._submit(request, ticket, num_bytes)
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
-        stream = RequestStream(lambda: self._abandon(internal_id), deltas, num_bytes)
+        stream = self._streams[internal_id] = RequestStream(
+            lambda: self._abandon(internal_id), deltas, num_bytes, ticket.caller
+        )
         self._output_processor.add_request(request, stream_interval)
-        self._streams[internal_id] = stream
         self._idle.clear()
         if arrival.is_aborted:
             self._abort([internal_id])
-            return stream
-        try:
-            self._desk.submit(internal_id, request.engine_requests, ticket)
-        except KvikError:
-            self._abandon(internal_id)
-            raise
-        self._timers.start(internal_id, ticket)
+        else:
+            self._timers.start(internal_id, ticket)
         return stream
+
+    def check_hope(self, ticket: Ticket) -> None:
+        """Raise `QueueFullError` for a request that would be refused whatever it asks, before it has cost anything."""
+        self._desk.check_hope(MOST_URGENT if self._uses_priorities else 0, ticket)
 
     async def generate(
         self,
@@ -293,14 +297,17 @@ class AsyncLLM:
         finally:
             await stream.aclose()
 
-    async def abort(self, request_id: str) -> int:
+    async def abort(self, request_id: str, caller: str | None = None) -> int:
         """End the requests of this id, and say how many there were; their streams end with reason "abort".
 
-        Prompt i of several is ID-i; ID names all of them.
+        Prompt i of several is ID-i; ID names all of them. `caller`: only what this one sent.
         """
-        internal_ids = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
+        named = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
+        internal_ids = [
+            i for i in named if caller is None or (i in self._streams and self._streams[i].caller == caller)
+        ]
         self._abort(internal_ids)
-        return len(internal_ids) + self._arrivals.abort(request_id)
+        return len(internal_ids) + self._arrivals.abort(request_id, caller)
 
     def abort_all(self) -> int:
         """End all requests, as `abort` does one; how many there were."""
@@ -348,6 +355,15 @@ class AsyncLLM:
         await asyncio.wait(ending)
         await self._recovery.close()
         await self._client.shutdown()
+
+    def _submit(self, request: ProcessedRequest, ticket: Ticket, num_bytes: int) -> None:
+        """Engine or queue have it then, or this raises and nobody has."""
+        try:
+            self._desk.submit(request.internal_id, request.engine_requests, ticket)
+        except KvikError:
+            self._desk.ended(request.internal_id)
+            self._open_requests.give_back(num_bytes)
+            raise
 
     def _check_open(self) -> None:
         if self._death is not None:
@@ -399,6 +415,7 @@ class AsyncLLM:
 
     def _hand_out(self, processed: ProcessedStep, scheduler: SchedulerStats | None) -> None:
         """Give each stream its outputs, tell the engine what to abort, and the loggers what there was."""
+        aborts = self._desk.withdrawn(processed.aborts)
         for internal_id, output in processed.outputs:
             stream = self._streams.get(internal_id)
             if stream is None:
@@ -411,8 +428,8 @@ class AsyncLLM:
                 self._forget(internal_id)
         if processed.aborts:
             self._readmission.withdraw(processed.aborts)
-            self._desk.withdrawn(processed.aborts)
-            self._client.send(Abort(processed.aborts))
+        if aborts:
+            self._client.send(Abort(aborts))
         self._last_stats = scheduler or self._last_stats
         self._desk.release()
         self._record(self._with_waiting(scheduler), processed.stats)
@@ -452,9 +469,8 @@ class AsyncLLM:
 
     def _end_streams(self, error: OverloadedError) -> None:
         """End all requests, and tell their readers why."""
-        for internal_id, stream in list(self._streams.items()):
+        for stream in self._streams.values():
             stream.fail(error)
-            self._forget(internal_id)
         self._abort(self._output_processor.internal_ids())
 
     def _end(self, internal_id: str, error: RequestError) -> None:
@@ -465,9 +481,9 @@ class AsyncLLM:
 
     def _abandon(self, internal_id: str) -> None:
         """The reader of a stream has left."""
-        self._forget(internal_id)
         if not self.is_dead:
             self._abort([internal_id])
+        self._forget(internal_id)
 
     def _forget(self, internal_id: str) -> None:
         stream = self._streams.pop(internal_id, None)
@@ -495,6 +511,8 @@ class AsyncLLM:
         self._dead.set()
 
 
+MOST_URGENT = -(2**63)
+"""Priority of a request that may still turn out to go before all others."""
 PREFILL_STEPS = 2
 """Steps' worth of prompts that the engine is given ahead."""
 

@@ -53,6 +53,9 @@ class EngineClient(Protocol):
     async def tokenize(self, prompts: Sequence[Prompt], options: PromptOptions = ...) -> list[Prompt]:
         """The same prompts, texts being tokenized in bulk and off the event loop. Raises `InvalidRequestError`."""
 
+    def check_hope(self, ticket: Ticket) -> None:
+        """Raise `QueueFullError` for a request that would be refused whatever it asks, before it has cost anything."""
+
     async def add_request(
         self,
         prompt: Prompt,
@@ -87,8 +90,11 @@ class EngineClient(Protocol):
     ) -> AsyncIterator[RequestOutput]:
         """`add_request` and its outputs in one async generator; closing the generator aborts the request."""
 
-    async def abort(self, request_id: str) -> int:
-        """End the requests of this id, and say how many there were; their streams end with reason "abort"."""
+    async def abort(self, request_id: str, caller: str | None = None) -> int:
+        """End the requests of this id, of one caller or of all, and say how many there were.
+
+        Their streams end with reason "abort".
+        """
 
     def abort_all(self) -> int:
         """End all requests, as `abort` does one; how many there were."""

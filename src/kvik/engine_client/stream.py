@@ -26,9 +26,11 @@ class RequestStream:
     `deltas`: outputs hold only what is new and are appended when merged; otherwise the newer one replaces the older.
     """
 
-    def __init__(self, cancel: Callable[[], None], deltas: bool, held_bytes: int = 0) -> None:
+    def __init__(self, cancel: Callable[[], None], deltas: bool, held_bytes: int = 0, caller: str = "") -> None:
         self.held_bytes = held_bytes
         """Taken for it in the ledger."""
+        self.caller = caller
+        """Who sent the request."""
         self._cancel = cancel
         self._deltas = deltas
         self._unread: RequestOutput | None = None
@@ -45,7 +47,9 @@ class RequestStream:
         return self._ended
 
     def put(self, output: RequestOutput) -> None:
-        """Add an output; wakes the reader. The one with `finished` is the last."""
+        """Add an output; wakes the reader. The one with `finished` is the last; after an end, nothing is added."""
+        if self._ended:
+            return
         if self._unread is None:
             self._unread = output
         else:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kvik.server.access.owner import is_admin, owner_of
 from kvik.server.body import read_model
 from kvik.server.responses import json_response
 from kvik.server.state import state_of
@@ -27,7 +28,7 @@ class AbortRequest(RequestModel):
 
 
 class AbortOwnRequest(RequestModel):
-    """Whom a client wants ended: it must know the ids."""
+    """Whom a client wants ended: it must know the ids, and they must be of its own requests."""
 
     request_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_REQUEST_IDS)] = Field(
         description="ids of answers (cmpl-..., chatcmpl-...), or what X-Request-Id made of them"
@@ -38,7 +39,9 @@ async def abort_own_requests(request: Request) -> Response:
     """End requests wherever they are: on their way in, waiting, computed. Their answers end with "abort"."""
     state = state_of(request)
     body = await read_model(request, AbortOwnRequest, state.limits)
-    num_aborted = sum([await state.client.abort(request_id) for request_id in dict.fromkeys(body.request_ids)])
+    caller = None if is_admin(request.scope) else owner_of(request.scope)
+    ids = dict.fromkeys(body.request_ids)
+    num_aborted = sum([await state.client.abort(request_id, caller) for request_id in ids])
     return json_response({"status": "aborted", "aborted": num_aborted})
 
 

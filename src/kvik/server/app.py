@@ -113,7 +113,8 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
     if not config.disable_fastapi_docs:
         stack.append(Middleware(DocsHeadersMiddleware))
     stack.append(Middleware(AdmissionMiddleware, state=state))
-    stack.append(Middleware(TicketMiddleware, fair_share_header=config.admission.fair_share_header))
+    header = config.admission.fair_share_header
+    stack.append(Middleware(TicketMiddleware, check_hope=state.client.check_hope, fair_share_header=header))
     return stack
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from typing import cast
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.errors import InvalidRequestError
 from kvik.server.access import owner as access_owner
+from kvik.server.middleware.paths import GENERATION_PATHS, route_path
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 POSITION_HEADER = "x-kvik-queue-position"
@@ -22,10 +24,12 @@ _SCOPE_KEY = "kvik.ticket"
 
 
 class TicketMiddleware:
-    """Gives each request its ticket, and its answer the headers that tell of the wait."""
+    """Gives each request its ticket, and its answer the headers that tell of the wait. A flood costs as little as it
+    can: who would be refused whatever it asks is refused here, unread, by what `check_hope` raises."""
 
-    def __init__(self, app: ASGIApp, fair_share_header: str | None) -> None:
+    def __init__(self, app: ASGIApp, check_hope: Callable[[Ticket], None], fair_share_header: str | None) -> None:
         self.app = app
+        self._check_hope = check_hope
         self._fair_share_header = fair_share_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +40,9 @@ class TicketMiddleware:
         timeout_s = read_timeout(headers.get(TIMEOUT_HEADER))
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         owner = owner_of(scope, headers, self._fair_share_header)
-        ticket = scope[_SCOPE_KEY] = Ticket(owner=owner, deadline_s=deadline_s)
+        ticket = scope[_SCOPE_KEY] = Ticket(owner=owner, caller=access_owner.owner_of(scope), deadline_s=deadline_s)
+        if route_path(scope) in GENERATION_PATHS:
+            self._check_hope(ticket)
 
         async def telling_send(message: Message) -> None:
             if message["type"] == "http.response.start" and ticket.position is not None:

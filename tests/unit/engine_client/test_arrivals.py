@@ -38,3 +38,10 @@ def test_one_that_fails_on_its_way_is_gone() -> None:
     with pytest.raises(ValueError, match="no"), arrivals.open("a"):
         raise ValueError("no")
     assert arrivals.abort("a") == 0
+
+
+def test_a_caller_marks_its_own_only() -> None:
+    arrivals = Arrivals()
+    with arrivals.open("a", "me") as mine, arrivals.open("a", "you") as yours:
+        assert arrivals.abort("a", "me") == 1
+        assert (mine.is_aborted, yours.is_aborted) == (True, False)

@@ -11,6 +11,8 @@ from fakes.byte_tokenizer import EOS, HELLO, byte_tokenizer
 from fakes.engine_config import MAX_MODEL_LEN, engine_config, engine_facts
 from fakes.fake_core_client import FakeCoreClient
 from kvik.config import EngineConfig
+from kvik.config.admission import AdmissionConfig
+from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.async_llm import AsyncLLM
 from kvik.engine_client.protocol import EngineClient, OutputStream
 from kvik.errors import (
@@ -49,14 +51,16 @@ def with_llm(
     test: Callable[[AsyncLLM, FakeCoreClient], Awaitable[None]],
     logger: RecordingLogger | None = None,
     config: EngineConfig | None = None,
+    admission: AdmissionConfig = AdmissionConfig(),  # noqa: B008
 ) -> None:
     """Run a test in an event loop, with an engine of its own."""
 
     async def run() -> None:
         client = FakeCoreClient()
         llm = AsyncLLM(
-            config or engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None), stat_logger=logger
-        )
+            config or engine_config(), client, engine_facts(), byte_tokenizer(), ChatTemplate(None),
+            stat_logger=logger, admission=admission,
+        )  # fmt: skip
         try:
             await asyncio.wait_for(test(llm, client), 20)
         finally:
@@ -355,6 +359,17 @@ def test_an_id_ends_all_prompts_of_its_request() -> None:
     with_llm(test)
 
 
+def test_a_caller_ends_its_own_requests_only() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        streams = [await llm.add_request("a", STREAMED, "id", ticket=Ticket(caller=c)) for c in ("me", "you")]
+        assert await llm.abort("id", "me") == 1
+        assert [o.outputs[0].finish_reason async for o in streams[0]] == ["abort"]
+        assert not streams[1].ended
+        assert await llm.abort("id", None) == 1
+
+    with_llm(test)
+
+
 def test_requests_that_would_hold_too_much_are_refused() -> None:
     async def run() -> None:
         client = FakeCoreClient()
@@ -380,3 +395,52 @@ def test_requests_that_would_hold_too_much_are_refused() -> None:
         await llm.shutdown()
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def one_at_a_time(policy: str = "fcfs") -> EngineConfig:
+    config = engine_config()
+    return replace(config, scheduler=replace(config.scheduler, max_num_seqs=1, policy=policy))
+
+
+def test_the_engine_hears_nothing_of_who_never_came_to_it() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        running = await llm.add_request("a", STREAMED, "running")
+        waiting = await llm.add_request("b", STREAMED, "waiting")
+        with pytest.raises(QueueFullError):
+            await llm.add_request("c", STREAMED, "refused")
+        assert llm.num_open_requests == 2
+        await waiting.aclose()
+        assert client.aborted == []
+        await running.aclose()
+        assert len(client.requests) == len(client.aborted) == 1
+        await (await llm.add_request("d", STREAMED, "next")).aclose()
+        assert len(client.requests) == len(client.aborted) == 2
+
+    with_llm(test, config=one_at_a_time(), admission=AdmissionConfig(max_queued_requests=1))
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "priority"])
+def test_priorities_count_where_the_policy_says_so(policy: str) -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        running = await llm.add_request("a", STREAMED, "running")
+        streams = [await llm.add_request(name, STREAMED, name, priority=-i) for i, name in enumerate("bc")]
+        await running.aclose()
+        assert chr(client.requests[-1].prompt_token_ids[-1]) == ("c" if policy == "priority" else "b")
+        for stream in streams:
+            await stream.aclose()
+
+    with_llm(test, config=one_at_a_time(policy))
+
+
+def test_a_queue_without_room_gives_no_hope() -> None:
+    async def test(llm: AsyncLLM, client: FakeCoreClient) -> None:
+        streams = [await llm.add_request("a", STREAMED, "running")]
+        llm.check_hope(Ticket())
+        streams.append(await llm.add_request("b", STREAMED, "waiting"))
+        with pytest.raises(QueueFullError):
+            llm.check_hope(Ticket())
+        for stream in streams:
+            await stream.aclose()
+        llm.check_hope(Ticket())
+
+    with_llm(test, config=one_at_a_time(), admission=AdmissionConfig(max_queued_requests=1))

@@ -25,10 +25,12 @@ ADMIN_ROUTES = ("/pause", "/abort_requests", "/reset_prefix_cache", "/v1/load_lo
 
 @pytest.fixture
 def keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """Keys team (infer), prometheus (metrics) and root (admin); each is the text of its name."""
+    """Keys team and rival (infer), prometheus (metrics), root (admin) and boss; each is the text of its name."""
     monkeypatch.setenv("KVIK_ALLOW_RUNTIME_LORA_UPDATING", "1")
-    scopes = {"team": "infer", "prometheus": "metrics", "root": "admin"}
-    entries = [{"name": n, "sha256": hash_key(n.encode()).hex(), "scopes": [s]} for n, s in scopes.items()]
+    scopes = {
+        "team": ["infer"], "rival": ["infer"], "prometheus": ["metrics"], "root": ["admin"], "boss": ["infer", "admin"],
+    }  # fmt: skip
+    entries = [{"name": n, "sha256": hash_key(n.encode()).hex(), "scopes": s} for n, s in scopes.items()]
     path = tmp_path / "keys.json"
     path.write_text(json.dumps(entries))
     path.chmod(0o600)
@@ -153,3 +155,32 @@ def test_pages_of_the_documentation_are_not_framed(server: Server) -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert (headers["x-frame-options"], headers["x-content-type-options"]) == ("DENY", "nosniff")
     assert "content-security-policy" not in server.http.get("/v1/models").headers
+
+
+def test_stored_responses_are_their_owners_alone(keyed: Server) -> None:
+    body = {"model": keyed.state.model_names[0], "input": "a", "request_id": "resp_mine"}
+    assert keyed.http.post("/v1/responses", json=body, headers=bearer("team")).status_code == 200
+    path = "/v1/responses/resp_mine"
+    assert keyed.http.get(path, headers=bearer("team")).status_code == 200
+    for ask in (keyed.http.get, keyed.http.delete):
+        assert ask(path, headers=bearer("rival")).status_code == 404
+    assert keyed.http.get(f"{path}/input_items", headers=bearer("rival")).status_code == 404
+    stranger = dict(body, previous_response_id="resp_mine", request_id="resp_other")
+    assert keyed.http.post("/v1/responses", json=stranger, headers=bearer("rival")).status_code == 404
+    # Whether an id is taken by somebody else cannot be found out.
+    assert keyed.http.post("/v1/responses", json=body, headers=bearer("rival")).status_code == 200
+    assert keyed.http.delete(path, headers=bearer("team")).status_code == 200
+    assert keyed.http.get(path, headers=bearer("rival")).status_code == 200
+
+
+@pytest.mark.parametrize(("key", "caller"), [("team", "team"), ("boss", None)])
+def test_a_client_ends_its_own_requests_and_an_admin_all(keyed: Server, key: str, caller: str | None) -> None:
+    callers: list[str | None] = []
+
+    async def abort(request_id: str, caller: str | None = None) -> int:
+        callers.append(caller)
+        return 1
+
+    keyed.llm.abort = abort  # type: ignore[method-assign]
+    answer = keyed.http.post("/v1/abort", json={"request_ids": ["cmpl-1"]}, headers=bearer(key))
+    assert (answer.status_code, callers) == (200, [caller])

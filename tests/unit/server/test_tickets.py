@@ -95,3 +95,22 @@ def test_owners() -> None:
     assert owner_of({}, Headers({}), None) == ""
     tenants = [owner_of({}, Headers({"x-tenant": t, "authorization": "Bearer secret"}), "X-Tenant") for t in ("a", "b")]
     assert len({*tenants, by_key}) == 3
+
+
+def test_a_flood_is_refused_unread() -> None:
+    server = make_server()
+    server.llm.is_hopeless = True
+    answer = server.http.post("/v1/chat/completions", content=b"not even JSON")
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "7"
+    assert answer.json()["error"]["type"] == "RateLimitError"
+    assert server.http.post("/v1/messages", content=b"{").json()["type"] == "error"
+    sample = 'http_requests_total{handler="/v1/chat/completions",method="POST",status="4xx"} 1.0'
+    assert sample in server.http.get("/metrics").text
+
+
+def test_what_is_no_work_for_the_engine_is_not_part_of_a_flood() -> None:
+    server = make_server()
+    server.llm.is_hopeless = True
+    assert server.http.post("/tokenize", json={"prompt": "a"}).status_code == 200
+    assert server.http.get("/v1/models").status_code == 200

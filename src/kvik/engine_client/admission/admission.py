@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvik.engine_client.admission.fair_queue import FairQueue, Waiting
-from kvik.engine_client.admission.rate import Mean, Throughput, retry_after
+from kvik.engine_client.admission.rate import Flood, Mean, Throughput, retry_after
 from kvik.engine_client.admission.ticket import Ticket, WaitReason
 from kvik.engine_client.admission.window import EngineWindow
 from kvik.errors import EngineDeadError, QueueFullError
@@ -91,6 +91,7 @@ class AdmissionDesk:
         """Of an answer, its prompt included, in the engine."""
         self._forecast_error = Mean(1.0)
         """How long requests waited, in terms of their forecasts."""
+        self._flood = Flood()
         self._num_arrived = 0
         self._last_step_s: float | None = None
         """The last step that left the engine with all that it may have; None: it could have had more."""
@@ -109,12 +110,16 @@ class AdmissionDesk:
         return engine_id in self._waiting_sequences
 
     def check_hope(self, priority: int, ticket: Ticket) -> None:
-        """Raise `QueueFullError` for a request that would be refused whatever it is: before it has cost anything."""
+        """Raise `QueueFullError` for a request that would be refused whatever it is: before it has cost anything.
+
+        In a flood, for one that would be refused if it were as long as others are.
+        """
         if ticket.is_continued or not self._waiting:
             return
         self._check_count()
-        _, cost_ahead = self._queue.ahead_of(ticket.owner, priority, 1)
-        self._check_deadline(self._throughput.time_for(cost_ahead), 0, ticket)
+        prompt, answer = self._typical_tokens() if self._flood.is_on(self._clock()) else (0, 0)
+        _, cost_ahead = self._queue.ahead_of(ticket.owner, priority, prompt + answer + 1)
+        self._check_deadline(self._throughput.time_for(cost_ahead + prompt + answer), answer, ticket)
 
     def submit(self, internal_id: str, sequences: list[NewRequest], ticket: Ticket) -> None:
         """Let a request in, or have it wait. Raises `QueueFullError`, and what `send` raises."""
@@ -138,8 +143,7 @@ class AdmissionDesk:
 
     def release(self) -> None:
         """Let in who may, in turn."""
-        num_owners = len(self._owners_seen)
-        while (waiting := self._queue.peek(lambda owner: self._window.has_room_for(owner, num_owners))) is not None:
+        while (waiting := self._queue.peek(self._has_room)) is not None:
             if self._window.obstacle(len(waiting.item.sequences), waiting.item.num_prompt_tokens) is not None:
                 return
             self._take_out(waiting, is_served=True)
@@ -165,11 +169,12 @@ class AdmissionDesk:
         if step.stats is not None:
             self._window.lacks_blocks = _lacks_blocks(step.stats)
 
-    def withdrawn(self, engine_ids: list[str]) -> None:
-        """These sequences were ended from outside."""
-        for engine_id in engine_ids:
-            self._running.pop(engine_id, None)
+    def withdrawn(self, engine_ids: list[str]) -> list[str]:
+        """These sequences were ended from outside. Those of them that the engine has, and must be told of."""
+        inside = [engine_id for engine_id in engine_ids if self._running.pop(engine_id, None) is not None]
+        for engine_id in inside:
             self._window.leave(engine_id)
+        return inside
 
     def ended(self, internal_id: str) -> None:
         """The request is over, wherever it was; unknown ids are ignored."""
@@ -188,6 +193,10 @@ class AdmissionDesk:
 
     # --- inside --------------------------------------------------------------------------------------
 
+    def _typical_tokens(self) -> tuple[int, int]:
+        """Of a prompt that waits, and of an answer."""
+        return self._num_waiting_tokens // len(self._waiting), int(self._answer_tokens.value or 1)
+
     def _request(self, internal_id: str, sequences: list[NewRequest]) -> _Request:
         most = sequences[0].sampling_params.max_tokens
         expected = max(1, int(self._answer_tokens.value or 1))
@@ -198,14 +207,13 @@ class AdmissionDesk:
 
     def _reason_to_wait(self, request: _Request, owner: str) -> WaitReason | None:
         obstacle = self._window.obstacle(len(request.sequences), request.num_prompt_tokens)
-        if obstacle is None and not self._window.has_room_for(owner, len(self._owners_seen)):
-            return WaitReason.SLOTS
+        obstacle = obstacle or self._window.own_obstacle(owner, len(self._owners_seen))
         if obstacle is None and self._queue.peek(self._has_room) is not None:
             return WaitReason.BUDGET  # those before it come first
         return obstacle
 
     def _has_room(self, owner: str) -> bool:
-        return self._window.has_room_for(owner, len(self._owners_seen))
+        return self._window.own_obstacle(owner, len(self._owners_seen)) is None
 
     def _check_count(self) -> None:
         if self._limits.max_requests and len(self._queue) >= self._limits.max_requests:
@@ -234,6 +242,7 @@ class AdmissionDesk:
     def refusal(self, reason: str, problem: str, retry_after_s: int | None = None) -> QueueFullError:
         """The error of a request that is turned away, which is counted."""
         self._on_refusal(reason)
+        self._flood.note(self._clock())
         after_s = retry_after_s or self.retry_after_s()
         return QueueFullError(f"{problem}; try again in {after_s} s", retry_after_s=after_s)
 

@@ -1,8 +1,9 @@
-"""How fast the engine works while requests wait for it, and how long its answers take. Knows no clock."""
+"""How fast the engine works while requests wait, how long its answers take, whether a flood comes. Knows no clock."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 MEMORY_S = 4.0
 """What was measured so long ago counts for a third of what is measured now."""
@@ -61,3 +62,19 @@ class Mean:
 
     def record(self, value: float) -> None:
         self._value = value if self._value is None else self._value + (value - self._value) / 16
+
+
+class Flood:
+    """Whether requests are refused so often that reading each of them would cost what the engine needs."""
+
+    def __init__(self, num_refusals: int = 32, within_s: float = 1.0) -> None:
+        self._refused_s: deque[float] = deque(maxlen=num_refusals)
+        self._within_s = within_s
+
+    def note(self, now_s: float) -> None:
+        """One more was refused."""
+        self._refused_s.append(now_s)
+
+    def is_on(self, now_s: float) -> bool:
+        refused_s = self._refused_s
+        return len(refused_s) == refused_s.maxlen and now_s - refused_s[0] < self._within_s

@@ -23,6 +23,8 @@ class Ticket:
 
     owner: str = ""
     """Who shares fairly with others: a key, a tenant; never shown."""
+    caller: str = ""
+    """Who sent it: the name of a key. Nobody else may end it."""
     deadline_s: float | None = None
     """On the clock of the desk (monotonic): when the whole answer is worth nothing any more."""
     is_continued: bool = False

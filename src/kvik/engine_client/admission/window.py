@@ -12,6 +12,9 @@ from kvik.engine_client.admission.ticket import WaitReason
 
 RESERVED_SHARE = 8
 """While there are several owners, one of each so many slots is kept from any single one of them."""
+OWN_PROMPT_TOKENS = 128
+"""While there are several owners, no further prompt of one enters while so many of its tokens are not computed, unless
+another has more: the engine computes prompts in their order, and who comes next should find little before it."""
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class EngineWindow:
         self._max_prompt_tokens = max_prompt_tokens
         self._inside: dict[str, _Sequence] = {}
         self._num_by_owner: Counter[str] = Counter()
+        self._num_prompt_tokens_by_owner: Counter[str] = Counter()
         self._num_prompt_tokens = 0
         self.lacks_blocks = False
         """The engine has said that it keeps requests waiting for want of KV blocks."""
@@ -59,18 +63,22 @@ class EngineWindow:
             return WaitReason.BUDGET
         return None
 
-    def has_room_for(self, owner: str, num_owners: int) -> bool:
-        """Whether `owner` has not got all that one of several owners may have."""
+    def own_obstacle(self, owner: str, num_owners: int) -> WaitReason | None:
+        """Why `owner` has all that one of several owners may have; None: it has less."""
         if num_owners < 2:
-            return True
-        return self._num_by_owner[owner] < max(1, self._max_num_seqs - self._max_num_seqs // RESERVED_SHARE)
+            return None
+        if self._num_by_owner[owner] >= max(1, self._max_num_seqs - self._max_num_seqs // RESERVED_SHARE):
+            return WaitReason.SLOTS
+        tokens = self._num_prompt_tokens_by_owner
+        most = max((num for other, num in tokens.items() if other != owner), default=0)
+        return WaitReason.BUDGET if tokens[owner] >= max(OWN_PROMPT_TOKENS, most) else None
 
     def enter(self, owner: str, sequence_ids: list[str], num_prompt_tokens: int) -> None:
         """`num_prompt_tokens` of the prompt that these share."""
         for i, sequence_id in enumerate(sequence_ids):
             self._inside[sequence_id] = _Sequence(owner, 0 if i else num_prompt_tokens)
         self._num_by_owner[owner] += len(sequence_ids)
-        self._num_prompt_tokens += num_prompt_tokens
+        self._add_prompt_tokens(owner, num_prompt_tokens)
 
     def computed(self, sequence_id: str) -> int:
         """Its prompt is computed. Tokens of it, the first time; else, and for unknown sequences, 0."""
@@ -78,7 +86,7 @@ class EngineWindow:
         if sequence is None or sequence.is_computed:
             return 0
         sequence.is_computed = True
-        self._num_prompt_tokens -= sequence.num_prompt_tokens
+        self._add_prompt_tokens(sequence.owner, -sequence.num_prompt_tokens)
         return sequence.num_prompt_tokens
 
     def leave(self, sequence_id: str) -> None:
@@ -90,12 +98,18 @@ class EngineWindow:
         if not self._num_by_owner[sequence.owner]:
             del self._num_by_owner[sequence.owner]
         if not sequence.is_computed:
-            self._num_prompt_tokens -= sequence.num_prompt_tokens
+            self._add_prompt_tokens(sequence.owner, -sequence.num_prompt_tokens)
 
     def restart(self) -> None:
         """A new engine computes all of it again."""
-        self._num_prompt_tokens = 0
         for sequence in self._inside.values():
-            sequence.is_computed = False
-            self._num_prompt_tokens += sequence.num_prompt_tokens
+            if sequence.is_computed:
+                sequence.is_computed = False
+                self._add_prompt_tokens(sequence.owner, sequence.num_prompt_tokens)
         self.lacks_blocks = False
+
+    def _add_prompt_tokens(self, owner: str, num_tokens: int) -> None:
+        self._num_prompt_tokens += num_tokens
+        self._num_prompt_tokens_by_owner[owner] += num_tokens
+        if not self._num_prompt_tokens_by_owner[owner]:
+            del self._num_prompt_tokens_by_owner[owner]

@@ -9,6 +9,7 @@ ANONYMOUS = "anonymous"
 ADMIN_UDS = "admin-uds"
 """Who came through the admin socket."""
 _FIELD = "kvik.owner"
+_ADMIN_FIELD = "kvik.is_admin"
 
 
 def owner_of(scope: Scope) -> str:
@@ -17,6 +18,12 @@ def owner_of(scope: Scope) -> str:
     return owner
 
 
-def set_owner(scope: Scope, name: str) -> None:
+def is_admin(scope: Scope) -> bool:
+    """Whether the request may do to others' requests what their owners may."""
+    return bool(scope.get(_ADMIN_FIELD, False))
+
+
+def set_owner(scope: Scope, name: str, *, is_admin: bool) -> None:
     """To be called by the middleware that has checked it."""
     scope[_FIELD] = name
+    scope[_ADMIN_FIELD] = is_admin

@@ -36,7 +36,7 @@ class AuthenticationMiddleware:
             return
         key = identify(tokens_of(scope["headers"]), self._keys())
         if key is not None:
-            set_owner(scope, key.name)
+            set_owner(scope, key.name, is_admin="admin" in key.scopes)
         # A WebSocket has no route here and no method; nothing of it is open.
         need = need_of(route_path(scope), self._open_paths) if scope["type"] == "http" else "admin"
         if need == "open" or (key is not None and is_enough(need, key.scopes)):
@@ -70,7 +70,7 @@ class AdminSocketMiddleware:
             await refusal(scope, describe_status(404, problem), detail="Not Found")(scope, receive, send)
             return
         if is_admin_door:
-            set_owner(scope, ADMIN_UDS)
+            set_owner(scope, ADMIN_UDS, is_admin=True)
         await self.app(scope, receive, send)
 
 

@@ -9,7 +9,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kvik.server.middleware.paths import is_metrics, route_path
+from kvik.server.middleware.paths import GENERATION_PATHS, is_metrics, route_path
 from kvik.telemetry.http_metrics import NOT_INSTRUMENTED, UNTEMPLATED, HttpMetrics
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -42,7 +42,8 @@ class HttpMetricsMiddleware:
         try:
             await self.app(scope, receive, counting_send)
         finally:
-            handler = getattr(scope.get("route"), "path", UNTEMPLATED)
+            # A flood is refused before it has a route.
+            handler = getattr(scope.get("route"), "path", path if path in GENERATION_PATHS else UNTEMPLATED)
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             duration_s = time.perf_counter() - start_s
             self._metrics.record(handler, method, status, duration_s, _content_length(scope), num_bytes)

@@ -6,6 +6,11 @@ from starlette.types import Scope
 
 PROBE_PATHS = frozenset({"/health", "/live", "/ready", "/ping", "/load", "/version", "/startup"})
 """Asked by machines, often; they never act."""
+GENERATION_PATHS = frozenset({
+    "/v1/chat/completions", "/v1/chat/completions/batch", "/v1/completions", "/v1/messages", "/v1/responses",
+    "/inference/v1/generate", "/generative_scoring", "/invocations",
+})  # fmt: skip
+"""What is POSTed there becomes work for the engine."""
 DOCS_PATHS = frozenset({"/docs", "/redoc", "/openapi.json"})
 
 OPERATOR_PATHS = frozenset({

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvik.errors import InvalidRequestError
+from kvik.server.access.owner import owner_of
 from kvik.server.body import read_model
 from kvik.server.chat.prepare import PreparedChat
 from kvik.server.disconnect import unless_disconnected
@@ -26,7 +27,7 @@ from kvik.server.responses_api.ids import new_id
 from kvik.server.responses_api.input_items import Item, check_outputs, read_input
 from kvik.server.responses_api.protocol import ResponsesRequest, check_request
 from kvik.server.responses_api.run import ResponseRun
-from kvik.server.responses_api.store import ResponseStore, StoredResponse
+from kvik.server.responses_api.store import OwnResponses, ResponseStore, StoredResponse
 from kvik.server.responses_api.writer import ResponseWriter
 from kvik.server.state import ServerState, state_of
 from kvik.server.tickets import ticket_of
@@ -46,29 +47,30 @@ class _Accepted:
     log: RequestLog
 
 
-def store_of(request: Request) -> ResponseStore:
-    return cast(ResponseStore, request.app.state.responses)
+def responses_of(request: Request) -> OwnResponses:
+    """What the caller sees of the store."""
+    return cast(ResponseStore, request.app.state.responses).of(owner_of(request.scope))
 
 
 async def create_response(request: Request) -> Response:
     """Continue a conversation. All that is wrong with it is said before a stream starts."""
-    state, store = state_of(request), store_of(request)
+    state, own = state_of(request), responses_of(request)
     body = await read_model(request, ResponsesRequest, state.limits)
-    accepted = await _accept(body, request, state, store)
+    accepted = await _accept(body, request, state, own)
     if body.background:
-        return await _in_background(accepted, state, store)
+        return await _in_background(accepted, state, own)
     if body.stream:
-        return _streamed(accepted, state, store)
-    return await _whole(accepted, request, state, store)
+        return _streamed(accepted, state, own)
+    return await _whole(accepted, request, state, own)
 
 
 async def count_input_tokens(request: Request) -> Response:
     """How many tokens the conversation has as a prompt; nothing is generated."""
-    state, store = state_of(request), store_of(request)
+    state, own = state_of(request), responses_of(request)
     body = await read_model(request, ResponsesRequest, state.limits)
     check_request(body)
-    earlier = _earlier_items(body, store)
-    items = read_input(body.input, store.find_item, state.limits)
+    earlier = _earlier_items(body, own)
+    items = read_input(body.input, own.find_item, state.limits)
     check_outputs([*earlier, *items], len(earlier))
     try:
         chat = await prepare_items(body, Wishes.of(body), [*earlier, *items], state, "input_tokens", 0)
@@ -78,13 +80,13 @@ async def count_input_tokens(request: Request) -> Response:
     return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
 
 
-async def _accept(body: ResponsesRequest, request: Request, state: ServerState, store: ResponseStore) -> _Accepted:
+async def _accept(body: ResponsesRequest, request: Request, state: ServerState, own: OwnResponses) -> _Accepted:
     """Raises `RequestError` for all that a client can have done wrong."""
     check_request(body)
-    _check_store(body, store)
+    _check_store(body, own)
     wishes = Wishes.of(body)
-    earlier = _earlier_items(body, store)
-    items = read_input(body.input, store.find_item, state.limits)
+    earlier = _earlier_items(body, own)
+    items = read_input(body.input, own.find_item, state.limits)
     check_outputs([*earlier, *items], len(earlier))
     response_id = body.request_id or new_id("resp")
     log = RequestLog(state.config)
@@ -100,29 +102,29 @@ async def _accept(body: ResponsesRequest, request: Request, state: ServerState, 
     return _Accepted(body, earlier, items, facts, parser, generation, log)
 
 
-def _check_store(body: ResponsesRequest, store: ResponseStore) -> None:
-    if body.background and not store.keeps:
+def _check_store(body: ResponsesRequest, own: OwnResponses) -> None:
+    if body.background and not own.store.keeps:
         raise InvalidRequestError(
             "background=true needs a store, and this server has none (--max-stored-responses 0)", param="background"
         )
     if body.background:
-        store.check_room_in_background()
-    if body.request_id is not None and body.request_id in store:
+        own.store.check_room_in_background()
+    if body.request_id is not None and body.request_id in own:
         raise InvalidRequestError(
             f"request_id {body.request_id!r} is the id of a stored response; leave it out, or choose another",
             param="request_id",
         )
 
 
-def _earlier_items(body: ResponsesRequest, store: ResponseStore) -> list[Item]:
+def _earlier_items(body: ResponsesRequest, own: OwnResponses) -> list[Item]:
     if body.previous_response_id is None:
         return []
-    if not store.keeps:
+    if not own.store.keeps:
         raise UnknownResponseError(
             "this server stores no responses (--max-stored-responses 0); send all items of the conversation as input",
             param="previous_response_id",
         )
-    previous = store.get(body.previous_response_id, "previous_response_id")
+    previous = own.get(body.previous_response_id, "previous_response_id")
     if previous.run is not None:
         raise InvalidRequestError(
             f"the response {previous.id} is still being made; wait until it has ended", param="previous_response_id"
@@ -152,20 +154,19 @@ def _writer(accepted: _Accepted, state: ServerState, sink: EventSink) -> Respons
     return ResponseWriter(accepted.facts, accepted.parser, sink, count_tokens)
 
 
-def _stored(
-    accepted: _Accepted, writer: ResponseWriter, store: ResponseStore, events: EventLog | None
-) -> StoredResponse:
+def _stored(accepted: _Accepted, writer: ResponseWriter, own: OwnResponses, events: EventLog | None) -> StoredResponse:
     return StoredResponse(
+        owner=own.owner,
         id=accepted.facts.id,
         earlier=accepted.earlier,
         input=accepted.input,
         body=writer.body(),
-        created_s=store.clock(),
+        created_s=own.store.clock(),
         events=events,
     )
 
 
-async def _whole(accepted: _Accepted, request: Request, state: ServerState, store: ResponseStore) -> Response:
+async def _whole(accepted: _Accepted, request: Request, state: ServerState, own: OwnResponses) -> Response:
     writer = _writer(accepted, state, NoEvents())
     writer.start()
     try:
@@ -177,36 +178,36 @@ async def _whole(accepted: _Accepted, request: Request, state: ServerState, stor
     for answer in outputs[0].outputs:
         accepted.log.generated(accepted.facts.id, answer)
     writer.push(outputs[0])
-    if accepted.body.is_stored and store.keeps:
-        store.add(_stored(accepted, writer, store, None))
+    if accepted.body.is_stored and own.store.keeps:
+        own.store.add(_stored(accepted, writer, own, None))
     return json_response(writer.body())
 
 
-def _streamed(accepted: _Accepted, state: ServerState, store: ResponseStore) -> Response:
+def _streamed(accepted: _Accepted, state: ServerState, own: OwnResponses) -> Response:
     """What the client leaves before its end is not stored."""
-    is_stored = accepted.body.is_stored and store.keeps
+    is_stored = accepted.body.is_stored and own.store.keeps
     events = EventLog(keeps=is_stored)
     writer = _writer(accepted, state, events)
 
     def keep() -> None:
         if is_stored:
-            store.add(_stored(accepted, writer, store, events))
+            own.store.add(_stored(accepted, writer, own, events))
 
     run = ResponseRun(accepted.generation, writer, events, accepted.log, keep)
     return EventStreamResponse(run.stream(), run.close, state.config.sse_keep_alive_interval)
 
 
-async def _in_background(accepted: _Accepted, state: ServerState, store: ResponseStore) -> Response:
+async def _in_background(accepted: _Accepted, state: ServerState, own: OwnResponses) -> Response:
     try:
-        store.check_room_in_background()  # others may have come while this one was prepared
+        own.store.check_room_in_background()  # others may have come while this one was prepared
     except BaseException:
         await accepted.generation.close()
         raise
     events = EventLog(keeps=True)
     writer = _writer(accepted, state, events)
-    stored = _stored(accepted, writer, store, events)
-    stored.run = ResponseRun(accepted.generation, writer, events, accepted.log, lambda: store.finish(stored))
-    store.add(stored)
+    stored = _stored(accepted, writer, own, events)
+    stored.run = ResponseRun(accepted.generation, writer, events, accepted.log, lambda: own.store.finish(stored))
+    own.store.add(stored)
     stored.run.start_in_background()
     if accepted.body.stream:
         return EventStreamResponse(events.follow(-1), _nothing, state.config.sse_keep_alive_interval)

@@ -1,6 +1,7 @@
 """Responses that clients may ask for again, within bounds of number, bytes and age. Knows neither engine nor HTTP.
 
-What is kept lies in this process's memory and ends with it. Whoever knows an id may read, continue and delete.
+What is kept lies in this process's memory and ends with it. Bounds are shared; responses are their owner's alone, and
+each owner has ids of its own (`OwnResponses`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class StoreLimits:
 class StoredResponse:
     """A response and the conversation before it."""
 
+    owner: str
     id: str
     earlier: list[Item]
     """Items of the conversation before this request."""
@@ -48,6 +50,10 @@ class StoredResponse:
     """While it is made in the background."""
     num_bytes: int = 0
     """0 while it is made."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.owner, self.id
 
     @property
     def conversation(self) -> list[Item]:
@@ -65,15 +71,16 @@ class StoredResponse:
 
 @dataclass(slots=True)
 class ResponseStore:
-    """Responses by id, oldest first."""
+    """Responses of all owners, oldest first."""
 
     limits: StoreLimits = field(default_factory=StoreLimits)
     clock: Callable[[], float] = time.monotonic
     num_bytes: int = 0
     """Of what is complete."""
-    _responses: dict[str, StoredResponse] = field(default_factory=dict)
-    _items: dict[str, Item] = field(default_factory=dict)
-    """By id; those that came with a request or were made for it."""
+    _responses: dict[tuple[str, str], StoredResponse] = field(default_factory=dict)
+    """By owner and id."""
+    _items: dict[tuple[str, str], Item] = field(default_factory=dict)
+    """By owner and id; those that came with a request or were made for it."""
 
     def __len__(self) -> int:
         return len(self._responses)
@@ -83,25 +90,19 @@ class ResponseStore:
         """False where the operator wants nothing stored."""
         return self.limits.max_responses > 0
 
-    def get(self, response_id: str, param: str = "response_id") -> StoredResponse:
-        """Raises `UnknownResponseError`, naming `param`, for what was never stored or is not any more."""
+    def of(self, owner: str) -> OwnResponses:
+        """What `owner` sees of it."""
+        return OwnResponses(self, owner)
+
+    def find(self, owner: str, response_id: str) -> StoredResponse | None:
+        """None for what was never stored or is not any more."""
         self._evict()
-        found = self._responses.get(response_id)
-        if found is None:
-            raise UnknownResponseError(
-                f"no response with the id {response_id[:100]!r} is stored here; it may have been deleted, or made room "
-                "for newer ones",
-                param=param,
-            )
-        return found
+        return self._responses.get((owner, response_id))
 
-    def __contains__(self, response_id: str) -> bool:
-        return response_id in self._responses
-
-    def find_item(self, item_id: str) -> Item | None:
+    def find_item(self, owner: str, item_id: str) -> Item | None:
         """The item of a stored response, as input or output."""
         self._evict()
-        return self._items.get(item_id)
+        return self._items.get((owner, item_id))
 
     def check_room_in_background(self) -> None:
         """Raises `TooManyResponsesError` where no more may run."""
@@ -119,9 +120,9 @@ class ResponseStore:
 
     def add(self, response: StoredResponse) -> None:
         """Keep a response; one that has a `run` is complete when `finish` is told so, and stays until then."""
-        if response.id in self._responses:  # two clients chose one id at a time: the first one has it
+        if response.key in self._responses:  # two requests chose one id at a time: the first one has it
             return
-        self._responses[response.id] = response
+        self._responses[response.key] = response
         if response.run is None:
             self._account(response)
         self._evict()
@@ -130,20 +131,22 @@ class ResponseStore:
         """What ran has ended; nothing to do if it was deleted meanwhile."""
         response.body = response.current_body()
         response.run = None
-        if self._responses.get(response.id) is response:
+        if self._responses.get(response.key) is response:
             self._account(response)
             self._evict()
 
-    def delete(self, response_id: str) -> None:
-        """Forget it and its items. What runs is not stopped by this."""
-        response = self._responses.pop(response_id)
+    def delete(self, response: StoredResponse) -> None:
+        """Forget it and its items, if it is there. What runs is not stopped by this."""
+        if self._responses.get(response.key) is not response:
+            return
+        del self._responses[response.key]
         self.num_bytes -= response.num_bytes
         for item in (*response.input, *response.body["output"]):
-            self._items.pop(item["id"], None)
+            self._items.pop((response.owner, item["id"]), None)
 
     def _account(self, response: StoredResponse) -> None:
         for item in (*response.input, *response.body["output"]):
-            self._items.setdefault(item["id"], item)
+            self._items.setdefault((response.owner, item["id"]), item)
         response.num_bytes = len(encode([response.earlier, response.input, response.body]))
         response.num_bytes += response.events.num_bytes if response.events else 0
         self.num_bytes += response.num_bytes
@@ -157,9 +160,35 @@ class ResponseStore:
             if not is_over and response.created_s >= too_old_s:
                 return
             if response.run is None:
-                self.delete(response.id)
+                self.delete(response)
 
     def _num_running_bytes(self) -> int:
         """Of the events of what runs; the rest of it is counted when it has ended."""
         running = (response.events for response in self._responses.values() if response.run is not None)
         return sum(events.num_bytes for events in running if events is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnResponses:
+    """The store as one owner sees it: others' responses and items are not there."""
+
+    store: ResponseStore
+    owner: str
+
+    def get(self, response_id: str, param: str = "response_id") -> StoredResponse:
+        """Raises `UnknownResponseError`, naming `param`, for what is not stored, or for somebody else."""
+        found = self.store.find(self.owner, response_id)
+        if found is None:
+            raise UnknownResponseError(
+                f"no response with the id {response_id[:100]!r} is stored here; it may have been deleted, or made room "
+                "for newer ones",
+                param=param,
+            )
+        return found
+
+    def __contains__(self, response_id: str) -> bool:
+        return self.store.find(self.owner, response_id) is not None
+
+    def find_item(self, item_id: str) -> Item | None:
+        """The item of a stored response, as input or output."""
+        return self.store.find_item(self.owner, item_id)

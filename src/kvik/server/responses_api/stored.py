@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from kvik.errors import InvalidRequestError
 from kvik.server.responses import EventStreamResponse, json_response
-from kvik.server.responses_api.serving import store_of
+from kvik.server.responses_api.serving import responses_of
 from kvik.server.responses_api.store import StoredResponse
 from kvik.server.state import state_of
 
@@ -19,7 +19,7 @@ MAX_LISTED_ITEMS = 100
 
 async def retrieve_response(request: Request) -> Response:
     """The response as it is now; with `stream=true` its events after `starting_after`, and those to come."""
-    stored = store_of(request).get(request.path_params["response_id"])
+    stored = responses_of(request).get(request.path_params["response_id"])
     wants_stream = _flag(request, "stream")
     starting_after = _number(request, "starting_after", -1)
     if not wants_stream:
@@ -38,7 +38,7 @@ async def retrieve_response(request: Request) -> Response:
 
 async def cancel_response(request: Request) -> Response:
     """End a response that is being made in the background. One that is cancelled already is answered as it is."""
-    stored = store_of(request).get(request.path_params["response_id"])
+    stored = responses_of(request).get(request.path_params["response_id"])
     if stored.run is not None:
         await stored.run.cancel()
     elif not stored.body["background"]:
@@ -59,18 +59,17 @@ async def cancel_response(request: Request) -> Response:
 
 async def delete_response(request: Request) -> Response:
     """Forget a response; one that is being made is cancelled first."""
-    store = store_of(request)
-    stored = store.get(request.path_params["response_id"])
+    own = responses_of(request)
+    stored = own.get(request.path_params["response_id"])
     if stored.run is not None:
         await stored.run.cancel()
-    if stored.id in store:
-        store.delete(stored.id)
+    own.store.delete(stored)
     return json_response({"id": stored.id, "object": "response", "deleted": True})
 
 
 async def list_input_items(request: Request) -> Response:
     """The items that the response answers, those of earlier responses included, newest first unless `order=asc`."""
-    stored = store_of(request).get(request.path_params["response_id"])
+    stored = responses_of(request).get(request.path_params["response_id"])
     limit = _number(request, "limit", 20)
     if not 1 <= limit <= MAX_LISTED_ITEMS:
         raise InvalidRequestError(f"limit must be from 1 to {MAX_LISTED_ITEMS}, got {limit}", param="limit")

@@ -44,9 +44,9 @@ def test_one_of_several_owners_leaves_slots_for_others() -> None:
     window = EngineWindow(16, 1000)
     for i in range(14):
         window.enter("a", [str(i)], 1)
-    assert window.has_room_for("a", 1)
-    assert not window.has_room_for("a", 2)
-    assert window.has_room_for("b", 2)
+    assert window.own_obstacle("a", 1) is None
+    assert window.own_obstacle("a", 2) is WaitReason.SLOTS
+    assert window.own_obstacle("b", 2) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(["enter", "computed", "leave"]), st.integers(1, 4), st.integers(1, 60))))
@@ -71,3 +71,22 @@ def test_counts_are_those_of_what_is_inside(moves: list[tuple[str, int, int]]) -
     for name in inside:
         window.leave(name)
     assert window.num_sequences == window.num_prompt_tokens == 0
+
+
+def test_one_of_several_owners_has_few_prompts_before_others() -> None:
+    window = EngineWindow(16, 1000)
+    window.enter("a", ["1"], 100)
+    assert window.own_obstacle("a", 2) is None
+    window.enter("a", ["2"], 28)
+    assert window.own_obstacle("a", 2) is WaitReason.BUDGET
+    assert window.own_obstacle("a", 1) is window.own_obstacle("b", 2) is None
+    window.enter("b", ["3"], 500)
+    assert window.own_obstacle("b", 2) is WaitReason.BUDGET
+    assert window.own_obstacle("a", 2) is None, "less than another has"
+    window.leave("3")
+    window.computed("1")
+    assert window.own_obstacle("a", 2) is None
+    window.restart()
+    assert window.own_obstacle("a", 2) is WaitReason.BUDGET
+    window.leave("2")
+    assert window.own_obstacle("a", 2) is None

@@ -27,7 +27,7 @@ def stored(
     store: ResponseStore, name: str, text: str = "x", run: Any = None, events: EventLog | None = None
 ) -> StoredResponse:
     items = [{"id": f"msg_{name}", "type": "message", "role": "user", "content": text}]
-    response = StoredResponse(name, [], items, {"id": name, "output": []}, store.clock(), events, run)
+    response = StoredResponse("me", name, [], items, {"id": name, "output": []}, store.clock(), events, run)
     store.add(response)
     return response
 
@@ -45,7 +45,7 @@ class FakeRun:
 
 def holds(store: ResponseStore, name: str) -> bool:
     try:
-        return store.get(name).id == name
+        return store.of("me").get(name).id == name
     except UnknownResponseError:
         return False
 
@@ -53,7 +53,7 @@ def holds(store: ResponseStore, name: str) -> bool:
 def test_what_is_not_there_is_a_404_that_names_the_parameter() -> None:
     store, _ = make_store()
     with pytest.raises(UnknownResponseError) as found:
-        store.get("a", "previous_response_id")
+        store.of("me").get("a", "previous_response_id")
     error = found.value
     assert (error.status, error.type, error.param) == (404, "invalid_request_error", "previous_response_id")
 
@@ -63,8 +63,8 @@ def test_the_oldest_go_first_when_there_are_too_many() -> None:
     for name in "abc":
         stored(store, name)
     assert [holds(store, name) for name in "abc"] == [False, True, True]
-    assert store.find_item("msg_a") is None
-    assert store.find_item("msg_c") is not None
+    assert store.of("me").find_item("msg_a") is None
+    assert store.of("me").find_item("msg_c") is not None
 
 
 def test_the_oldest_go_first_when_they_are_too_large() -> None:
@@ -89,7 +89,7 @@ def test_what_is_too_old_goes() -> None:
     stored(store, "b")
     clock.now_s = 11
     assert [holds(store, name) for name in "ab"] == [False, True]
-    assert store.find_item("msg_a") is None
+    assert store.of("me").find_item("msg_a") is None
 
 
 def test_what_runs_stays_until_it_has_ended() -> None:
@@ -116,7 +116,7 @@ def test_so_many_run_and_no_more() -> None:
 def test_what_was_deleted_while_it_ran_does_not_come_back() -> None:
     store, _ = make_store()
     running = stored(store, "a", run=FakeRun("a"))
-    store.delete("a")
+    store.delete(store.of("me").get("a"))
     store.finish(running)
     assert not holds(store, "a")
     assert store.num_bytes == 0
@@ -126,7 +126,7 @@ def test_deleting_gives_all_bytes_back() -> None:
     store, _ = make_store()
     stored(store, "a")
     assert store.num_bytes > 0
-    store.delete("a")
+    store.delete(store.of("me").get("a"))
     assert (store.num_bytes, len(store)) == (0, 0)
 
 
@@ -134,7 +134,7 @@ def test_the_first_of_two_with_one_id_stays() -> None:
     store, _ = make_store()
     first = stored(store, "a")
     stored(store, "a", "other")
-    assert store.get("a") is first
+    assert store.of("me").get("a") is first
     assert store.num_bytes == first.num_bytes
 
 
