@@ -113,7 +113,7 @@ async def run_server_worker(
     worker, timer = asyncio.current_task(), record.timer
     assert worker is not None
     stop = Stop(lambda count: worker.cancel())
-    with stop.listening(), _front_desk(sock, server_config, record.timeline, hand_over) as desk:
+    with stop.listening(), front_desk(sock, server_config, record.timeline, hand_over) as desk:
         telling = asyncio.create_task(tell_manager(ServiceManager.of(os.environ, os.getpid()), record.timeline))
         try:
             # Imports run in a thread, so that signals, clients and the engine's messages are heard meanwhile.
@@ -138,7 +138,7 @@ async def run_server_worker(
 
 
 @contextlib.contextmanager
-def _front_desk(
+def front_desk(
     sock: socket.socket, config: ServerConfig, timeline: Timeline, hand_over: HandOver
 ) -> Iterator[FrontDesk | None]:
     """Answers on `sock` until the application does. None where another server may still answer there: it shall get all
