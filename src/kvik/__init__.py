@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
+
+FIRST_LINE_S = time.monotonic()
+"""When this process came to kvik's first line; what was before is the interpreter's start."""
 
 if TYPE_CHECKING:
     from kvik.llm import LLM

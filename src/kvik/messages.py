@@ -113,13 +113,26 @@ class Shutdown(_Message):
 
 
 class Phase(_Part):
-    """One phase of a start, as a span on the shared clock."""
+    """One phase of a start, as a span on the shared clock. "PHASE: PART" is a part of the phase PHASE."""
 
     name: str
     process: str
     start_s: float
-    end_s: float
+    end_s: float | None
+    """None: it is in progress."""
     num_bytes: int = 0
+    """What it reads or reserves; 0: that is not what it does."""
+    num_bytes_done: int = 0
+    """While it is in progress."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; 0 while it is in progress."""
+        return 0.0 if self.end_s is None else self.end_s - self.start_s
+
+    @property
+    def is_part(self) -> bool:
+        return ": " in self.name
 
 
 class Hello(_Message):
@@ -129,7 +142,7 @@ class Hello(_Message):
 
 
 class StartupProgress(_Message):
-    """A phase of the start has ended in the engine process."""
+    """A phase of the start has begun in the engine process, has come further, or has ended."""
 
     phase: Phase
 

@@ -109,7 +109,8 @@ def test_a_service_ends_while_its_engine_is_being_replaced(tmp_path: Path) -> No
             assert events[-1]["error"]["message"] == "the server is shutting down; try another one"
             assert server.process.wait(20) == 0
         told = b" ".join(iter(lambda: received(notified), b"")).decode()
-        assert told.startswith("READY=1")
+        assert told.startswith("STATUS=starting (")
+        assert " READY=1" in told
         assert "WATCHDOG=1" in told
         assert "STOPPING=1" in told
         socket.create_connection(listening.getsockname()).close()  # it waits for the next server

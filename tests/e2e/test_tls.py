@@ -7,11 +7,13 @@ import json
 import shutil
 import ssl
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from support.server import KvikServer
+from support.server import KvikServer, free_port
 
 
 @pytest.fixture
@@ -26,9 +28,32 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return key, cert
 
 
+def first_answer(port: int, cert: Path) -> tuple[int, object]:
+    """What GET /live brings as soon as it brings something."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        trusted = ssl.create_default_context(cafile=str(cert))
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=trusted, timeout=30)
+        try:
+            connection.request("GET", "/live")
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except ConnectionRefusedError:
+            threading.Event().wait(0.01)
+        finally:
+            connection.close()
+    return 0, None
+
+
 def test_the_api_speaks_tls(certificate: tuple[Path, Path]) -> None:
     key, cert = certificate
-    with KvikServer("--ssl-keyfile", str(key), "--ssl-certfile", str(cert)) as server:
+    port = free_port()
+    early: list[tuple[int, object]] = []
+    polling = threading.Thread(target=lambda: early.append(first_answer(port, cert)))
+    polling.start()
+    with KvikServer("--ssl-keyfile", str(key), "--ssl-certfile", str(cert), port=port) as server:
+        polling.join()
+        assert early == [(200, {"status": "starting"})]
         trusted = ssl.create_default_context(cafile=str(cert))
         connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=trusted, timeout=30)
         try:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from openai import OpenAI
 
 MODEL = "SmolLM2-135M-Instruct"
 READY_TIMEOUT_S = 90
+CACHE_ROOT = str(Path(tempfile.gettempdir()) / f"kvik-test-cache-{os.getuid()}")
+"""Not the user's: tests leave nothing there."""
 
 
 class KvikServer:
@@ -34,7 +37,7 @@ class KvikServer:
         self.port = port or free_port()
         self.command = [sys.executable, "-m", module, "serve", *flags, "--host", "127.0.0.1", "--port", str(self.port)]
         self.lines: list[str] = []
-        self._env = {**os.environ, **(env or {})}
+        self._env = {**os.environ, "KVIK_CACHE_ROOT": CACHE_ROOT, **(env or {})}
         self._passed_fds: tuple[int, ...] = ()
 
     def activate(self, listening: socket.socket, notified: socket.socket) -> None:

@@ -16,7 +16,7 @@ from kvik.config.frontend import ServerConfig
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
 from kvik.errors import EngineDeadError, QueueFullError
-from kvik.messages import EngineFacts, LoraRequest, Phase
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.app import build_app, init_app_state
@@ -136,7 +136,6 @@ class FakeAsyncLLM:
     is_hopeless: bool = False
     """Nobody is taken."""
     ledger: Ledger = field(default_factory=Ledger)
-    phases: list[Phase] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request comes, or its reader leaves."""
     drained_with: float | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kvik import __version__
+from kvik import FIRST_LINE_S, __version__
 from kvik.cli.help import help_text
 from kvik.config.args import AsyncEngineArgs
 from kvik.config.catalog import GROUPS, serve_flags
@@ -14,6 +15,9 @@ from kvik.config.flags import Flag
 from kvik.config.not_yet import refuse_unsupported
 from kvik.config.parser import Parsed, Parser
 from kvik.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kvik.messages import Phase
 
 USAGE = "kvik serve [MODEL] [flags]"
 API_SERVER_USAGE = "python -m kvik.entrypoints.openai.api_server [MODEL] [flags]"
@@ -43,7 +47,7 @@ def _run(words: Sequence[str], usage: str, model_is_positional: bool) -> int:
         raise
     if model_is_positional and "model" in parsed.values:
         parsed.warnings.append("name the model without a flag: kvik serve MODEL; --model is for other doors")
-    _serve(values, parsed.warnings, flags)
+    _serve(values, parsed.warnings, flags, time.monotonic())
     return 0
 
 
@@ -72,7 +76,8 @@ def _with_config_file(parsed: Parsed, flags: Iterable[Flag]) -> dict[str, Any]:
     return under_command_line(read_config_file(path, flags), parsed)
 
 
-def _serve(values: Mapping[str, Any], warnings: Iterable[str], flags: Iterable[Flag]) -> None:
+def _serve(values: Mapping[str, Any], warnings: Iterable[str], flags: Iterable[Flag], parsed_s: float) -> None:
+    """`parsed_s`: when the flags had been read, for the record of the start."""
     # Imported here: msgspec, the checkpoint readers and the server are not needed for help and for mistakes.
     from kvik.config import env
     from kvik.config.resolve_server import server_config_of
@@ -91,7 +96,19 @@ def _serve(values: Mapping[str, Any], warnings: Iterable[str], flags: Iterable[F
     engine_config = args.create_engine_config(model_file)
     from kvik.server.launcher import run_server
 
-    run_server(engine_config, server_config)
+    run_server(engine_config, server_config, earlier_phases(parsed_s))
+
+
+def earlier_phases(parsed_s: float) -> list[Phase]:
+    """What this process has done before it could time it."""
+    from kvik.messages import Phase
+    from kvik.telemetry.phases import PhaseTimer
+
+    timer = PhaseTimer("APIServer")
+    timer.add_interpreter(FIRST_LINE_S)
+    timer.add(Phase("arguments", timer.process, FIRST_LINE_S, parsed_s))
+    timer.add(Phase("config", timer.process, parsed_s, time.monotonic()))
+    return timer.phases
 
 
 def non_default_args(values: Mapping[str, Any], flags: Iterable[Flag]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kvik.config.flags import flag
 from kvik.errors import ConfigError
 
-OPENABLE = ("/metrics", "/version", "/load", "/docs", "/redoc", "/openapi.json")
+OPENABLE = ("/metrics", "/version", "/startup", "/load", "/docs", "/redoc", "/openapi.json")
 """Paths that need a key but may do without: none of them acts, none tells of requests."""
 
 

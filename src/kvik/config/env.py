@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from kvik.errors import ConfigError
@@ -50,6 +51,18 @@ def cpu_kvcache_bytes(environ: Mapping[str, str] = os.environ) -> int | None:
     """Bytes of the KV cache on a CPU; the variable CPU_KVCACHE_SPACE says it in GiB."""
     gib = read("CPU_KVCACHE_SPACE", _positive, "GiB, a number above 0", environ)
     return None if gib is None else int(gib * 2**30)
+
+
+def cache_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of what may be forgotten (CACHE_ROOT); else kvik's below XDG_CACHE_HOME, or below ~/.cache.
+
+    Raises RuntimeError for a user who has no home.
+    """
+    asked = read("CACHE_ROOT", Path, "a folder", environ)
+    if asked is not None:
+        return asked.expanduser()
+    xdg = environ.get("XDG_CACHE_HOME", "")
+    return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "kvik"
 
 
 def allows_long_max_model_len(environ: Mapping[str, str] = os.environ) -> bool:

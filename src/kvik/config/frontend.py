@@ -130,6 +130,10 @@ class ServerConfig:
     shutdown_timeout: int = flag(
         30, "seconds that running requests get to finish on SIGTERM; 0: abort them at once", group=GENERAL
     )
+    startup_trace: str | None = flag(
+        None, "write the phases of the start to this file, as a trace for Perfetto or chrome://tracing", group=GENERAL,
+        ours=True,
+    )  # fmt: skip
     enable_log_requests: bool = flag(False, "log each request", group=GENERAL, common=True)
 
     custom_histogram_buckets: dict[str, Any] | None = flag(  # noqa: RUF009

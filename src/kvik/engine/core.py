@@ -76,17 +76,18 @@ class EngineCore:
         facts = self._executor.start(phases)
         if self._pulse is not None:
             self._executor.count_progress_at(self._pulse.native_progress_address)
-        self._preparer = Preparer(self._config.model)
-        self._scheduler = Scheduler(
-            self._config.scheduler,
-            self._config.cache,
-            facts.num_blocks,
-            facts.max_model_len,
-            self._clock,
-            self._config.speculative,
-            Constraints(self._preparer),
-            self._config.lora,
-        )
+        with phases.phase("scheduler"):
+            self._preparer = Preparer(self._config.model)
+            self._scheduler = Scheduler(
+                self._config.scheduler,
+                self._config.cache,
+                facts.num_blocks,
+                facts.max_model_len,
+                self._clock,
+                self._config.speculative,
+                Constraints(self._preparer),
+                self._config.lora,
+            )
         self._facts = facts
         return facts
 

@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from kvik import FIRST_LINE_S
 from kvik.config import EngineConfig
 from kvik.engine.core import EngineCore
 from kvik.engine.lifeline import end_with_parent, heed_signals, let_signals_end_us
@@ -108,7 +109,8 @@ def _start(
     """
     phases = PhaseTimer(PROCESS_NAME, on_phase=lambda phase: socket.send(StartupProgress(phase)))
     try:
-        with phases.phase("imports"):
+        phases.add_interpreter(FIRST_LINE_S)
+        with phases.phase("imports", FIRST_LINE_S):
             make_executor = import_executor()
         start = _await_start(socket)
         if start is None:
@@ -123,8 +125,9 @@ def _start(
         logger.exception("the engine cannot start")
         socket.send(StartFailed("", f"{type(error).__name__}: {error}"))
         raise _StartFailedError from error
-    gc.collect()
-    gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
+    with phases.phase("settle"):
+        gc.collect()
+        gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     socket.send(Ready(facts, phases.phases))
     return core
 

@@ -39,12 +39,13 @@ from kvik.errors import (
     RecoveringError,
     RequestError,
 )
-from kvik.messages import Abort, EngineFacts, LoraRequest, Phase, SchedulerStats
+from kvik.messages import Abort, EngineFacts, LoraRequest, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.ledger import Ledger
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
 from kvik.telemetry.stats import IterationStats
+from kvik.telemetry.timeline import Timeline
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.grammar_checks import MAX_CACHED_GRAMMAR_BYTES
 from kvik.text.output_processor import OutputProcessor, ProcessedStep
@@ -82,7 +83,7 @@ class AsyncLLM:
         chat_template: ChatTemplate,
         *,
         stat_logger: StatLogger | None = None,
-        phases: list[Phase] | None = None,
+        timeline: Timeline | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
         max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
         admission: AdmissionConfig = AdmissionConfig(),  # noqa: B008
@@ -92,7 +93,7 @@ class AsyncLLM:
         self.facts = facts
         self.tokenizer = tokenizer
         self.chat_template = chat_template
-        self._phases = phases or []
+        self._timeline = timeline
         self._client = client
         self._stat_logger = stat_logger
         self._processor = Processor(config.model, tokenizer, facts.max_model_len, config.structured_outputs)
@@ -142,21 +143,23 @@ class AsyncLLM:
         make_chat_template: Callable[[Tokenizer], ChatTemplate] = ChatTemplate.for_tokenizer,
         make_stat_logger: Callable[[EngineFacts], StatLogger] | None = None,
         phases: PhaseTimer | None = None,
+        timeline: Timeline | None = None,
         recovery: RecoveryConfig = RecoveryConfig(),  # noqa: B008
         max_open_request_bytes: int = MAX_OPEN_REQUEST_BYTES,
         admission: AdmissionConfig = AdmissionConfig(),  # noqa: B008
     ) -> Self:
         """Start the engine (or `client`, spawned before) and wait until it can serve.
 
-        Loads the tokenizer meanwhile. Raises `ConfigError`, `ModelFileError`, `InsufficientMemoryError` or
-        `EngineDeadError`; the engine process has ended then.
+        Loads the tokenizer meanwhile. `timeline` hears of the engine's phases, now and when it is replaced. Raises
+        `ConfigError`, `ModelFileError`, `InsufficientMemoryError` or `EngineDeadError`; the engine process has ended
+        then.
         """
         log_level = config.observability.log_level
         first = client or EngineCoreClient.spawn(log_level)
         engine = EngineSupervisor(first, recovery, lambda: EngineCoreClient.spawn(log_level))
         timer = phases or PhaseTimer("APIServer")
-        engine_phases: list[Phase] = []
-        starting = asyncio.create_task(engine.start(config, engine_phases.append))
+        on_phase = timeline.observe if timeline is not None else lambda phase: None
+        starting = asyncio.create_task(engine.start(config, on_phase))
         try:
             tokenizer, chat_template = await _load_text(config, timer, make_chat_template)
             ready = await starting
@@ -166,20 +169,19 @@ class AsyncLLM:
             await asyncio.gather(starting, return_exceptions=True)
             await engine.shutdown()
             raise
-        known = {(p.name, p.start_s) for p in engine_phases}
-        engine_phases += [p for p in ready.phases if (p.name, p.start_s) not in known]
-        llm = cls(
-            config,
-            engine,
-            ready.facts,
-            tokenizer,
-            chat_template,
-            stat_logger=stat_logger,
-            phases=[*timer.phases, *engine_phases],
-            recovery=recovery,
-            max_open_request_bytes=max_open_request_bytes,
-            admission=admission,
-        )
+        with timer.phase("connect engine"):
+            llm = cls(
+                config,
+                engine,
+                ready.facts,
+                tokenizer,
+                chat_template,
+                stat_logger=stat_logger,
+                timeline=timeline,
+                recovery=recovery,
+                max_open_request_bytes=max_open_request_bytes,
+                admission=admission,
+            )
         if recovery.stall_timeout > 0:
             watch = watch_for_stalls(engine, lambda: llm.should_progress, recovery.stall_timeout)
             llm._stall_watch = asyncio.create_task(watch, name="stall-watch")
@@ -198,11 +200,6 @@ class AsyncLLM:
     def should_progress(self) -> bool:
         """Whether a healthy engine would be getting somewhere now."""
         return bool(self._streams) and self.control.may_compute and not self._recovery.is_recovering
-
-    @property
-    def phases(self) -> list[Phase]:
-        """Phases of the start, of both processes, in order of their start."""
-        return sorted(self._phases, key=lambda p: p.start_s)
 
     @property
     def num_open_requests(self) -> int:
@@ -404,6 +401,8 @@ class AsyncLLM:
             self._hand_out(self._output_processor.process(step), step.stats)
 
     async def _recover(self, error: Exception) -> None:
+        if self._timeline is not None:
+            self._timeline.begin_recovery(str(error))
         try:
             await self._recovery.recover(error)
         except EngineDeadError as final:
@@ -459,6 +458,8 @@ class AsyncLLM:
             self._stat_logger.record_sleep(level)
 
     def _record_recovery(self, num_requests: int) -> None:
+        if self._timeline is not None:
+            self._timeline.end_recovery()
         if self._stat_logger is not None:
             self._stat_logger.record_recovery(num_requests)
 
@@ -496,6 +497,8 @@ class AsyncLLM:
             self._idle.set()
 
     def _die(self, error: EngineDeadError) -> None:
+        if self._timeline is not None:
+            self._timeline.end_recovery()
         logger.error("the engine is dead: %s", error)
         self._death = error
         for internal_id, stream in self._streams.items():
@@ -533,4 +536,5 @@ async def _load_text(
         raise NotSupportedYetError("--skip-tokenizer-init for a server")
     with timer.phase("load tokenizer"):
         tokenizer = await asyncio.to_thread(Tokenizer.load, config.model.tokenizer)
-    return tokenizer, make_chat_template(tokenizer)
+    with timer.phase("chat template"):
+        return tokenizer, make_chat_template(tokenizer)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from kvik.config import EngineConfig
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
-from kvik.messages import EngineFacts, LoraRequest, Phase
+from kvik.messages import EngineFacts, LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.telemetry.ledger import Ledger
 from kvik.text.chat_template import ChatTemplate
@@ -49,10 +49,6 @@ class EngineClient(Protocol):
     @property
     def is_recovering(self) -> bool:
         """The engine has died and is not back yet."""
-
-    @property
-    def phases(self) -> list[Phase]:
-        """Phases of the start, of both processes, in order of their start."""
 
     async def tokenize(self, prompts: Sequence[Prompt], options: PromptOptions = ...) -> list[Prompt]:
         """The same prompts, texts being tokenized in bulk and off the event loop. Raises `InvalidRequestError`."""

@@ -43,6 +43,7 @@ class EngineSupervisor:
         """When there were some, in the last `RESTART_WINDOW_S`."""
         self._asked: EngineConfig | None = None
         self._is_ending = False
+        self._on_phase: Callable[[Phase], None] = lambda phase: None
 
     @property
     def pid(self) -> int:
@@ -54,7 +55,11 @@ class EngineSupervisor:
         return self._client.pulse
 
     async def start(self, config: EngineConfig, on_phase: Callable[[Phase], None] = lambda phase: None) -> Ready:
-        """Raises what the engine's start raises: there is no second attempt where there was no first engine."""
+        """Raises what the engine's start raises: there is no second attempt where there was no first engine.
+
+        `on_phase` hears of the starts of all engines that come after it, too.
+        """
+        self._on_phase = on_phase
         ready = await self._client.start(config, on_phase)
         # What the first engine measured holds for all: requests were accepted by it.
         cache = replace(config.cache, num_blocks_override=ready.facts.num_blocks, kv_cache_memory_bytes=None)
@@ -121,7 +126,7 @@ class EngineSupervisor:
         assert self._asked is not None, "start() comes first"
         started_s = self._clock()
         self._client = self._spawn()
-        await self._client.start(self._asked)
+        await self._client.start(self._asked, self._on_phase)
         logger.info("the engine is back after %.1f s, as process %d", self._clock() - started_s, self._client.pid)
 
     def _forget_old_restarts(self) -> None:

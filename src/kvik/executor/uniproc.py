@@ -23,7 +23,8 @@ class UniProcExecutor:
         self._runner: ModelRunner | None = None
 
     def start(self, phases: PhaseTimer) -> EngineFacts:
-        self._runner = ModelRunner(self._config, _num_threads(self._config.device.cpu_threads))
+        with phases.phase("platform"):
+            self._runner = ModelRunner(self._config, _num_threads(self._config.device.cpu_threads))
         return self._runner.start(phases)
 
     def execute(self, plan: StepPlan) -> StepResult:

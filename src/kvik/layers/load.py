@@ -18,19 +18,26 @@ from kvik.layers.parameters import Parameter, ParameterTable
 from kvik.telemetry.log import get_logger, log_once
 from kvik.weights import Checkpoint, RawTensor
 
-__all__ = ["Checkpoint", "OnShard", "load_parameters"]
+__all__ = ["Checkpoint", "OnBytes", "OnShard", "load_parameters"]
 
 _logger = get_logger(__name__)
 
 OnShard = Callable[[str, int, int], None]
 """Called as each shard is done: its name, how many are done, how many there are."""
+OnBytes = Callable[[int], None]
+"""Called as each tensor is done: its bytes, as stored."""
 
 _FLOAT_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _HARMLESS_SUFFIXES = (".inv_freq", ".masked_bias", ".attn.bias")  # buffers that old checkpoints stored
 _NAMES_IN_MESSAGE = 5
 
 
-def load_parameters(table: ParameterTable, checkpoint: Checkpoint, on_shard: OnShard | None = None) -> None:
+def load_parameters(
+    table: ParameterTable,
+    checkpoint: Checkpoint,
+    on_shard: OnShard | None = None,
+    on_bytes: OnBytes | None = None,
+) -> None:
     """Copy every declared tensor from the checkpoint to its place.
 
     Raises `ModelFileError` for a tensor that is missing, has another shape or comes twice. Tensors that the
@@ -48,6 +55,8 @@ def load_parameters(table: ParameterTable, checkpoint: Checkpoint, on_shard: OnS
                 _copy(raw, parameter)
             elif not _is_harmless(raw.name, table):
                 unknown.append(raw.name)
+            if on_bytes is not None:
+                on_bytes(raw.data.nbytes)
         shard.release()
         if on_shard is not None:
             on_shard(shard.name, num_done, checkpoint.num_shards)

@@ -13,7 +13,7 @@ import torch
 
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.embedding import Embedding, LMHead, take_rows
-from kvik.layers.load import Checkpoint, OnShard, load_parameters
+from kvik.layers.load import Checkpoint, OnBytes, OnShard, load_parameters
 from kvik.layers.lora import LoraTarget
 from kvik.layers.norm import RMSNorm
 from kvik.layers.parameters import ParameterTable
@@ -71,12 +71,13 @@ class Model:
             target.reserve(num_slots, max_rank, dtype)
         return sum(target.num_bytes for target in self.lora_targets)
 
-    def load(self, checkpoint: Checkpoint, on_shard: OnShard | None = None) -> None:
-        """Fill the weights; `on_shard(name, num_done, num_shards)` is called after each shard.
+    def load(self, checkpoint: Checkpoint, on_shard: OnShard | None = None, on_bytes: OnBytes | None = None) -> None:
+        """Fill the weights; `on_shard(name, num_done, num_shards)` is called after each shard, `on_bytes(num_bytes)`
+        after each tensor.
 
         Raises `ModelFileError` where checkpoint and configuration disagree.
         """
-        load_parameters(self._table, checkpoint, on_shard)
+        load_parameters(self._table, checkpoint, on_shard, on_bytes)
 
     def release(self) -> int:
         """Give back the memory of the weights, bytes; the model is of no use until the next `load` or `load_dummy`."""

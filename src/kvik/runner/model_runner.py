@@ -29,6 +29,7 @@ from kvik.runner.request_table import RequestTable
 from kvik.runner.result_builder import ResultBuilder
 from kvik.runner.taped_model import tape_model
 from kvik.runner.warm_up import warm_up_plan
+from kvik.runner.weights_progress import WeightsProgress
 from kvik.step import AdmittedRequest, SampledTokens, StepPlan, StepResult
 from kvik.telemetry.log import get_logger, log_once
 from kvik.telemetry.phases import PhaseTimer
@@ -53,14 +54,16 @@ class ModelRunner:
         """
         self._say_what_computes()
         with phases.phase("load weights") as phase:
-            model = self._load_model()
-            phase.num_bytes = model.weights_bytes
+            model = self._load_model(WeightsProgress(phases, phase))
         started = time.perf_counter()
-        with phases.phase("reserve KV cache") as phase:
+        with phases.phase("profile"):
             self._adapters, adapters_bytes = self._reserve_adapters(model)
             facts = plan_kv_memory(self._config, model.weights_bytes, adapters_bytes)
-            self._prepare(model, facts)
+        with phases.phase("reserve KV cache") as phase:
+            self._kv: list[LayerKV] = allocate_kv(self._config, facts)
             phase.num_bytes = facts.kv_cache_bytes
+        with phases.phase("capture"):
+            self._prepare(model, facts)
         with phases.phase("warm up"):
             self._warm_up(facts)
         seconds = time.perf_counter() - started
@@ -140,7 +143,7 @@ class ModelRunner:
             )
         logger.info("Using %s kernels on %d threads.", isa, runtime.num_threads())
 
-    def _load_model(self) -> Model:
+    def _load_model(self, progress: WeightsProgress) -> Model:
         asked = self._config.model
         logger.info("Starting to load model %s...", asked.model)
         started = time.perf_counter()
@@ -152,7 +155,7 @@ class ModelRunner:
         floats = float_format(dtype, is_exact=asked.matmul_precision == "highest")
         formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
         model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
-        self._fill(model, model_file, checkpoint)
+        self._fill(model, model_file, checkpoint, progress)
         seconds = time.perf_counter() - started
         logger.info("Loading weights took %.2f seconds", seconds)
         logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)
@@ -166,13 +169,23 @@ class ModelRunner:
         model_file = open_model(self._config.model.model)
         return model_file, open_checkpoint(model_file)
 
-    def _fill(self, model: Model, model_file: ModelFile | None, checkpoint: Checkpoint | None) -> None:
+    def _fill(
+        self,
+        model: Model,
+        model_file: ModelFile | None,
+        checkpoint: Checkpoint | None,
+        progress: WeightsProgress | None = None,
+    ) -> None:
         if model_file is None or checkpoint is None:
             model.load_dummy(self._config.model.seed)
             return
         kind = "gguf" if model_file.format == "gguf" else "safetensors"
         bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
-        model.load(checkpoint, bar.advance)
+        if progress is None:
+            model.load(checkpoint, bar.advance)
+        else:
+            progress.begin(checkpoint.num_bytes, bar.advance)
+            model.load(checkpoint, progress.shard_done, progress.bytes_done)
 
     def _reserve_adapters(self, model: Model) -> tuple[Adapters | None, int]:
         """Slots for adapters, if there are to be any, and their bytes."""
@@ -191,10 +204,8 @@ class ModelRunner:
         return Adapters(model.lora_targets, config), num_bytes
 
     def _prepare(self, model: Model, facts: EngineFacts) -> None:
-        spec = self._config.model.spec
-        kv = allocate_kv(self._config, facts)
+        spec, kv = self._config.model.spec, self._kv
         self._weights = model
-        self._kv: list[LayerKV] = kv
         self._table = RequestTable(
             self._config.scheduler.max_num_seqs, facts.max_model_len, facts.block_size, spec.vocab_size
         )

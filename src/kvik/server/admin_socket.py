@@ -17,7 +17,8 @@ from starlette.types import ASGIApp
 
 from kvik.config.frontend import ServerConfig
 from kvik.server.access.door import AdminDoor
-from kvik.server.serve import BACKLOG, uvicorn_config
+from kvik.server.serve import uvicorn_config
+from kvik.server.starting.front_desk import BACKLOG
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -18,8 +18,7 @@ from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
 from kvik.server import basic, drain, lora, models, tokenize
 from kvik.server.abort import AbortOwnRequest, abort_own_requests
-from kvik.server.access.key_file import KeyFile
-from kvik.server.access.keys import Key, plain_keys
+from kvik.server.access.configured import keys_of
 from kvik.server.chat.batch import BatchChatCompletionRequest, create_chat_completion_batch
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.serving import create_chat_completion
@@ -42,6 +41,7 @@ from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_routes, request_body
 from kvik.server.responses_api.routes import add_responses_routes
 from kvik.server.scale_out.routes import add_scale_out_routes
+from kvik.server.startup import startup
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.tickets import TicketMiddleware
 from kvik.server.validation import RequestModel
@@ -107,7 +107,7 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
         )
     stack.append(Middleware(ErrorBoundaryMiddleware, log_stacks=config.log_error_stack))
     if config.has_keys:
-        stack.append(Middleware(AuthenticationMiddleware, keys=_keys(config), open_paths=config.access.open_paths))
+        stack.append(Middleware(AuthenticationMiddleware, keys=keys_of(config), open_paths=config.access.open_paths))
     if config.access.admin_uds is not None:
         stack.append(Middleware(AdminSocketMiddleware))
     if not config.disable_fastapi_docs:
@@ -116,15 +116,6 @@ def _middleware(state: ServerState, registry: CollectorRegistry) -> list[Middlew
     header = config.admission.fair_share_header
     stack.append(Middleware(TicketMiddleware, check_hope=state.client.check_hope, fair_share_header=header))
     return stack
-
-
-def _keys(config: ServerConfig) -> Callable[[], Sequence[Key]]:
-    """What asks for the keys of this moment. Raises `ConfigError` for a file that cannot be used."""
-    plain = plain_keys(config.api_key)
-    if config.access.api_key_file is None:
-        return lambda: plain
-    file = KeyFile(config.access.api_key_file)
-    return lambda: (*plain, *file.current())
 
 
 def _add_routes(app: FastAPI, config: ServerConfig) -> None:
@@ -139,6 +130,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     app.add_api_route("/ping", basic.health, methods=["POST"], response_class=Response)
     get("/live", basic.live)
     get("/ready", basic.ready)
+    get("/startup", startup)
     get("/load", basic.load)
     get("/version", basic.version)
     get("/metrics", basic.metrics, response_class=PlainTextResponse)

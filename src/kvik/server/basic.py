@@ -9,7 +9,9 @@ from starlette.responses import Response
 from kvik import __version__
 from kvik.server.errors import RETRY_AFTER_S
 from kvik.server.responses import json_response
+from kvik.server.starting.progress import progress_of, retry_after_s
 from kvik.server.state import ServerState, state_of
+from kvik.telemetry.timeline import Timeline
 
 
 async def health(request: Request) -> Response:
@@ -19,9 +21,11 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Whether to send requests here: 200, or 503 with what the server is doing instead."""
+    """Whether to send requests here: 200, or 503 with what the server is doing instead, and for how long."""
     state = state_of(request)
-    return json_response({"status": state.phase}) if state.is_healthy else _not_serving(state)
+    if state.is_healthy:
+        return json_response({"status": state.phase})
+    return _recovering(state.timeline) if state.client.is_recovering else _not_serving(state)
 
 
 async def live(request: Request) -> Response:
@@ -32,6 +36,11 @@ async def live(request: Request) -> Response:
 
 def _not_serving(state: ServerState) -> Response:
     return json_response({"status": state.phase}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _recovering(timeline: Timeline) -> Response:
+    headers = {"Retry-After": str(retry_after_s(timeline))}
+    return json_response(progress_of("recovering", timeline), status=503, headers=headers)
 
 
 async def load(request: Request) -> Response:

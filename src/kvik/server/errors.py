@@ -27,6 +27,8 @@ from kvik.errors import (
 RETRY_AFTER_S = 5
 """Told to clients that are turned away for now."""
 
+NEEDS_KEY = "a valid API key is needed: send the header 'Authorization: Bearer KEY', or 'x-api-key: KEY'"
+
 _UNFORESEEN = "the server failed in an unforeseen way; its log has the details"
 _ENGINE_DIED = "the engine has died; the request is lost and the server is going down"
 _TYPES = {

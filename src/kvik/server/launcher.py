@@ -1,7 +1,8 @@
 """From the two configs to a running server and back to nothing: the order of things in the API process.
 
 The socket is bound first, then the engine process is started, and only then come the slow imports: they happen while
-the engine loads. This module itself imports nothing slow. Knows no routes.
+the engine loads, and while a front desk answers on the socket. This module itself imports nothing slow. Knows no
+routes.
 """
 
 from __future__ import annotations
@@ -12,22 +13,27 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.lora import lora_modules_of
+from kvik.server.access.configured import keys_of
 from kvik.server.access.startup import check_access, warn_if_open
 from kvik.server.formats import formats_of
 from kvik.server.hand_over import HandOver
 from kvik.server.lifecycle import Stop
-from kvik.server.sockets import bind, bind_admin, bound_unsent_bytes, closing, url_of
+from kvik.server.sockets import bind, bind_admin, bound_unsent_bytes, closing, taken, url_of
+from kvik.server.starting.answers import StartingAnswers
+from kvik.server.starting.front_desk import FrontDesk
+from kvik.server.starting.progress import tell_manager
+from kvik.server.starting.record import StartRecord
 from kvik.server.systemd import ServiceManager, inherited_socket
 from kvik.server.tls import check_tls
 from kvik.telemetry.log import get_logger
-from kvik.telemetry.phase_table import phase_table
 from kvik.telemetry.phases import PhaseTimer
+from kvik.telemetry.timeline import Timeline
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -42,15 +48,16 @@ ContentChoice = Literal["auto", "string", "openai"]
 SUPPORTED_TASKS = ["generate"]
 
 
-def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None:
-    """Serve until a signal ends it. Returns when the drain is over.
+def run_server(engine_config: EngineConfig, server_config: ServerConfig, earlier: Sequence[Phase] = ()) -> None:
+    """Serve until a signal ends it. Returns when the drain is over. `earlier`: phases of this process so far.
 
     Raises `ConfigError`, `AddressTakenError` and what the engine's start raises; `EngineDeadError` when the engine dies
     later; KeyboardInterrupt when Ctrl+C ends the start. The engine process has ended in every case.
     """
     # Until the event loop listens to signals, they must not end this process over the engine's head.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    timer = PhaseTimer("APIServer")
+    record = StartRecord(engine_config, server_config.startup_trace, earlier)
+    timer = record.timer
     with timer.phase("bind socket"):
         sock, hand_over = setup_server(server_config)
     own = contextlib.closing(sock) if hand_over is HandOver.SAME_SOCKET else closing(sock)
@@ -60,12 +67,16 @@ def run_server(engine_config: EngineConfig, server_config: ServerConfig) -> None
 
             engine = EngineCoreClient.spawn(engine_config.observability.log_level)
         try:
-            import uvloop
+            with timer.phase("event loop"):
+                import uvloop
 
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(run_server_worker(engine_config, server_config, sock, engine, timer, admin_sock, hand_over))
+                runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+                record.recall()
+            with runner:
+                runner.run(run_server_worker(engine_config, server_config, sock, engine, record, admin_sock, hand_over))
         finally:
             engine.kill()
+            record.close()
 
 
 def setup_server(config: ServerConfig) -> tuple[socket.socket, HandOver]:
@@ -94,30 +105,56 @@ async def run_server_worker(
     server_config: ServerConfig,
     sock: socket.socket,
     engine: EngineCoreClient,
-    timer: PhaseTimer,
+    record: StartRecord,
     admin_sock: socket.socket | None = None,
     hand_over: HandOver = HandOver.NOBODY,
 ) -> None:
     """Everything that happens inside the event loop. A signal before serving cancels it."""
-    worker = asyncio.current_task()
+    worker, timer = asyncio.current_task(), record.timer
     assert worker is not None
     stop = Stop(lambda count: worker.cancel())
-    with stop.listening():
+    with stop.listening(), front_desk(sock, server_config, record.timeline, hand_over) as desk:
+        telling = asyncio.create_task(tell_manager(ServiceManager.of(os.environ, os.getpid()), record.timeline))
         try:
-            # The imports run in a thread, so that signals and the engine's messages are heard meanwhile.
+            # Imports run in a thread, so that signals, clients and the engine's messages are heard meanwhile.
+            await asyncio.to_thread(_import_engine_client, timer)
             importing = asyncio.create_task(asyncio.to_thread(_import_http, timer))
             from kvik.telemetry.metrics import create_registry
 
             registry = create_registry()
-            async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
+            async with build_async_engine_client(
+                engine_config, server_config, engine, timer, registry, record.timeline
+            ) as client:
                 await importing
-                await _serve(client, server_config, registry, sock, timer, stop, admin_sock, hand_over)
+                await _serve(client, server_config, registry, sock, record, stop, admin_sock, hand_over, desk)
         except asyncio.CancelledError:
             if not stop.was_asked:
                 raise
             logger.info("Stopped before the start was complete")
             if stop.last_signal == signal.SIGINT:
                 raise KeyboardInterrupt from None
+        finally:
+            telling.cancel()
+
+
+@contextlib.contextmanager
+def front_desk(
+    sock: socket.socket, config: ServerConfig, timeline: Timeline, hand_over: HandOver
+) -> Iterator[FrontDesk | None]:
+    """Answers on `sock` until the application does. None where another server may still answer there: it shall get all
+    that comes until this one is ready; and connections to a service manager's socket wait until then."""
+    if hand_over is not HandOver.NOBODY:
+        yield None
+        return
+    desk = FrontDesk(sock, config, StartingAnswers(config, timeline, lambda: keys_of(config)).answer)
+    try:
+        desk.open()
+    except OSError as error:
+        raise taken(f"the address {sock.getsockname()}") from error
+    try:
+        yield desk
+    finally:
+        desk.close()
 
 
 @contextlib.asynccontextmanager
@@ -127,12 +164,13 @@ async def build_async_engine_client(
     engine: EngineCoreClient,
     timer: PhaseTimer,
     registry: CollectorRegistry,
+    timeline: Timeline | None = None,
 ) -> AsyncIterator[AsyncLLM]:
     """A ready engine, its metrics and its log line every few seconds, for as long as the context lasts."""
-    with timer.phase("import engine client"):
-        from kvik.engine_client.async_llm import AsyncLLM
-        from kvik.telemetry.stat_loggers import StatLoggerManager
-        from kvik.text.chat_template import ChatTemplate
+    from kvik.engine_client.async_llm import AsyncLLM
+    from kvik.telemetry.stat_loggers import StatLoggerManager
+    from kvik.text.chat_template import ChatTemplate
+
     managers: list[StatLoggerManager] = []
 
     def make_stat_logger(facts: EngineFacts) -> StatLoggerManager:
@@ -151,6 +189,7 @@ async def build_async_engine_client(
         ),
         make_stat_logger=make_stat_logger,
         phases=timer,
+        timeline=timeline,
         recovery=server_config.recovery,
         max_open_request_bytes=server_config.limits.max_open_request_bytes,
         admission=server_config.admission,
@@ -161,6 +200,12 @@ async def build_async_engine_client(
     finally:
         log_lines.cancel()
         await client.shutdown()
+
+
+def _import_engine_client(timer: PhaseTimer) -> None:
+    with timer.phase("import engine client"):
+        import kvik.engine_client.async_llm
+        import kvik.telemetry.stat_loggers  # noqa: F401
 
 
 def _import_http(timer: PhaseTimer) -> None:
@@ -174,32 +219,30 @@ async def _serve(
     config: ServerConfig,
     registry: CollectorRegistry,
     sock: socket.socket,
-    timer: PhaseTimer,
+    record: StartRecord,
     stop: Stop,
     admin_sock: socket.socket | None,
     hand_over: HandOver,
+    desk: FrontDesk | None,
 ) -> None:
     from kvik.server.admin_socket import serve_admin
     from kvik.server.app import build_app, init_app_state, route_lines
     from kvik.server.serve import serve_http
 
-    with timer.phase("build app"):
+    with record.timer.phase("routes"):
         state = init_app_state(client, config)
+        state.timeline = record.timeline
         await state.adapters.load_modules(lora_modules_of(config.lora_modules))
         app = build_app(state, registry)
-    logger.info("Supported tasks: %s", SUPPORTED_TASKS)
-    if config.default_sampling_params:
-        logger.info("Using default chat sampling params from model: %s", config.default_sampling_params)
-    logger.info("Starting kvik API server 0 on %s", url_of(config, sock))
-    logger.info("Available routes are:")
-    for line in route_lines(app):
-        logger.info("%s", line)
-    gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
-    phases = [*timer.phases, *(p for p in client.phases if p.process != timer.process)]
+        logger.info("Supported tasks: %s", SUPPORTED_TASKS)
+        if config.default_sampling_params:
+            logger.info("Using default chat sampling params from model: %s", config.default_sampling_params)
+        logger.info("Starting kvik API server 0 on %s", url_of(config, sock))
+        logger.info("Available routes are:")
+        for line in route_lines(app):
+            logger.info("%s", line)
+        gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     manager = ServiceManager.of(os.environ, os.getpid())
+    on_ready = record.last_phase("listen")
     async with serve_admin(app, admin_sock, config):
-        await serve_http(app, sock, state, stop, lambda: _log_phases(phases), hand_over, manager)
-
-
-def _log_phases(phases: list[Phase]) -> None:
-    logger.info("Phases of the start:\n%s", phase_table(phases))
+        await serve_http(app, sock, state, stop, on_ready, hand_over, manager, desk)

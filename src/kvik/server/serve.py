@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import logging
@@ -23,11 +24,11 @@ from kvik.server.lifecycle import Stop
 from kvik.server.shutdown import Shutdown
 from kvik.server.slow_clients import ClientWatch
 from kvik.server.sockets import taken
+from kvik.server.starting.front_desk import BACKLOG, FrontDesk
 from kvik.server.state import ServerState
 from kvik.server.systemd import ServiceManager
 from kvik.telemetry.connection_metrics import ConnectionMetrics
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 5
 SEND_GRACE_S = 5
 """For the last bytes of answers, once all of them have ended."""
@@ -43,10 +44,12 @@ async def serve_http(
     on_startup: Callable[[], None] = lambda: None,
     hand_over: HandOver = HandOver.NOBODY,
     manager: ServiceManager | None = None,
+    desk: FrontDesk | None = None,
 ) -> None:
     """Serve until told to stop, then drain; `on_startup` is called once connections are served.
 
-    `app` as `build_app` makes it. `hand_over`: what becomes of `sock` then. `manager` hears of it all.
+    `app` as `build_app` makes it. `hand_over`: what becomes of `sock` then. `manager` hears of it all. `desk` has
+    answered on `sock` so far.
     Raises `AddressTakenError`, and `EngineDeadError` when the engine died meanwhile.
     """
     try:
@@ -57,7 +60,7 @@ async def serve_http(
     rules = rules_of(config)
     watch = ClientWatch(asked.slow_client_timeout, asked.header_timeout, ConnectionMetrics(app.state.registry))
     manager = manager or ServiceManager()
-    server = _Server(uvicorn_config(app, config, rules), state, on_startup, watch, manager)
+    server = _Server(uvicorn_config(app, config, rules), state, on_startup, watch, manager, desk)
     shutdown = Shutdown(server, state, rules, sock, hand_over, manager)
     stop.on_signal = shutdown.on_signal
     if stop.was_asked:
@@ -80,8 +83,10 @@ class _Server(uvicorn.Server):
         on_startup: Callable[[], None],
         watch: ClientWatch,
         manager: ServiceManager,
+        desk: FrontDesk | None,
     ) -> None:
         super().__init__(config)
+        self._desk = desk
         self._state = state
         self._on_startup = on_startup
         self._watch = watch
@@ -89,9 +94,18 @@ class _Server(uvicorn.Server):
         self.engine_has_died = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._desk is not None:
+            self._desk.stop_accepting()
         await super().startup(sockets)
+        if self._desk is not None:
+            self._desk.hand_over(self._make_connection)
         self._on_startup()
         self._manager.ready()
+
+    def _make_connection(self) -> asyncio.Protocol:
+        """As uvicorn does for those that it accepts."""
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

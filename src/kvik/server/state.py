@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
-from kvik import __version__
+from kvik import FIRST_LINE_S, __version__
 from kvik.config import EngineConfig
 from kvik.config.frontend import ServerConfig
 from kvik.config.limits import RequestLimits
@@ -17,6 +17,8 @@ from kvik.errors import InvalidRequestError, UnknownModelError
 from kvik.messages import LoraRequest
 from kvik.server.adapters import AdapterRegistry
 from kvik.telemetry.ledger import Account
+from kvik.telemetry.start_estimate import Expectation
+from kvik.telemetry.timeline import Timeline
 from kvik.text.parsing.formats import AnswerFormats
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class ServerState:
     """POST /drain: what runs may finish, nothing new is taken until POST /undrain."""
     num_in_flight: int = 0
     """Requests that are being worked on; counted only with --enable-server-load-tracking."""
+    timeline: Timeline = field(default_factory=lambda: Timeline(FIRST_LINE_S, Expectation()))
+    """How the server started, and how it replaced dead engines."""
     fingerprint: str | None = None
     """`system_fingerprint` of answers."""
     adapters: AdapterRegistry = field(init=False)

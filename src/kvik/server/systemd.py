@@ -79,6 +79,13 @@ class ServiceManager:
         is_ours = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
         return cls(environ.get("NOTIFY_SOCKET") or None, int(text) / 1e6 if is_ours else 0.0)
 
+    @property
+    def listens(self) -> bool:
+        return self._address is not None
+
+    def starting(self, status: str) -> None:
+        self._tell(f"STATUS={status}")
+
     def ready(self) -> None:
         self._is_ready = True
         self._tell("READY=1\nSTATUS=serving")

@@ -10,23 +10,29 @@ from kvik.errors import ConfigError
 
 def check_tls(config: ServerConfig) -> None:
     """Raises `ConfigError` naming the flag whose file or value OpenSSL refuses."""
+    ssl_context_of(config)
+
+
+def ssl_context_of(config: ServerConfig) -> ssl.SSLContext | None:
+    """What connections are made safe with; None without --ssl-certfile. Raises `ConfigError` as `check_tls`."""
     if config.ssl_certfile is None:
         for name in ("ssl_keyfile", "ssl_ca_certs", "ssl_ciphers"):
             if getattr(config, name) is not None:
                 raise ConfigError(f"--{name.replace('_', '-')} needs --ssl-certfile, the server's certificate")
-        return
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
     except (OSError, ssl.SSLError) as error:
         key = config.ssl_keyfile or config.ssl_certfile
         raise ConfigError(f"--ssl-certfile {config.ssl_certfile} with --ssl-keyfile {key}: {error}") from None
-    _check_rest(context, config)
+    _set_rest(context, config)
+    return context
 
 
-def _check_rest(context: ssl.SSLContext, config: ServerConfig) -> None:
+def _set_rest(context: ssl.SSLContext, config: ServerConfig) -> None:
     try:
-        ssl.VerifyMode(config.ssl_cert_reqs)
+        context.verify_mode = ssl.VerifyMode(config.ssl_cert_reqs)
     except ValueError:
         raise ConfigError(f"--ssl-cert-reqs must be 0, 1 or 2, got {config.ssl_cert_reqs}") from None
     try:

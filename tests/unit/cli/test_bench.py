@@ -20,12 +20,14 @@ from kvik.errors import ConfigError, KvikError
 from kvik.modelfile import embedded_model_path
 from kvik.text.tokenizer import Tokenizer
 
-LOG = """(APIServer pid=7) INFO Phases of the start:
-(APIServer pid=7) phase               process         start s  took s  share    MiB
-(APIServer pid=7) bind socket         APIServer         0.000   0.001     0%
-(APIServer pid=7) load weights        EngineCore_DP0    1.100   0.503    21%   90.3
-(APIServer pid=7) total                                 0.000   2.400   100%
-"""
+REPORT = {
+    "status": "ready",
+    "phases": [
+        {"name": "bind socket", "process": "APIServer", "start_s": 0.25, "end_s": 0.5, "num_bytes": None},
+        {"name": "load weights", "process": "EngineCore_DP0", "start_s": 1.0, "end_s": 1.5, "num_bytes": 7},
+        {"name": "warm up", "process": "EngineCore_DP0", "start_s": 1.5, "end_s": None, "num_bytes": None},
+    ],
+}
 
 
 def test_help_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +123,15 @@ def test_engine_flags_that_are_not_there_yet_are_refused(capsys: pytest.CaptureF
     assert "not supported yet: --fully-sharded-loras" in capsys.readouterr().err
 
 
-def test_phases_are_read_from_the_log() -> None:
-    assert startup.read_phases(LOG) == {"APIServer: bind socket": 0.001, "EngineCore_DP0: load weights": 0.503}
-    assert startup.read_phases("nothing") == {}
+def test_phases_are_those_that_the_server_tells() -> None:
+    start = startup.start_of(2.0, REPORT)
+    assert start.phases == {"APIServer: bind socket": (0.25, 0.25), "EngineCore_DP0: load weights": (1.0, 0.5)}
+    assert (start.seconds, start.explained_s) == (2.0, 0.75)
+
+
+def test_a_server_that_tells_nothing_is_an_error() -> None:
+    with pytest.raises(KvikError, match="GET /startup of the server failed"):
+        startup.startup_report(1)
 
 
 def test_what_is_passed_on_to_the_server() -> None:
@@ -142,17 +150,25 @@ def test_what_is_passed_on_to_the_server() -> None:
 
 
 def test_startup_results_and_their_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    starts = [startup.Start(s, {"a: b": s / 2}) for s in (2.0, 4.0, 3.0)]
-    result = startup.result_fields("warm", starts)
+    starts = [startup.Start(s, {"b: late": (1.0, 0.5), "a: b": (0.0, s / 2)}, s * 0.9) for s in (2.0, 4.0, 3.0)]
+    result = {"flags": ["M"], **startup.result_fields("warm", starts)}
     assert result["avg_warm_startup_time"] == 3.0
-    assert result["warm_phases"] == {"a: b": 1.5}
-    assert startup.summary(result).startswith("warm: launch to ready 3.00 s (median of 3; 2.00 to 4.00 s)")
+    assert list(result["warm_phases"].items()) == [("a: b", 1.5), ("b: late", 0.5)], "in the order of their beginnings"
+    first_line, phase, late = startup.summary(result).splitlines()
+    assert first_line == "warm: launch to ready 3.00 s (median of 3; 2.00 to 4.00 s; phases explain 90%)"
+    assert phase.split() == ["a:", "b", "1.500", "s", "#" * 15]
+    assert late.endswith(" s  " + " " * 10 + "#" * 5)
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     first.write_text(json.dumps(result))
-    second.write_text(json.dumps(startup.result_fields("warm", [startup.Start(6.0, {"a: b": 3.0})])))
+    other = startup.result_fields("warm", [startup.Start(6.0, {"a: b": (0.0, 3.0), "a: new": (3.0, 1.0)}, 4.0)])
+    second.write_text(json.dumps({"flags": ["N"], **other}))
     assert main(["bench", "startup", "--compare", str(first), str(second)]) == 0
-    shown = capsys.readouterr().out
-    assert shown.count("2.00") == 2
+    rows = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert "warm launch to ready 3.000 s 6.000 s +3.000 s 2.00" in rows
+    assert "warm a: b 1.500 s 3.000 s +1.500 s 2.00" in rows
+    assert "warm b: late 0.500 s - - -" in rows
+    assert "warm a: new - 1.000 s - -" in rows
+    assert "the flags differ: M, then N" in rows
     second.write_text("{}")
     with pytest.raises(KvikError, match="is no result of kvik bench startup"):
         startup.read_result(str(second))

@@ -88,7 +88,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineConfig, ServerCo
     """What the launcher, faked here, was called with."""
     calls: list[tuple[EngineConfig, ServerConfig]] = []
     launcher = types.ModuleType("kvik.server.launcher")
-    launcher.run_server = lambda engine, server: calls.append((engine, server))  # type: ignore[attr-defined]
+    launcher.run_server = lambda engine, server, earlier: calls.append((engine, server))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "kvik.server.launcher", launcher)
     monkeypatch.setattr("kvik.telemetry.log.configure_logging", lambda *args: None)
     return calls

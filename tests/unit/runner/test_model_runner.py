@@ -73,7 +73,9 @@ def test_facts_and_phases_of_a_start() -> None:
     assert facts.kv_cache_size_tokens == facts.num_blocks * 16
     assert facts.max_model_len == 128
     assert facts.weights_bytes > 0
-    assert [phase.name for phase in phases.phases] == ["load weights", "reserve KV cache", "warm up"]
+    assert [phase.name for phase in phases.phases] == [
+        "load weights", "profile", "reserve KV cache", "capture", "warm up",
+    ]  # fmt: skip
 
 
 def test_too_little_memory_names_the_flags() -> None:

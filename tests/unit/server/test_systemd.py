@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from kvik.errors import ConfigError
+from kvik.messages import Phase
 from kvik.server import systemd
+from kvik.server.starting.progress import tell_manager
 from kvik.server.systemd import ServiceManager, inherited_socket, socket_of
+from kvik.telemetry.start_estimate import Expectation
+from kvik.telemetry.timeline import Timeline
 
 
 @pytest.fixture
@@ -102,3 +107,22 @@ def test_what_nobody_could_listen_on_stays_open_and_is_named(tmp_path: Path) -> 
     one, other = socket.socketpair()
     with one, other, pytest.raises(ConfigError, match="Accept=no"):
         socket_of(one.fileno())
+
+
+def test_it_hears_how_far_a_start_is_until_it_is_over(heard: socket.socket) -> None:
+    timeline = Timeline(0.0, Expectation.measured({"imports": 12.0}), lambda: 5.0)
+    timeline.observe(Phase("imports", "EngineCore_DP0", 4.0, None))
+    manager = ServiceManager.of({"NOTIFY_SOCKET": heard.getsockname()}, 7)
+
+    async def until_told() -> None:
+        telling = asyncio.create_task(tell_manager(manager, timeline))
+        await asyncio.sleep(0)
+        timeline.ready()
+        telling.cancel()
+
+    asyncio.run(until_told())
+    assert heard.recv(1000) == b"STATUS=starting (imports); it should be ready in about 11 s"
+    asyncio.run(tell_manager(manager, timeline))
+    asyncio.run(tell_manager(ServiceManager(), Timeline(0.0, Expectation())))
+    with pytest.raises(BlockingIOError):
+        heard.recv(1000)

@@ -5,9 +5,9 @@ Cold: the checkpoint's files have been dropped from the file cache. Each start i
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -16,17 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvik import __version__
 from kvik.bench.metrics import percentile
 from kvik.bench.process import HOST, ServerProcess, free_port
 from kvik.bench.progress import Progress
 from kvik.cli.bench.flags import check_json_path, read_flags_with_engine, write_json
+from kvik.config import env
 from kvik.config.flags import flag
 from kvik.errors import ConfigError, KvikError
+from kvik.messages import Phase
+from kvik.telemetry.phase_table import bar_of
+from kvik.telemetry.timeline import covered_s
 
 USAGE = "kvik bench startup [MODEL] [flags], or: kvik bench startup --compare A.json B.json"
 PERCENTS = (10, 25, 50, 75, 90, 99)
-PHASE = re.compile(r"\) (?P<name>\S.*?)\s{2,}(?P<process>\S+)\s+(?P<start>\d+\.\d+)\s+(?P<took>\d+\.\d+)\s+\d+%")
-"""A line of the table that the server logs once it is ready."""
+_BAR_WIDTH = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +51,11 @@ class Start:
     """One start, seconds."""
 
     seconds: float
-    phases: Mapping[str, float]
-    """"process: phase" -> how long it took; phases overlap."""
+    """From launching the command until it was seen to be ready."""
+    phases: Mapping[str, tuple[float, float]]
+    """"process: phase" -> when it began, since the process began, and how long it took; phases overlap."""
+    explained_s: float = 0.0
+    """In which at least one phase was in progress."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -68,7 +75,9 @@ def run(words: Sequence[str]) -> int:
     with Progress(num_cold + args.num_iters_warmup + num_warm, not args.disable_tqdm) as bar:
         cold = [_start(passed_on, files, bar) for _ in range(num_cold)]
         warm = [_start(passed_on, [], bar) for _ in range(args.num_iters_warmup + num_warm)][args.num_iters_warmup :]
-    result = {**result_fields("cold", cold), **result_fields("warm", warm)}
+    result = {
+        "kvik_version": __version__, "flags": passed_on, **result_fields("cold", cold), **result_fields("warm", warm)
+    }  # fmt: skip
     print(summary(result))
     if args.output_json is not None:
         write_json(args.output_json, result)
@@ -122,16 +131,36 @@ def _start(words: Sequence[str], cold_files: Sequence[Path], bar: Progress) -> S
     drop_from_cache(cold_files)
     with tempfile.TemporaryDirectory(prefix="kvik-bench-") as folder:
         log = Path(folder) / "server.log"
-        with ServerProcess(command, port, log) as server:
-            seconds = server.seconds_to_ready
-        start = Start(seconds, read_phases(log.read_text(errors="replace")))
+        # What starts took is remembered for estimates: those of a benchmark are not the user's.
+        with ServerProcess(command, port, log, env={"KVIK_CACHE_ROOT": folder}) as server:
+            start = start_of(server.seconds_to_ready, startup_report(port))
     bar.advance()
     return start
 
 
-def read_phases(log: str) -> dict[str, float]:
-    """Seconds by phase from a server's log; none where it logs no such table."""
-    return {f"{m['process']}: {m['name']}": float(m["took"]) for m in PHASE.finditer(log) if m["name"] != "total"}
+def startup_report(port: int) -> dict[str, Any]:
+    """What GET /startup tells. Raises `KvikError`."""
+    key = env.api_key()
+    connection = http.client.HTTPConnection(HOST, port, timeout=10.0)
+    try:
+        connection.request("GET", "/startup", headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise KvikError(f"GET /startup of the server was answered with {answer.status}")
+        report: dict[str, Any] = json.loads(body)
+        return report
+    except (OSError, http.client.HTTPException, ValueError) as e:
+        raise KvikError(f"GET /startup of the server failed: {e}") from None
+    finally:
+        connection.close()
+
+
+def start_of(seconds: float, report: Mapping[str, Any]) -> Start:
+    """From the body of GET /startup. Of phases with the same name the last one counts."""
+    phases = [Phase(p["name"], p["process"], p["start_s"], p["end_s"]) for p in report["phases"]]
+    spans = {f"{p.process}: {p.name}": (p.start_s, p.seconds) for p in phases if p.end_s is not None}
+    return Start(seconds, spans, covered_s(phases))
 
 
 def result_fields(kind: str, starts: Sequence[Start]) -> dict[str, Any]:
@@ -139,26 +168,42 @@ def result_fields(kind: str, starts: Sequence[Start]) -> dict[str, Any]:
     if not starts:
         return {}
     seconds = [s.seconds for s in starts]
-    names = list(dict.fromkeys(name for s in starts for name in s.phases))
     return {
         f"avg_{kind}_startup_time": statistics.fmean(seconds),
         f"{kind}_startup_times": seconds,
         f"{kind}_startup_percentiles": {str(p): percentile(sorted(seconds), p) for p in PERCENTS},
-        f"{kind}_phases": {
-            name: statistics.median(s.phases[name] for s in starts if name in s.phases) for name in names
-        },
+        f"{kind}_phase_begins": _medians(starts, 0),
+        f"{kind}_phases": _medians(starts, 1),
+        f"{kind}_explained": statistics.median(s.explained_s / s.seconds for s in starts),
+    }
+
+
+def _medians(starts: Sequence[Start], which: int) -> dict[str, float]:
+    """Of each phase's beginnings (0) or durations (1), over the starts that had it; the first to begin is first."""
+    names = dict.fromkeys(name for s in starts for name in s.phases)
+    begins = {name: statistics.median(s.phases[name][0] for s in starts if name in s.phases) for name in names}
+    return {
+        name: statistics.median(s.phases[name][which] for s in starts if name in s.phases)
+        for name in sorted(names, key=lambda name: begins[name])
     }
 
 
 def summary(result: Mapping[str, Any]) -> str:
+    """Per kind of start its time, and its phases with a bar each."""
     lines = []
     for kind in (k for k in ("cold", "warm") if f"{k}_startup_times" in result):
         times = result[f"{kind}_startup_times"]
+        total_s = statistics.median(times)
         lines.append(
-            f"{kind}: launch to ready {statistics.median(times):.2f} s (median of {len(times)}; "
-            f"{min(times):.2f} to {max(times):.2f} s)"
+            f"{kind}: launch to ready {total_s:.2f} s (median of {len(times)}; {min(times):.2f} to {max(times):.2f} s; "
+            f"phases explain {100 * result[f'{kind}_explained']:.0f}%)"
         )
-        lines += [f"  {name:<44} {seconds:>8.3f} s" for name, seconds in result[f"{kind}_phases"].items()]
+        begins = result[f"{kind}_phase_begins"]
+        width = max(map(len, begins), default=0)
+        lines += [
+            f"  {name:<{width}} {seconds:>8.3f} s  {bar_of(begins[name], seconds, total_s, _BAR_WIDTH)}"
+            for name, seconds in result[f"{kind}_phases"].items()
+        ]
     return "\n".join(lines)
 
 
@@ -174,21 +219,32 @@ def read_result(path: str) -> dict[str, Any]:
 
 
 def comparison(first: Mapping[str, Any], second: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Medians of both and their ratio, line by line; the second over the first."""
-    lines = [f"{'':<46} {'first':>9} {'second':>9} {'ratio':>7}"]
+    """Medians of both, the second less the first and over it, line by line; a dash where one has no such phase."""
+    lines = [f"{'':<46} {'first':>9} {'second':>9} {'change':>9} {'ratio':>7}"]
     for kind in ("cold", "warm"):
         times = [_median(r.get(f"{kind}_startup_times")) for r in (first, second)]
         pairs: list[tuple[str, float | None, float | None]] = [("launch to ready", times[0], times[1])]
-        phases = [r.get(f"{kind}_phases", {}) for r in (first, second)]
-        pairs += [(f"  {name}", phases[0][name], phases[1].get(name)) for name in phases[0]]
-        lines += [_compared(f"{kind} {name}", a, b) for name, a, b in pairs if a is not None and b is not None]
+        if None not in times:
+            phases = [r.get(f"{kind}_phases", {}) for r in (first, second)]
+            pairs += [(f"  {name}", phases[0].get(name), phases[1].get(name)) for name in {**phases[0], **phases[1]}]
+        lines += [_compared(f"{kind} {name}", a, b) for name, a, b in pairs if a is not None or b is not None]
+    if first.get("flags") != second.get("flags"):
+        lines += [f"the flags differ: {_words(first)}, then {_words(second)}"]
     return "\n".join([*lines, f"first: {names[0]}", f"second: {names[1]}"])
+
+
+def _words(result: Mapping[str, Any]) -> str:
+    return " ".join(map(str, result.get("flags") or ())) or "none"
 
 
 def _median(values: Sequence[float] | None) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _compared(name: str, first: float, second: float) -> str:
-    ratio = f"{second / first:.2f}" if first > 0 else "-"
-    return f"{name:<46} {first:>7.3f} s {second:>7.3f} s {ratio:>7}"
+def _compared(name: str, first: float | None, second: float | None) -> str:
+    cells = ["-" if value is None else f"{value:.3f} s" for value in (first, second)]
+    change = ratio = "-"
+    if first is not None and second is not None:
+        change = f"{second - first:+.3f} s"
+        ratio = f"{second / first:.2f}" if first > 0 else "-"
+    return f"{name:<46} {cells[0]:>9} {cells[1]:>9} {change:>9} {ratio:>7}"

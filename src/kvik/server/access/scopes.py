@@ -24,6 +24,7 @@ _EXACT: dict[str, Need] = {
     "/ping": "open",
     # What the program is.
     "/version": "any",
+    "/startup": "any",
     "/docs": "any",
     "/redoc": "any",
     "/openapi.json": "any",

@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kvik.server.access.configured import tokens_of
 from kvik.server.access.door import came_by_admin_door
 from kvik.server.access.keys import Key, identify
 from kvik.server.access.owner import ADMIN_UDS, set_owner
 from kvik.server.access.scopes import Need, is_enough, need_of
 from kvik.server.error_shapes import refusal
-from kvik.server.errors import describe_status
+from kvik.server.errors import NEEDS_KEY, describe_status
 from kvik.server.middleware.paths import route_path
 
-_UNKNOWN = "a valid API key is needed: send the header 'Authorization: Bearer KEY', or 'x-api-key: KEY'"
 _TOO_LITTLE = "{method} {path} needs a key with the scope {need}; the key {name} has {scopes}"
 
 
@@ -34,7 +34,7 @@ class AuthenticationMiddleware:
         if scope["type"] == "lifespan" or came_by_admin_door(scope):
             await self.app(scope, receive, send)
             return
-        key = identify(_tokens(scope), self._keys())
+        key = identify(tokens_of(scope["headers"]), self._keys())
         if key is not None:
             set_owner(scope, key.name, is_admin="admin" in key.scopes)
         # A WebSocket has no route here and no method; nothing of it is open.
@@ -43,7 +43,7 @@ class AuthenticationMiddleware:
             await self.app(scope, receive, send)
         elif key is None:
             headers = {"WWW-Authenticate": "Bearer"}
-            response = refusal(scope, describe_status(401, _UNKNOWN), detail="Unauthorized", headers=headers)
+            response = refusal(scope, describe_status(401, NEEDS_KEY), detail="Unauthorized", headers=headers)
             await response(scope, receive, send)
         else:
             message = _too_little(scope, need, key)
@@ -79,15 +79,3 @@ def _too_little(scope: Scope, need: Need, key: Key) -> str:
         method=scope.get("method", "WebSocket"), path=scope["path"][:200], need=need, name=key.name,
         scopes=", ".join(sorted(key.scopes)),
     )  # fmt: skip
-
-
-def _tokens(scope: Scope) -> list[bytes]:
-    """At most one per way to send a key: repeated headers do not multiply the guesses."""
-    found: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            found.setdefault(name, token.strip() if scheme.lower() == b"bearer" else b"")
-        elif name == b"x-api-key":
-            found.setdefault(name, value.strip())
-    return list(found.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
-PROBE_PATHS = frozenset({"/health", "/live", "/ready", "/ping", "/load", "/version"})
+PROBE_PATHS = frozenset({"/health", "/live", "/ready", "/ping", "/load", "/version", "/startup"})
 """Asked by machines, often; they never act."""
 GENERATION_PATHS = frozenset({
     "/v1/chat/completions", "/v1/chat/completions/batch", "/v1/completions", "/v1/messages", "/v1/responses",
