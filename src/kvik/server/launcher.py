@@ -106,9 +106,10 @@ async def run_server_worker(
         try:
             # The imports run in a thread, so that signals and the engine's messages are heard meanwhile.
             importing = asyncio.create_task(asyncio.to_thread(_import_http, timer))
-            from kvik.telemetry.metrics import create_registry
+            from kvik.telemetry.prefixes import parse_prefixes
+            from kvik.telemetry.registry import create_registry
 
-            registry = create_registry()
+            registry = create_registry(parse_prefixes(server_config.metrics_prefix))
             async with build_async_engine_client(engine_config, server_config, engine, timer, registry) as client:
                 await importing
                 await _serve(client, server_config, registry, sock, timer, stop, admin_sock, hand_over)

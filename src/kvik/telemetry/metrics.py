@@ -9,23 +9,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from kvik.config.engine import EngineConfig
 from kvik.config.not_yet import NOT_YET
 from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
 from kvik.telemetry.buckets import bucket_families
+from kvik.telemetry.prefixes import OWN_PREFIX
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
 
 M = TypeVar("M", Gauge, Counter, Histogram)
 
-METRIC_PREFIX = "vllm:"
-"""The interface's own prefix: dashboards and autoscalers ask for these names."""
-CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 PROMPT_SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 CACHE_TIERS = ("device", "host", "disk", "p2p", "external_unspecified")
 WAITING_REASONS = ("capacity", "deferred")
@@ -34,20 +29,6 @@ _STATE_BY_LEVEL = {None: "awake", 0: "awake", 1: "weights_offloaded", 2: "discar
 """The field's words; at level 1 weights stay where they are, for on a CPU there is nowhere else."""
 ABORTED_KINDS = ("prompt", "generation")
 REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens", "queue_timeout", "deadline")
-
-
-def create_registry() -> CollectorRegistry:
-    """A registry of its own, with the usual python_* and process_* metrics in it."""
-    registry = CollectorRegistry()
-    GCCollector(registry)
-    PlatformCollector(registry)
-    ProcessCollector(registry=registry)
-    return registry
-
-
-def render(registry: CollectorRegistry) -> bytes:
-    """What GET /metrics answers, of the type `CONTENT_TYPE`."""
-    return generate_latest(registry)
 
 
 class EngineMetrics:
@@ -260,7 +241,7 @@ class LoraInfo:
 
     def __init__(self, registry: CollectorRegistry, max_loras: int, clock: Callable[[], float] = time.time) -> None:
         self._gauge = Gauge(
-            METRIC_PREFIX + "lora_requests_info",
+            OWN_PREFIX + "lora_requests_info",
             "Adapters of running and of waiting requests; the value is the Unix time of the newest step.",
             ["max_lora", "waiting_lora_adapters", "running_lora_adapters"],
             registry=registry,
@@ -299,16 +280,16 @@ class _Maker:
         return self._split(Counter, name, about, label, values)
 
     def counters_without_engine(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
-        metric = Counter(METRIC_PREFIX + name, about, ["model_name", label], registry=self._registry)
+        metric = Counter(OWN_PREFIX + name, about, ["model_name", label], registry=self._registry)
         return {value: metric.labels(self._model_name, value) for value in values}
 
     def _labelled(self, kind: type[M], name: str, about: str, **options: Any) -> M:
         labels = ["model_name", "engine"]
-        metric = kind(METRIC_PREFIX + name, about, labels, registry=self._registry, **options)
+        metric = kind(OWN_PREFIX + name, about, labels, registry=self._registry, **options)
         return metric.labels(self._model_name, self._engine)
 
     def _split(self, kind: type[M], name: str, about: str, label: str, values: Iterable[str]) -> dict[str, M]:
-        metric = kind(METRIC_PREFIX + name, about, ["model_name", "engine", label], registry=self._registry)
+        metric = kind(OWN_PREFIX + name, about, ["model_name", "engine", label], registry=self._registry)
         return {value: metric.labels(self._model_name, self._engine, value) for value in values}
 
 
@@ -340,5 +321,5 @@ def _set_cache_config_info(registry: CollectorRegistry, config: EngineConfig, fa
         "prefix_caching_hash_algo": cache.prefix_caching_hash_algo,
     }
     about = "What the KV cache is; num_gpu_blocks are blocks of the device that computes."
-    info = Gauge(METRIC_PREFIX + "cache_config_info", about, ["engine", *labels], registry=registry)
+    info = Gauge(OWN_PREFIX + "cache_config_info", about, ["engine", *labels], registry=registry)
     info.labels(engine, *map(str, labels.values())).set(1)

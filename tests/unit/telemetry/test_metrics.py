@@ -15,7 +15,8 @@ from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
 from kvik.modelfile import ModelSpec, RopeSpec
-from kvik.telemetry.metrics import CONTENT_TYPE, EngineMetrics, create_registry, render
+from kvik.telemetry.metrics import EngineMetrics
+from kvik.telemetry.registry import CONTENT_TYPE, create_registry, render
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
 
 SPEC = ModelSpec("LlamaForCausalLM", 32, 8, 16, 1, 2, 1, 4, 64, 1e-5, RopeSpec(theta=1.0))
@@ -55,7 +56,7 @@ def metrics(registry: CollectorRegistry) -> EngineMetrics:
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
-    return registry.get_sample_value(f"vllm:{name}", {**LABELS, **labels})
+    return registry.get_sample_value(f"kvik:{name}", {**LABELS, **labels})
 
 
 def families(registry: CollectorRegistry) -> Iterator[tuple[str, str]]:
@@ -65,8 +66,8 @@ def families(registry: CollectorRegistry) -> Iterator[tuple[str, str]]:
 
 def test_names_and_types(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
     found = {name: kind for name, kind in families(registry) if not name.endswith("_created")}
-    expected = {f"vllm:{n}": "histogram" for n in HISTOGRAMS} | {f"vllm:{n}": "counter" for n in COUNTERS}
-    assert found == expected | {f"vllm:{n}": "gauge" for n in GAUGES}
+    expected = {f"kvik:{n}": "histogram" for n in HISTOGRAMS} | {f"kvik:{n}": "counter" for n in COUNTERS}
+    assert found == expected | {f"kvik:{n}": "gauge" for n in GAUGES}
 
 
 def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
@@ -81,7 +82,7 @@ def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, 
     states = {s: value(registry, "engine_sleep_state", sleep_state=s) for s in ("awake", "weights_offloaded")}
     assert states == {"awake": 1, "weights_offloaded": 0}
     rejections = {"model_name": "served", "reason": "max_num_queued_reqs"}
-    assert registry.get_sample_value("vllm:admission_rejections_total", rejections) == 0
+    assert registry.get_sample_value("kvik:admission_rejections_total", rejections) == 0
     assert value(registry, "prompt_tokens_created") is not None
 
 
@@ -98,13 +99,13 @@ def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, 
     ],
 )
 def test_bounds(registry: CollectorRegistry, metrics: EngineMetrics, name: str, bounds: str) -> None:
-    samples = [s for family in registry.collect() for s in family.samples if s.name == f"vllm:{name}_bucket"]
+    samples = [s for family in registry.collect() for s in family.samples if s.name == f"kvik:{name}_bucket"]
     assert [s.labels["le"] for s in samples] == bounds.split()
 
 
 def test_custom_bounds(registry: CollectorRegistry) -> None:
     EngineMetrics(registry, CONFIG, FACTS, {"request_params_n": [3]})
-    samples = [s for f in registry.collect() for s in f.samples if s.name == "vllm:request_params_n_bucket"]
+    samples = [s for f in registry.collect() for s in f.samples if s.name == "kvik:request_params_n_bucket"]
     assert [s.labels["le"] for s in samples] == ["3.0", "+Inf"]
 
 
@@ -172,7 +173,7 @@ def test_a_request_without_a_limit_is_not_in_its_histogram(registry: CollectorRe
 
 
 def test_cache_config_info(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
-    (info,) = (f for f in registry.collect() if f.name == "vllm:cache_config_info")
+    (info,) = (f for f in registry.collect() if f.name == "kvik:cache_config_info")
     (sample,) = info.samples
     assert sample.value == 1
     expected = {
@@ -217,7 +218,7 @@ def test_adapters(registry: CollectorRegistry) -> None:
     metrics = EngineMetrics(registry, replace(CONFIG, lora=LoraConfig(max_loras=2)), FACTS)
     metrics.record(SchedulerStats(running_loras=["a", "b"], waiting_loras=["c"]), None)
     metrics.record(SchedulerStats(running_loras=["b"]), None)
-    (family,) = [f for f in registry.collect() if f.name == "vllm:lora_requests_info"]
+    (family,) = [f for f in registry.collect() if f.name == "kvik:lora_requests_info"]
     (sample,) = family.samples
     assert sample.labels == {"max_lora": "2", "running_lora_adapters": "b", "waiting_lora_adapters": ""}
     assert sample.value > 1e9
