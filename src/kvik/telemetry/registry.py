@@ -1,4 +1,4 @@
-"""Where all metrics of a server stand, and what GET /metrics answers: the engine's ones under every prefix asked for."""
+"""Where all metrics of a server stand, and what GET /metrics answers: those of the engine under every prefix."""
 
 from __future__ import annotations
 

@@ -13,11 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from kvik.config import EngineConfig, ModelConfig
 from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
-from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
+from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats, StepTimes, WaitingFor
 from kvik.modelfile import ModelSpec, RopeSpec
 from kvik.telemetry.metrics import EngineMetrics
 from kvik.telemetry.registry import CONTENT_TYPE, create_registry, render
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.telemetry.step_metrics import STEP_PARTS
+from kvik.telemetry.waiting_metrics import WAITED_FOR
 
 SPEC = ModelSpec("LlamaForCausalLM", 32, 8, 16, 1, 2, 1, 4, 64, 1e-5, RopeSpec(theta=1.0))
 CONFIG = EngineConfig(ModelConfig("/m", SPEC, "/m", ("served", "alias")))
@@ -32,6 +34,7 @@ HISTOGRAMS = {
     "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens",
     "request_generation_tokens", "request_max_num_generation_tokens", "request_params_max_tokens", "request_params_n",
     "request_prefill_kv_computed_tokens", "request_num_preemptions", "iteration_tokens_total",
+    "engine_step_time_seconds", "engine_step_part_time_seconds",
 }  # fmt: skip
 COUNTERS = {
     "prompt_tokens", "prompt_tokens_by_source", "prompt_tokens_cached", "prompt_tokens_cached_by_source",
@@ -41,6 +44,7 @@ COUNTERS = {
 }  # fmt: skip
 GAUGES = {
     "num_requests_running", "num_requests_waiting", "num_requests_waiting_by_reason", "kv_cache_usage_perc",
+    "num_requests_waiting_for",
     "engine_sleep_state", "cache_config_info",
 }  # fmt: skip
 
@@ -79,6 +83,10 @@ def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, 
         assert value(registry, "prompt_tokens_cached_by_source_total", source=source) == 0
     for reason in ("capacity", "deferred"):
         assert value(registry, "num_requests_waiting_by_reason", reason=reason) == 0
+    for resource in ("blocks", "slots", "budget", "grammar", "adapter"):
+        assert value(registry, "num_requests_waiting_for", resource=resource) == 0
+    for part in ("schedule", "execute", "sample", "update", "wire"):
+        assert value(registry, "engine_step_part_time_seconds_count", part=part) == 0
     states = {s: value(registry, "engine_sleep_state", sleep_state=s) for s in ("awake", "weights_offloaded")}
     assert states == {"awake": 1, "weights_offloaded": 0}
     rejections = {"model_name": "served", "reason": "max_num_queued_reqs"}
@@ -237,3 +245,27 @@ def test_what_was_computed_for_nobody(registry: CollectorRegistry, metrics: Engi
     metrics.record(None, IterationStats(finished=finished))
     assert value(registry, "aborted_tokens_total", kind="generation") == 3
     assert value(registry, "aborted_tokens_total", kind="prompt") == 6
+
+
+def test_reasons_to_wait_add_up(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    """Those whose grammar is being compiled stand in no queue, but they wait."""
+    waiting_for = WaitingFor(blocks=3, grammar=2, adapter=1)
+    metrics.record(SchedulerStats(num_waiting=4, waiting_for=waiting_for), None)
+    assert value(registry, "num_requests_waiting") == 6
+    assert value(registry, "num_requests_waiting_by_reason", reason="capacity") == 3
+    assert value(registry, "num_requests_waiting_by_reason", reason="deferred") == 3
+    shown = {r: value(registry, "num_requests_waiting_for", resource=r) for r in WAITED_FOR}
+    assert shown == {"blocks": 3, "slots": 0, "budget": 0, "grammar": 2, "adapter": 1}
+    metrics.record(SchedulerStats(), None)
+    assert value(registry, "num_requests_waiting") == 0
+    assert value(registry, "num_requests_waiting_for", resource="blocks") == 0
+
+
+def test_parts_of_a_step(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    metrics.record(SchedulerStats(step_time_s=0.5, step_times=StepTimes(0.1, 0.2, 0.05, 0.15, 0.25)), None)
+    metrics.record(SchedulerStats(step_time_s=9.0), None)  # nothing was computed
+    assert value(registry, "engine_step_time_seconds_count") == 1
+    sums = {p: value(registry, "engine_step_part_time_seconds_sum", part=p) for p in STEP_PARTS}
+    assert sums == {"schedule": 0.1, "execute": 0.2, "sample": 0.05, "update": 0.15, "wire": 0.25}
+    assert value(registry, "engine_step_part_time_seconds_bucket", part="sample", le="0.02") == 0
+    assert value(registry, "engine_step_part_time_seconds_bucket", part="sample", le="0.05") == 1
