@@ -238,6 +238,36 @@ class SpecDecodeStats(_Part):
     """By place in the draft; as long as the longest draft."""
 
 
+class WaitingFor(_Part):
+    """How many requests wait, by what each of them waits for; together all that wait."""
+
+    blocks: int = 0
+    """There are no KV blocks for the next one in turn."""
+    slots: int = 0
+    """As many requests run as may."""
+    budget: int = 0
+    """The tokens, or the time, of the last step were used up by those before them."""
+    grammar: int = 0
+    """Their grammar is being compiled; others overtake them."""
+    adapter: int = 0
+    """As many adapters run as may, and theirs is none of them; others overtake them."""
+
+
+class StepTimes(_Part):
+    """Where the time of a step went."""
+
+    schedule_s: float = 0.0
+    """Planning it."""
+    execute_s: float = 0.0
+    """The model, and what it needs of the plan; without `sample_s`."""
+    sample_s: float = 0.0
+    """Logits to token ids."""
+    update_s: float = 0.0
+    """Taking in what it brought."""
+    wire_s: float = 0.0
+    """Since the step before: sending what that one brought, and taking in what had arrived; no waiting in it."""
+
+
 class SchedulerStats(_Part):
     """State after a step, and counts since the last report."""
 
@@ -261,6 +291,10 @@ class SchedulerStats(_Part):
     """Names of the adapters of waiting requests."""
     num_indexed_blocks: int = 0
     """Blocks that the prefix cache can find."""
+    waiting_for: WaitingFor | None = None
+    """None where nobody waits. `num_waiting` are those of them that stand in the queue: not those for a grammar."""
+    step_times: StepTimes | None = None
+    """None where nothing was computed."""
 
 
 class StepOutputs(_Message):

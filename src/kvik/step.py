@@ -83,3 +83,5 @@ class SampledTokens(msgspec.Struct, array_like=True):
 class StepResult(msgspec.Struct, array_like=True):
     sampled: list[SampledTokens]
     """One per scheduled request, in the order of the plan."""
+    sample_s: float = 0.0
+    """Of the time that the step took: logits to token ids."""

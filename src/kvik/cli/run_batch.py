@@ -108,14 +108,15 @@ async def _run(args: BatchArgs, lines: Sequence[BatchLine], writer: ResultWriter
     from kvik.engine_client.core_client import EngineCoreClient
     from kvik.server.app import build_app, init_app_state
     from kvik.server.launcher import build_async_engine_client
-    from kvik.telemetry.metrics import create_registry
     from kvik.telemetry.phases import PhaseTimer
+    from kvik.telemetry.prefixes import parse_prefixes
+    from kvik.telemetry.registry import create_registry
 
     engine_args = EngineArgs.from_cli_args(values)
     model_file = engine_args.open_model()
     server_config = server_config_of(values, engine_args.generation_defaults(model_file))
     config = engine_args.create_engine_config(model_file)
-    registry = create_registry()
+    registry = create_registry(parse_prefixes(server_config.metrics_prefix))
     if args.enable_metrics:
         from prometheus_client import start_http_server
 

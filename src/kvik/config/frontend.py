@@ -125,7 +125,7 @@ class ServerConfig:
     )
 
     disable_log_stats: bool = flag(
-        False, "no periodic log line and no vllm: metrics", group=GENERAL, kind="switch", common=True
+        False, "no periodic log line and no metrics of the engine", group=GENERAL, kind="switch", common=True
     )
     shutdown_timeout: int = flag(
         30, "seconds that running requests get to finish on SIGTERM; 0: abort them at once", group=GENERAL
@@ -136,6 +136,11 @@ class ServerConfig:
     )  # fmt: skip
     enable_log_requests: bool = flag(False, "log each request", group=GENERAL, common=True)
 
+    metrics_prefix: str = flag(
+        "kvik:,vllm:",
+        "how names of metrics begin: one prefix, or several separated by commas to show each metric under all of them",
+        group="ObservabilityConfig", ours=True,
+    )  # fmt: skip
     custom_histogram_buckets: dict[str, Any] | None = flag(  # noqa: RUF009
         None, "upper bounds for families of histograms, a JSON object: see docs/metrics.md", group="ObservabilityConfig"
     )

@@ -19,6 +19,7 @@ from kvik.config.limits import RequestLimits
 from kvik.config.lora import lora_modules_of
 from kvik.config.recovery import RecoveryConfig
 from kvik.errors import ConfigError
+from kvik.telemetry.prefixes import parse_prefixes
 
 
 def server_config_of(
@@ -47,6 +48,7 @@ def server_config_of(
     _check_combinations(config, with_lora=bool(values.get("enable_lora")))
     _check_files(config)
     _check_buckets(config.custom_histogram_buckets)
+    _check_prefixes(config.metrics_prefix)
     return config
 
 
@@ -141,6 +143,13 @@ def _check_buckets(buckets: Any) -> None:
             isinstance(bounds, list) and _are_bounds(bounds),
             f"--custom-histogram-buckets: {family} takes a list of rising, finite numbers above 0, got {bounds!r}",
         )
+
+
+def _check_prefixes(prefixes: str) -> None:
+    try:
+        parse_prefixes(prefixes)
+    except ValueError as error:
+        raise ConfigError(f"--metrics-prefix: {error}") from None
 
 
 def _are_bounds(bounds: list[Any]) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 from kvik.config import EngineConfig
 from kvik.engine.rest import Rest
+from kvik.engine.step_clock import StepClock
 from kvik.engine.utilities import Utility, call_utility
 from kvik.errors import EngineError, KvikError, ModelFileError, RequestError
 from kvik.executor.base import Executor
 from kvik.grammar.preparer import Preparer
-from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs
+from kvik.messages import EngineFacts, LoraRequest, NewRequest, StepOutputs, TokenDelta
 from kvik.scheduler import Scheduler
 from kvik.scheduler.constraints import Constraints
 from kvik.step import StepPlan
@@ -51,6 +52,8 @@ class EngineCore:
         self._pulse = pulse
         self._executor = executor
         self._clock = clock
+        self.times = StepClock()
+        """The loop around this engine says here what passing messages on took."""
         self._facts: EngineFacts | None = None
         self._scheduler: Scheduler | None = None
         self._preparer: Preparer | None = None
@@ -145,12 +148,13 @@ class EngineCore:
         scheduler = self.scheduler
         if not self.has_work:
             return None
+        self.times.go()
         plan = self._plan_step() if self._rest.may_compute else None
         if plan is None and self._preparer is not None:
             self._preparer.wait(GRAMMAR_WAIT_S)
         deltas = scheduler.take_ended()
         if plan is not None:
-            deltas += scheduler.update(plan, self._executor.execute(plan))
+            deltas += self._compute(plan)
         if self._pulse is not None:
             self._pulse.between_steps()
         ended_s = self._clock()
@@ -160,7 +164,16 @@ class EngineCore:
             return StepOutputs(deltas, ended_s) if deltas else None
         stats = scheduler.stats()
         stats.step_time_s = ended_s - started_s
+        stats.step_times = None if plan is None else self.times.take()
         return StepOutputs(deltas, ended_s, stats)
+
+    def _compute(self, plan: StepPlan) -> list[TokenDelta]:
+        self.times.scheduled()
+        result = self._executor.execute(plan)
+        self.times.executed(result.sample_s)
+        deltas = self.scheduler.update(plan, result)
+        self.times.updated()
+        return deltas
 
     def _plan_step(self) -> StepPlan | None:
         """`schedule`, while the pulse shows whom a failure from here on is about: all at first, then the step's."""

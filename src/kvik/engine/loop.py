@@ -22,9 +22,12 @@ def serve(socket: EngineSocket, core: EngineCore) -> None:
             if isinstance(message, Shutdown):
                 return
             _handle(message, socket, core)
+        core.times.passed_on()
         outputs = core.step()
+        core.times.go()
         if outputs is not None:
             socket.send(outputs)
+            core.times.passed_on()
             if not core.has_work and logger.isEnabledFor(logging.DEBUG):
                 core.check_integrity()
 
@@ -34,6 +37,7 @@ def _arrived(socket: EngineSocket, core: EngineCore) -> Iterator[ToEngine]:
     try:
         if not core.has_work:
             message = socket.receive(core.patience_s)
+            core.times.go()  # that was sleep
             if message is not None:
                 yield message
             else:

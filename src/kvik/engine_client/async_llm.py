@@ -12,8 +12,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, Self
 
-from msgspec.structs import replace
-
 from kvik.config import EngineConfig
 from kvik.config.admission import AdmissionConfig
 from kvik.config.recovery import RecoveryConfig
@@ -433,7 +431,7 @@ class AsyncLLM:
             self._client.send(Abort(aborts))
         self._last_stats = scheduler or self._last_stats
         self._desk.release()
-        self._record(self._with_waiting(scheduler), processed.stats)
+        self._record(None if scheduler is None else self._desk.add_waiting(scheduler), processed.stats)
 
     def _record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
         """Statistics are never worth a stream: what fails here is logged, once."""
@@ -442,12 +440,6 @@ class AsyncLLM:
                 self._stat_logger.record(scheduler, iteration)
             except Exception as error:
                 log_once(logger, logging.ERROR, "statistics are incomplete: %r", error)
-
-    def _with_waiting(self, scheduler: SchedulerStats | None) -> SchedulerStats | None:
-        """Who waits here waits as much as who waits in the engine."""
-        if scheduler is None or not self._desk.num_waiting:
-            return scheduler
-        return replace(scheduler, num_waiting=scheduler.num_waiting + self._desk.num_waiting)
 
     def _record_rejection(self, reason: str) -> None:
         if self._stat_logger is not None:

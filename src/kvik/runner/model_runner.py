@@ -126,9 +126,9 @@ class ModelRunner:
         """Compute the requests of the plan that could be admitted, and report the others in their places."""
         failures = {failure.request_id: failure for failure in refused}
         rest = [s for s in plan.scheduled if s.request_id not in failures]
-        computed = self.execute(StepPlan([], rest, [])).sampled if rest else []
-        by_id = failures | {sampled.request_id: sampled for sampled in computed}
-        return StepResult([by_id[s.request_id] for s in plan.scheduled])
+        result = self.execute(StepPlan([], rest, [])) if rest else StepResult([])
+        by_id = failures | {sampled.request_id: sampled for sampled in result.sampled}
+        return StepResult([by_id[s.request_id] for s in plan.scheduled], result.sample_s)
 
     # --- start ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from kvik.errors import EngineRequestError
@@ -34,14 +36,17 @@ class ResultBuilder:
             i for i, (s, row) in enumerate(zip(plan.scheduled, rows, strict=True))
             if s.num_computed_tokens + s.num_known_tokens == row.num_tokens
         ]  # fmt: skip
+        sample_s = 0.0
         if ending:
             logits = self._model.logits(hidden, batch.logits_rows)
             drafts = [plan.scheduled[i].draft_token_ids for i in ending]
             masks = [plan.scheduled[i].token_masks for i in ending]
+            started_s = time.perf_counter()
             taken = self._verifier.sample(logits, [rows[i] for i in ending], drafts, masks)
+            sample_s = time.perf_counter() - started_s
             for i, samples in zip(ending, taken, strict=True):
                 _fill(results[i], samples)
-        return StepResult(results)
+        return StepResult(results, sample_s)
 
     def _score_prompt(
         self, result: SampledTokens, scheduled: ScheduledRequest, row: RequestRow, hidden: torch.Tensor, start: int

@@ -95,6 +95,11 @@ class Turns:
         for request in reversed(self._aside):
             self._waiting.reinsert(request)
 
+    @property
+    def num_aside(self) -> int:
+        """Requests that were left out so far."""
+        return len(self._aside)
+
     def next(self) -> Request | None:
         """Whose turn it is; None when nobody waits who could run."""
         while self._waiting:

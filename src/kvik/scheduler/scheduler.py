@@ -33,6 +33,7 @@ from kvik.scheduler.speculation import Speculation
 from kvik.scheduler.stop import append_until_stop
 from kvik.scheduler.taint import requests_without_valid_blocks
 from kvik.scheduler.time_budget import TimeBudget
+from kvik.scheduler.waiting import HeldUp, Lack
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 
 
@@ -76,6 +77,7 @@ class Scheduler:
         self._dropped_ids: list[str] = []
         self._ended: list[TokenDelta] = []
         self._counters = StepCounters()
+        self._held_up = HeldUp()
         self._time_budget = TimeBudget(config.max_step_ms, min_tokens=cache.block_size)
         self._constraints = constraints
         self._speculation = None if speculative is None else Speculation(speculative, self._blocks, clock)
@@ -167,8 +169,7 @@ class Scheduler:
             self._speculation.add_drafts(draft)
         for request, share in draft.shares.items():
             self._advance(request, share.num_known_tokens)
-        if not draft.has_preempted:
-            self._admit_waiting(draft)
+        self._held_up = HeldUp(Lack.BLOCKS) if draft.has_preempted else self._admit_waiting(draft)
         if not draft.shares:
             return None
         dropped, self._dropped_ids = self._dropped_ids, []
@@ -232,36 +233,41 @@ class Scheduler:
                 return None
         return new_block_ids
 
-    def _admit_waiting(self, draft: StepDraft) -> None:
+    def _admit_waiting(self, draft: StepDraft) -> HeldUp:
         """Seat requests in the order of their turn. The first without budget or blocks ends the scan: no overtaking."""
         with Turns(self._waiting, self._adapters, self._clock) as turns:
-            while not draft.is_full and len(self._running) < self._config.max_num_seqs:
-                request = turns.next()
-                if request is None:
-                    return
+            lack = self._lack_of_all(draft)
+            while lack is None and (request := turns.next()) is not None:
                 error = self._limits.why_too_large(request.num_tokens) or self._limits.why_too_long_for_a_step(
                     request.num_tokens
                 )
                 if error is not None:
                     self._end(request, RequestStatus.FINISHED_ERROR, error)
-                elif not self._admit(request, draft):
-                    return
+                else:
+                    lack = self._admit(request, draft) or self._lack_of_all(draft)
+            return HeldUp(lack or Lack.BUDGET, turns.num_aside)
 
-    def _admit(self, request: Request, draft: StepDraft) -> bool:
-        """Whether there was budget and room for the request's first chunk."""
+    def _lack_of_all(self, draft: StepDraft) -> Lack | None:
+        """Why nobody at all can be admitted any more."""
+        if len(self._running) >= self._config.max_num_seqs:
+            return Lack.SLOTS
+        return Lack.BUDGET if draft.is_full else None
+
+    def _admit(self, request: Request, draft: StepDraft) -> Lack | None:
+        """Let the request run, with its first chunk; or what there was not enough of."""
         hits = self._blocks.find_cached(request.blocks, request.token_ids) if request.reads_prefix_cache else []
         num_hit_tokens = len(hits) * self._blocks.block_size
         num_tokens = self._first_chunk(request.num_tokens - num_hit_tokens, num_hit_tokens, draft)
         if num_tokens == 0:
-            return False
+            return Lack.BUDGET
         table = self._seat(request, hits, num_hit_tokens + num_tokens)
         if table is None:
-            return False
+            return Lack.BLOCKS
         self._start_running(request, num_hit_tokens)
         draft.admitted.append(request.as_admitted())
         draft.add(request, num_tokens, table)
         self._advance(request, num_tokens)
-        return True
+        return None
 
     def _seat(self, request: Request, hits: list[KVCacheBlock], num_tokens: int) -> list[int] | None:
         """A first block table, or None. With nobody running the watermark would only keep blocks from everyone."""
@@ -410,6 +416,8 @@ class Scheduler:
             num_running=len(self._running), num_waiting=len(self._waiting), kv_cache_usage=self._blocks.usage
         )
         stats.num_indexed_blocks = self._blocks.num_indexed_blocks
+        num_queued = len(self._running) + len(self._waiting)
+        stats.waiting_for = self._held_up.waiting_for(len(self._waiting), len(self._requests) - num_queued)
         if self._adapters is not None:
             stats.running_loras = sorted({lora.lora_name for lora in self._adapters.running})
             waiting = (r for r in self._requests.values() if r.status is not RequestStatus.RUNNING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, exposition
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from kvik.server.errors import RETRY_AFTER_S
 from kvik.server.responses import json_response
 from kvik.server.starting.progress import progress_of, retry_after_s
 from kvik.server.state import ServerState, state_of
+from kvik.telemetry.registry import CONTENT_TYPE, render
 from kvik.telemetry.timeline import Timeline
 
 
@@ -58,4 +59,4 @@ async def kv_event_sources(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     registry: CollectorRegistry = request.app.state.registry
-    return Response(exposition.generate_latest(registry), headers={"content-type": exposition.CONTENT_TYPE_LATEST})
+    return Response(render(registry), headers={"content-type": CONTENT_TYPE})

@@ -119,9 +119,10 @@ async def run_server_worker(
             # Imports run in a thread, so that signals, clients and the engine's messages are heard meanwhile.
             await asyncio.to_thread(_import_engine_client, timer)
             importing = asyncio.create_task(asyncio.to_thread(_import_http, timer))
-            from kvik.telemetry.metrics import create_registry
+            from kvik.telemetry.prefixes import parse_prefixes
+            from kvik.telemetry.registry import create_registry
 
-            registry = create_registry()
+            registry = create_registry(parse_prefixes(server_config.metrics_prefix))
             async with build_async_engine_client(
                 engine_config, server_config, engine, timer, registry, record.timeline
             ) as client:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter
 
+from kvik.telemetry.prefixes import OWN_PREFIX
+
 
 class ConnectionMetrics:
     """Counters to be raised by whoever ends a connection. One per registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.slow_clients_ended = Counter(
-            "vllm:slow_clients_ended", "Connections ended as nothing of an answer was taken.", registry=registry
+            OWN_PREFIX + "slow_clients_ended", "Connections ended as nothing of an answer was taken.", registry=registry
         )
         self.slow_requests_ended = Counter(
-            "vllm:slow_requests_ended", "Connections ended as a request came too slowly.", registry=registry
+            OWN_PREFIX + "slow_requests_ended", "Connections ended as a request came too slowly.", registry=registry
         )

@@ -9,9 +9,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from kvik.telemetry.ledger import Ledger
+from kvik.telemetry.prefixes import OWN_PREFIX
 
-_USED = ("vllm:memory_bytes", "Bytes that a part of the server holds.")
-_LIMIT = ("vllm:memory_limit_bytes", "Bytes that it may hold.")
+_USED = (OWN_PREFIX + "memory_bytes", "Bytes that a part of the server holds.")
+_LIMIT = (OWN_PREFIX + "memory_limit_bytes", "Bytes that it may hold.")
 
 
 class LedgerMetrics(Collector):

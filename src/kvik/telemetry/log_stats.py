@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from kvik.messages import SchedulerStats
+from kvik.messages import SchedulerStats, WaitingFor
 from kvik.telemetry.draft_stats import DraftStats
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.stats import IterationStats
+from kvik.telemetry.waiting_metrics import WAITED_FOR, num_deferred, num_waiting
 
 logger = get_logger(__name__)
 
@@ -96,11 +97,20 @@ class LogStats:
             f"Avg prompt throughput: {self._num_prompt_tokens / elapsed_s:.1f} tokens/s",
             f"Avg generation throughput: {self._num_generation_tokens / elapsed_s:.1f} tokens/s",
             f"Running: {self._last.num_running} reqs",
-            f"Waiting: {self._last.num_waiting} reqs",
+            f"Waiting: {num_waiting(self._last)} reqs",
         ]
+        if deferred := num_deferred(self._last):
+            parts.append(f"Deferred: {deferred} reqs")
         if self._num_preemptions:
             parts.append(f"Preemptions: {self._num_preemptions}")
         parts.append(f"{self._device_word} KV cache usage: {100 * self._last.kv_cache_usage:.1f}%")
         if (percent := self._hit_rate.percent) is not None:
             parts.append(f"Prefix cache hit rate: {percent:.1f}%")
+        if self._last.waiting_for is not None:
+            parts.append(f"Waiting for: {_in_words(self._last.waiting_for)}")
         return parts
+
+
+def _in_words(waiting: WaitingFor) -> str:
+    counts = ((what, getattr(waiting, what)) for what in WAITED_FOR)
+    return " ".join(f"{what} {count}" for what, count in counts if count)

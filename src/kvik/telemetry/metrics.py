@@ -5,49 +5,29 @@ Knows no HTTP. Every label combination exists from the start, so that a rate ove
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from kvik.config.engine import EngineConfig
 from kvik.config.not_yet import NOT_YET
 from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
 from kvik.telemetry.buckets import bucket_families
+from kvik.telemetry.lora_metrics import LoraInfo
+from kvik.telemetry.metric_maker import MetricMaker
+from kvik.telemetry.prefixes import OWN_PREFIX
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.telemetry.step_metrics import StepMetrics
+from kvik.telemetry.waiting_metrics import WaitingMetrics
 
-M = TypeVar("M", Gauge, Counter, Histogram)
-
-METRIC_PREFIX = "vllm:"
-"""The interface's own prefix: dashboards and autoscalers ask for these names."""
-CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 PROMPT_SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 CACHE_TIERS = ("device", "host", "disk", "p2p", "external_unspecified")
-WAITING_REASONS = ("capacity", "deferred")
 SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
 _STATE_BY_LEVEL = {None: "awake", 0: "awake", 1: "weights_offloaded", 2: "discard_all"}
 """The field's words; at level 1 weights stay where they are, for on a CPU there is nowhere else."""
 ABORTED_KINDS = ("prompt", "generation")
 REJECTION_REASONS = ("max_num_queued_reqs", "max_num_queued_tokens", "queue_timeout", "deadline")
-
-
-def create_registry() -> CollectorRegistry:
-    """A registry of its own, with the usual python_* and process_* metrics in it."""
-    registry = CollectorRegistry()
-    GCCollector(registry)
-    PlatformCollector(registry)
-    ProcessCollector(registry=registry)
-    return registry
-
-
-def render(registry: CollectorRegistry) -> bytes:
-    """What GET /metrics answers, of the type `CONTENT_TYPE`."""
-    return generate_latest(registry)
 
 
 class EngineMetrics:
@@ -61,25 +41,23 @@ class EngineMetrics:
         custom_buckets: Mapping[str, Sequence[float]] | None = None,
         engine_index: int = 0,
     ) -> None:
-        self._make = _Maker(registry, config.model.served_model_names[0], str(engine_index))
+        self._make = MetricMaker(registry, config.model.served_model_names[0], str(engine_index))
         self._buckets = bucket_families(facts.max_model_len, custom_buckets)
-        self._last_state = 0, 0, 0.0
-        """Running, waiting, cache usage, as the gauges have them."""
+        self._last_state: tuple[object, ...] = ()
+        """What the gauges show."""
         self._make_gauges()
         self._make_counters()
         self._make_draft_counters(config.speculative)
         self._make_latency_histograms()
         self._make_request_histograms()
+        self._waiting = WaitingMetrics(self._make)
+        self._steps = StepMetrics(self._make, self._buckets["engine_step"])
         self._loras = None if config.lora is None else LoraInfo(registry, config.lora.max_loras)
         _set_cache_config_info(registry, config, facts, str(engine_index))
 
     def _make_gauges(self) -> None:
         gauge, gauges = self._make.gauge, self._make.gauges
         self._running = gauge("num_requests_running", "Requests that the last step computed or could have.")
-        self._waiting = gauge("num_requests_waiting", "Requests that wait for their first or next admission.")
-        self._waiting_by_reason = gauges(
-            "num_requests_waiting_by_reason", "The same, by what they wait for.", "reason", WAITING_REASONS
-        )
         self._kv_cache_usage = gauge("kv_cache_usage_perc", "Share of the usable KV blocks in use, from 0 to 1.")
         self._sleep = gauges(
             "engine_sleep_state", "1 for the state that the engine is in.", "sleep_state", SLEEP_STATES
@@ -190,16 +168,17 @@ class EngineMetrics:
             self._record_iteration(iteration)
 
     def _record_scheduler(self, stats: SchedulerStats) -> None:
-        state = stats.num_running, stats.num_waiting, stats.kv_cache_usage
+        state = stats.num_running, stats.num_waiting, stats.waiting_for, stats.kv_cache_usage
         if state != self._last_state:  # most steps change nothing here, and each metric costs microseconds
             self._last_state = state
             self._running.set(stats.num_running)
-            self._waiting.set(stats.num_waiting)
-            self._waiting_by_reason["capacity"].set(stats.num_waiting)
+            self._waiting.set(stats)
             self._kv_cache_usage.set(stats.kv_cache_usage)
         _add(self._preemptions, stats.num_preemptions)
         _add(self._cache_queries, stats.prefix_cache_queries)
         _add(self._cache_hits, stats.prefix_cache_hits)
+        if stats.step_times is not None:
+            self._steps.record(stats.step_time_s, stats.step_times)
         if self._loras is not None:
             self._loras.record(stats.running_loras, stats.waiting_loras)
         if stats.spec_decode is not None:
@@ -252,66 +231,6 @@ class EngineMetrics:
             self._request_max_tokens.observe(finished.max_tokens)
 
 
-class LoraInfo:
-    """A gauge whose labels say which adapters are in use; its value is when that was so, in Unix time.
-
-    As others have it, each set of names has a series of its own. Here only the newest is kept: names come and go.
-    """
-
-    def __init__(self, registry: CollectorRegistry, max_loras: int, clock: Callable[[], float] = time.time) -> None:
-        self._gauge = Gauge(
-            METRIC_PREFIX + "lora_requests_info",
-            "Adapters of running and of waiting requests; the value is the Unix time of the newest step.",
-            ["max_lora", "waiting_lora_adapters", "running_lora_adapters"],
-            registry=registry,
-        )
-        self._max_loras = str(max_loras)
-        self._clock = clock
-        self._last: tuple[list[str], list[str]] | None = None
-        self.record([], [])
-
-    def record(self, running: list[str], waiting: list[str]) -> None:
-        if self._last != (running, waiting):
-            self._gauge.clear()
-            self._last = running, waiting
-        self._gauge.labels(self._max_loras, ",".join(waiting), ",".join(running)).set(self._clock())
-
-
-class _Maker:
-    """Makes metrics with the labels that nearly all of them carry already filled in."""
-
-    def __init__(self, registry: CollectorRegistry, model_name: str, engine: str) -> None:
-        self._registry, self._model_name, self._engine = registry, model_name, engine
-
-    def gauge(self, name: str, about: str) -> Gauge:
-        return self._labelled(Gauge, name, about)
-
-    def counter(self, name: str, about: str) -> Counter:
-        return self._labelled(Counter, name, about)
-
-    def histogram(self, name: str, about: str, buckets: Sequence[float]) -> Histogram:
-        return self._labelled(Histogram, name, about, buckets=buckets)
-
-    def gauges(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Gauge]:
-        return self._split(Gauge, name, about, label, values)
-
-    def counters(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
-        return self._split(Counter, name, about, label, values)
-
-    def counters_without_engine(self, name: str, about: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
-        metric = Counter(METRIC_PREFIX + name, about, ["model_name", label], registry=self._registry)
-        return {value: metric.labels(self._model_name, value) for value in values}
-
-    def _labelled(self, kind: type[M], name: str, about: str, **options: Any) -> M:
-        labels = ["model_name", "engine"]
-        metric = kind(METRIC_PREFIX + name, about, labels, registry=self._registry, **options)
-        return metric.labels(self._model_name, self._engine)
-
-    def _split(self, kind: type[M], name: str, about: str, label: str, values: Iterable[str]) -> dict[str, M]:
-        metric = kind(METRIC_PREFIX + name, about, ["model_name", "engine", label], registry=self._registry)
-        return {value: metric.labels(self._model_name, self._engine, value) for value in values}
-
-
 def _add(counter: Counter, amount: int) -> None:
     if amount:
         counter.inc(amount)
@@ -340,5 +259,5 @@ def _set_cache_config_info(registry: CollectorRegistry, config: EngineConfig, fa
         "prefix_caching_hash_algo": cache.prefix_caching_hash_algo,
     }
     about = "What the KV cache is; num_gpu_blocks are blocks of the device that computes."
-    info = Gauge(METRIC_PREFIX + "cache_config_info", about, ["engine", *labels], registry=registry)
+    info = Gauge(OWN_PREFIX + "cache_config_info", about, ["engine", *labels], registry=registry)
     info.labels(engine, *map(str, labels.values())).set(1)

@@ -68,6 +68,8 @@ def test_a_template_is_a_file_or_itself(tmp_path: Path) -> None:
         ({"ssl_certfile": "/no/such"}, "--ssl-certfile: there is no file /no/such"),
         ({"custom_histogram_buckets": {"x": [1]}}, "there is no family x"),
         ({"custom_histogram_buckets": [1]}, "takes a JSON object"),
+        ({"metrics_prefix": "vllm"}, "--metrics-prefix: 'vllm' cannot begin names of metrics"),
+        ({"metrics_prefix": "kvik:,"}, "--metrics-prefix: '' cannot begin names of metrics"),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:

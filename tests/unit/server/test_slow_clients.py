@@ -54,7 +54,7 @@ def test_only_who_takes_nothing_is_ended() -> None:
         slow.num_stuck_bytes -= 1
         clients.look([stuck, slow, quick], float(second))
     assert [stuck.end, slow.end, quick.end] == ["aborted", "", ""]
-    assert registry.get_sample_value("vllm:slow_clients_ended_total") == 1.0
+    assert registry.get_sample_value("kvik:slow_clients_ended_total") == 1.0
 
 
 def test_an_unfinished_request_has_its_time() -> None:
@@ -64,7 +64,7 @@ def test_an_unfinished_request_has_its_time() -> None:
         next_one.awaited_request = 1 + second // 3
         clients.look([half, next_one], float(second))
     assert [half.end, next_one.end] == ["refused", ""]
-    assert registry.get_sample_value("vllm:slow_requests_ended_total") == 1.0
+    assert registry.get_sample_value("kvik:slow_requests_ended_total") == 1.0
 
 
 def test_no_timeout_ends_nobody() -> None:
@@ -112,7 +112,7 @@ def deaf_client(live: Live, body: bytes) -> socket.socket:
 
 async def until_ended(live: Live, path: str = "/metrics") -> None:
     """Wait until the server says that it has ended a slow client."""
-    while b"vllm:slow_clients_ended_total 1.0" not in await live.get(path):
+    while b"kvik:slow_clients_ended_total 1.0" not in await live.get(path):
         await asyncio.sleep(0.01)
 
 

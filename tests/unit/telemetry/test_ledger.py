@@ -37,7 +37,7 @@ def test_metrics_are_asked_when_scraped() -> None:
     account = ledger.account("bodies", 5, "--max")
     account.take(2)
     labels = {"model_name": "m", "part": "bodies"}
-    assert registry.get_sample_value("vllm:memory_bytes", labels) == 2
-    assert registry.get_sample_value("vllm:memory_limit_bytes", labels) == 5
+    assert registry.get_sample_value("kvik:memory_bytes", labels) == 2
+    assert registry.get_sample_value("kvik:memory_limit_bytes", labels) == 5
     account.take(3)
-    assert registry.get_sample_value("vllm:memory_bytes", labels) == 5
+    assert registry.get_sample_value("kvik:memory_bytes", labels) == 5

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from kvik.messages import SchedulerStats, SpecDecodeStats
+from kvik.messages import SchedulerStats, SpecDecodeStats, WaitingFor
 from kvik.telemetry.log_stats import LogStats, PrefixCacheHitRate
 from kvik.telemetry.stats import IterationStats
 
@@ -103,3 +103,12 @@ def test_a_second_line_where_tokens_were_drafted(clock: Clock, lines: pytest.Log
     )
     log.log()
     assert len(lines.messages) == 3
+
+
+def test_the_line_says_what_is_waited_for(clock: Clock, lines: pytest.LogCaptureFixture) -> None:
+    log = LogStats("cpu", clock=clock)
+    waiting_for = WaitingFor(blocks=3, grammar=2)
+    log.record(SchedulerStats(num_waiting=3, waiting_for=waiting_for), IterationStats(num_generation_tokens=1))
+    log.log()
+    assert "Waiting: 5 reqs, Deferred: 2 reqs, CPU KV" in lines.messages[0]
+    assert lines.messages[0].endswith(", Waiting for: blocks 3 grammar 2")

@@ -13,10 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from kvik.config import EngineConfig, ModelConfig
 from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
-from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats
+from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeStats, StepTimes, WaitingFor
 from kvik.modelfile import ModelSpec, RopeSpec
-from kvik.telemetry.metrics import CONTENT_TYPE, EngineMetrics, create_registry, render
+from kvik.telemetry.metrics import EngineMetrics
+from kvik.telemetry.registry import CONTENT_TYPE, create_registry, render
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.telemetry.step_metrics import STEP_PARTS
+from kvik.telemetry.waiting_metrics import WAITED_FOR
 
 SPEC = ModelSpec("LlamaForCausalLM", 32, 8, 16, 1, 2, 1, 4, 64, 1e-5, RopeSpec(theta=1.0))
 CONFIG = EngineConfig(ModelConfig("/m", SPEC, "/m", ("served", "alias")))
@@ -31,6 +34,7 @@ HISTOGRAMS = {
     "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens",
     "request_generation_tokens", "request_max_num_generation_tokens", "request_params_max_tokens", "request_params_n",
     "request_prefill_kv_computed_tokens", "request_num_preemptions", "iteration_tokens_total",
+    "engine_step_time_seconds", "engine_step_part_time_seconds",
 }  # fmt: skip
 COUNTERS = {
     "prompt_tokens", "prompt_tokens_by_source", "prompt_tokens_cached", "prompt_tokens_cached_by_source",
@@ -40,6 +44,7 @@ COUNTERS = {
 }  # fmt: skip
 GAUGES = {
     "num_requests_running", "num_requests_waiting", "num_requests_waiting_by_reason", "kv_cache_usage_perc",
+    "num_requests_waiting_for",
     "engine_sleep_state", "cache_config_info",
 }  # fmt: skip
 
@@ -55,7 +60,7 @@ def metrics(registry: CollectorRegistry) -> EngineMetrics:
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
-    return registry.get_sample_value(f"vllm:{name}", {**LABELS, **labels})
+    return registry.get_sample_value(f"kvik:{name}", {**LABELS, **labels})
 
 
 def families(registry: CollectorRegistry) -> Iterator[tuple[str, str]]:
@@ -65,8 +70,8 @@ def families(registry: CollectorRegistry) -> Iterator[tuple[str, str]]:
 
 def test_names_and_types(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
     found = {name: kind for name, kind in families(registry) if not name.endswith("_created")}
-    expected = {f"vllm:{n}": "histogram" for n in HISTOGRAMS} | {f"vllm:{n}": "counter" for n in COUNTERS}
-    assert found == expected | {f"vllm:{n}": "gauge" for n in GAUGES}
+    expected = {f"kvik:{n}": "histogram" for n in HISTOGRAMS} | {f"kvik:{n}": "counter" for n in COUNTERS}
+    assert found == expected | {f"kvik:{n}": "gauge" for n in GAUGES}
 
 
 def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
@@ -78,10 +83,14 @@ def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, 
         assert value(registry, "prompt_tokens_cached_by_source_total", source=source) == 0
     for reason in ("capacity", "deferred"):
         assert value(registry, "num_requests_waiting_by_reason", reason=reason) == 0
+    for resource in ("blocks", "slots", "budget", "grammar", "adapter"):
+        assert value(registry, "num_requests_waiting_for", resource=resource) == 0
+    for part in ("schedule", "execute", "sample", "update", "wire"):
+        assert value(registry, "engine_step_part_time_seconds_count", part=part) == 0
     states = {s: value(registry, "engine_sleep_state", sleep_state=s) for s in ("awake", "weights_offloaded")}
     assert states == {"awake": 1, "weights_offloaded": 0}
     rejections = {"model_name": "served", "reason": "max_num_queued_reqs"}
-    assert registry.get_sample_value("vllm:admission_rejections_total", rejections) == 0
+    assert registry.get_sample_value("kvik:admission_rejections_total", rejections) == 0
     assert value(registry, "prompt_tokens_created") is not None
 
 
@@ -98,13 +107,13 @@ def test_all_series_exist_before_the_first_request(registry: CollectorRegistry, 
     ],
 )
 def test_bounds(registry: CollectorRegistry, metrics: EngineMetrics, name: str, bounds: str) -> None:
-    samples = [s for family in registry.collect() for s in family.samples if s.name == f"vllm:{name}_bucket"]
+    samples = [s for family in registry.collect() for s in family.samples if s.name == f"kvik:{name}_bucket"]
     assert [s.labels["le"] for s in samples] == bounds.split()
 
 
 def test_custom_bounds(registry: CollectorRegistry) -> None:
     EngineMetrics(registry, CONFIG, FACTS, {"request_params_n": [3]})
-    samples = [s for f in registry.collect() for s in f.samples if s.name == "vllm:request_params_n_bucket"]
+    samples = [s for f in registry.collect() for s in f.samples if s.name == "kvik:request_params_n_bucket"]
     assert [s.labels["le"] for s in samples] == ["3.0", "+Inf"]
 
 
@@ -172,7 +181,7 @@ def test_a_request_without_a_limit_is_not_in_its_histogram(registry: CollectorRe
 
 
 def test_cache_config_info(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
-    (info,) = (f for f in registry.collect() if f.name == "vllm:cache_config_info")
+    (info,) = (f for f in registry.collect() if f.name == "kvik:cache_config_info")
     (sample,) = info.samples
     assert sample.value == 1
     expected = {
@@ -217,7 +226,7 @@ def test_adapters(registry: CollectorRegistry) -> None:
     metrics = EngineMetrics(registry, replace(CONFIG, lora=LoraConfig(max_loras=2)), FACTS)
     metrics.record(SchedulerStats(running_loras=["a", "b"], waiting_loras=["c"]), None)
     metrics.record(SchedulerStats(running_loras=["b"]), None)
-    (family,) = [f for f in registry.collect() if f.name == "vllm:lora_requests_info"]
+    (family,) = [f for f in registry.collect() if f.name == "kvik:lora_requests_info"]
     (sample,) = family.samples
     assert sample.labels == {"max_lora": "2", "running_lora_adapters": "b", "waiting_lora_adapters": ""}
     assert sample.value > 1e9
@@ -236,3 +245,27 @@ def test_what_was_computed_for_nobody(registry: CollectorRegistry, metrics: Engi
     metrics.record(None, IterationStats(finished=finished))
     assert value(registry, "aborted_tokens_total", kind="generation") == 3
     assert value(registry, "aborted_tokens_total", kind="prompt") == 6
+
+
+def test_reasons_to_wait_add_up(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    """Those whose grammar is being compiled stand in no queue, but they wait."""
+    waiting_for = WaitingFor(blocks=3, grammar=2, adapter=1)
+    metrics.record(SchedulerStats(num_waiting=4, waiting_for=waiting_for), None)
+    assert value(registry, "num_requests_waiting") == 6
+    assert value(registry, "num_requests_waiting_by_reason", reason="capacity") == 3
+    assert value(registry, "num_requests_waiting_by_reason", reason="deferred") == 3
+    shown = {r: value(registry, "num_requests_waiting_for", resource=r) for r in WAITED_FOR}
+    assert shown == {"blocks": 3, "slots": 0, "budget": 0, "grammar": 2, "adapter": 1}
+    metrics.record(SchedulerStats(), None)
+    assert value(registry, "num_requests_waiting") == 0
+    assert value(registry, "num_requests_waiting_for", resource="blocks") == 0
+
+
+def test_parts_of_a_step(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
+    metrics.record(SchedulerStats(step_time_s=0.5, step_times=StepTimes(0.1, 0.2, 0.05, 0.15, 0.25)), None)
+    metrics.record(SchedulerStats(step_time_s=9.0), None)  # nothing was computed
+    assert value(registry, "engine_step_time_seconds_count") == 1
+    sums = {p: value(registry, "engine_step_part_time_seconds_sum", part=p) for p in STEP_PARTS}
+    assert sums == {"schedule": 0.1, "execute": 0.2, "sample": 0.05, "update": 0.15, "wire": 0.25}
+    assert value(registry, "engine_step_part_time_seconds_bucket", part="sample", le="0.02") == 0
+    assert value(registry, "engine_step_part_time_seconds_bucket", part="sample", le="0.05") == 1

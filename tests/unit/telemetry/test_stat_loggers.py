@@ -43,7 +43,7 @@ def test_metrics_and_line_of_a_config(caplog: pytest.LogCaptureFixture) -> None:
     manager.record(SchedulerStats(num_running=7), IterationStats())
     manager.log()
     labels = {"model_name": "served", "engine": "0"}
-    assert registry.get_sample_value("vllm:num_requests_running", labels) == 7
+    assert registry.get_sample_value("kvik:num_requests_running", labels) == 7
     assert "Running: 7 reqs" in caplog.text
 
 

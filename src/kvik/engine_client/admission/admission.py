@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from kvik.engine_client.admission.fair_queue import FairQueue, Waiting
 from kvik.engine_client.admission.rate import Flood, Mean, Throughput, retry_after
 from kvik.engine_client.admission.ticket import Ticket, WaitReason
 from kvik.engine_client.admission.window import EngineWindow
 from kvik.errors import EngineDeadError, QueueFullError
-from kvik.messages import NewRequest, SchedulerStats, StepOutputs
+from kvik.messages import NewRequest, SchedulerStats, StepOutputs, WaitingFor
 
 OWNER_MEMORY_S = 600.0
 """Who has not been seen for so long needs no slot kept."""
@@ -100,6 +103,15 @@ class AdmissionDesk:
     def num_waiting(self) -> int:
         """Sequences that the engine has not been given."""
         return len(self._waiting_sequences)
+
+    def add_waiting(self, stats: SchedulerStats) -> SchedulerStats:
+        """Who waits here waits as much as who waits in the engine: all of them for what the next in turn lacks."""
+        if not self._waiting_sequences:
+            return stats
+        waiting_for = copy(stats.waiting_for or WaitingFor())
+        lack = self._lack_of_next()
+        setattr(waiting_for, lack, getattr(waiting_for, lack) + self.num_waiting)
+        return replace(stats, num_waiting=stats.num_waiting + self.num_waiting, waiting_for=waiting_for)
 
     def holds(self, internal_id: str) -> bool:
         """Whether the engine has not been given this request."""
@@ -211,6 +223,13 @@ class AdmissionDesk:
         if obstacle is None and self._queue.peek(self._has_room) is not None:
             return WaitReason.BUDGET  # those before it come first
         return obstacle
+
+    def _lack_of_next(self) -> WaitReason:
+        waiting = self._queue.peek(self._has_room)
+        if waiting is None:
+            return WaitReason.SLOTS  # each owner has all that one may have
+        lack = self._window.obstacle(len(waiting.item.sequences), waiting.item.num_prompt_tokens)
+        return lack or WaitReason.BUDGET
 
     def _has_room(self, owner: str) -> bool:
         return self._window.own_obstacle(owner, len(self._owners_seen)) is None

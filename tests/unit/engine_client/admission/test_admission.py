@@ -10,7 +10,7 @@ from kvik.engine_client.admission.admission import AdmissionDesk, QueueLimits
 from kvik.engine_client.admission.ticket import Ticket, WaitReason
 from kvik.engine_client.admission.window import EngineWindow
 from kvik.errors import QueueFullError
-from kvik.messages import FinishReason, NewRequest, SchedulerStats, StepOutputs, TokenDelta
+from kvik.messages import FinishReason, NewRequest, SchedulerStats, StepOutputs, TokenDelta, WaitingFor
 from kvik.sampling_params import SamplingParams
 
 MAX_SEQS = 2
@@ -176,6 +176,27 @@ def test_an_engine_without_blocks_is_given_nothing() -> None:
     engine.desk.observe(StepOutputs([], 0.0, SchedulerStats(num_running=1, kv_cache_usage=0.5)))
     engine.desk.release()
     assert engine.sent == ["r0", "a"]
+
+
+def test_who_waits_here_is_added_to_who_waits_in_the_engine() -> None:
+    stats = SchedulerStats(num_waiting=1, waiting_for=WaitingFor(grammar=2, budget=1))
+    engine = full()
+    assert engine.desk.add_waiting(stats) is stats
+    engine.submit("a", num=2)
+    engine.submit("b")
+    assert engine.desk.add_waiting(SchedulerStats()).waiting_for == WaitingFor(slots=3)
+    added = engine.desk.add_waiting(stats)
+    assert (added.num_waiting, added.waiting_for) == (4, WaitingFor(slots=3, grammar=2, budget=1))
+    assert stats.waiting_for == WaitingFor(grammar=2, budget=1)
+
+
+def test_what_is_waited_for_is_what_the_next_one_lacks_now() -> None:
+    engine = full()
+    engine.submit("a")
+    engine.window.lacks_blocks = True
+    assert engine.desk.add_waiting(SchedulerStats()).waiting_for == WaitingFor(slots=1)
+    engine.desk.withdrawn(["r0/0"])
+    assert engine.desk.add_waiting(SchedulerStats()).waiting_for == WaitingFor(blocks=1)
 
 
 def test_owners_are_not_remembered_without_end() -> None:
