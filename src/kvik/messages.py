@@ -166,6 +166,10 @@ class EngineFacts(msgspec.Struct, array_like=True, frozen=True):
     activations_bytes: int = 0
     """Most that intermediate results of a step take."""
     adapters_bytes: int = 0
+    framework_bytes: int = 0
+    """What the engine's process takes beside all else that is counted."""
+    device_memory_bytes: int = 0
+    """What the device was taken to have."""
 
     @property
     def kv_cache_size_tokens(self) -> int:

@@ -9,6 +9,7 @@ from kvik.cli.chat import ChatArgs
 from kvik.cli.client import ClientArgs
 from kvik.cli.convert import ConvertArgs
 from kvik.cli.main import COMMANDS
+from kvik.cli.plan import plan_flags
 from kvik.cli.run_batch import BatchArgs
 from kvik.config.catalog import serve_flags
 from kvik.config.flags import Flag, flags_of
@@ -41,6 +42,7 @@ def _options() -> dict[str, Options]:
         "run-batch": [*flags_of(BatchArgs), *serve_flags()],
         "chat": flags_of(ChatArgs),
         "complete": flags_of(ClientArgs),
+        "plan": plan_flags(),
         "convert": flags_of(ConvertArgs),
     }
     by_command = {name: _by_name(own.get(name, ())) for name in COMMANDS}

@@ -10,6 +10,7 @@ from kvik.errors import ConfigError
 _WORDS = {
     "int": "N",
     "size": "N",
+    "memory": "SIZE",
     "size_or_auto": "N|auto",
     "float_or_auto": "X|auto",
     "float": "X",

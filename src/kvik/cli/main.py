@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("kvik.cli.chat", "chat with a running server"),
     "complete": ("kvik.cli.complete", "let a running server continue texts"),
     "run-batch": ("kvik.cli.run_batch", "answer the requests of a batch file"),
+    "plan": ("kvik.cli.plan", "say what a model would take and what would fit, without loading it"),
     "convert": ("kvik.cli.convert", "quantise a model's weights and write the result to disk"),
     "bench": ("kvik.cli.bench.main", "measure a server, the engine, or a start"),
     "completion": ("kvik.cli.completion", "print a script that completes words in bash, zsh or fish"),

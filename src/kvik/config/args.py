@@ -93,6 +93,10 @@ class EngineArgs:
         0.92, "share of the device's memory (on a CPU: of the machine's) that kvik may take", group=CACHE,
         aliases=("--device-memory-utilization",), common=True,
     )  # fmt: skip
+    device_memory: int | None = flag(
+        None, "memory that the device is taken to have, such as 24GiB; unset: what this one has and others leave of it",
+        group=CACHE, kind="memory", ours=True,
+    )  # fmt: skip
     kv_cache_memory_bytes: int | None = flag(
         None, "bytes of the KV cache, in place of that share (also KVIK_CPU_KVCACHE_SPACE, in GiB)", group=CACHE,
         kind="size", common=True,

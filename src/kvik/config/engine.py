@@ -51,6 +51,8 @@ class CacheConfig:
     num_blocks_override: int | None = None
     enable_prefix_caching: bool = True
     prefix_caching_hash_algo: str = "sha256"
+    device_memory_bytes: int | None = None
+    """What the device is taken to have; None: what is measured at the start."""
 
 
 @dataclass(frozen=True)

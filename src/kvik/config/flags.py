@@ -15,6 +15,7 @@ Kind = Literal[
     "switch",  # --x only
     "int",
     "size",  # an integer that may carry a suffix: 1k, 25.6k, 1K
+    "memory",  # bytes with a unit: 24GiB, 512M
     "size_or_auto",  # the same, or "auto"; auto and -1 are one value
     "float",
     "float_or_auto",  # a number, or "auto"; auto and -1 are one value

@@ -175,6 +175,7 @@ def _cache_config(args: EngineArgs, spec: ModelSpec) -> CacheConfig:
         kv_cache_dtype=_kv_cache_dtype(args.kv_cache_dtype, spec),
         num_blocks_override=blocks,
         enable_prefix_caching=args.enable_prefix_caching is not False,
+        device_memory_bytes=args.device_memory,
     )
 
 

@@ -15,6 +15,7 @@ AUTO = -1
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _SIZE = re.compile(r"([+-]?\d+)(?:\.(\d+))?([kmgtKMGT]?)")
+_MEMORY = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?\s*(?:([kmgt])(i?b)?)?", re.IGNORECASE)
 _POWERS = "kmgt"
 
 
@@ -36,6 +37,25 @@ def parse_size(text: str) -> int:
     if rest:
         raise ValueError("a whole number")
     return scaled
+
+
+def parse_memory(text: str) -> int:
+    """Bytes: KiB MiB GiB TiB and K M G T are powers of 1024; KB MB GB TB and k m g t are powers of 1000.
+
+    Decimals are welcome, whole bytes come out. Without a unit it is bytes, at least 1 MiB of them. Raises `ValueError`.
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("an amount of memory, such as 24GiB or 512M")
+    whole, fraction, power, ending = match[1], match[2] or "", match[3], match[4]
+    if power is None:
+        if fraction or int(whole) < 1 << 20:
+            raise ValueError(f"an amount of memory with its unit, such as {text.strip()}GiB")
+        return int(whole)
+    binary = ending.lower() == "ib" if ending else power.isupper()
+    unit: int = (1024 if binary else 1000) ** (_POWERS.index(power.lower()) + 1)
+    scale: int = 10 ** len(fraction)
+    return int(whole + fraction) * unit // scale
 
 
 def _parse_size_or_auto(text: str) -> int:
@@ -92,6 +112,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "int": _parse_int,
     "size": parse_size,
     "size_or_auto": _parse_size_or_auto,
+    "memory": parse_memory,
     "float": _parse_float,
     "float_or_auto": _parse_float_or_auto,
     "str": str,

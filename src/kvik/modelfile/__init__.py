@@ -2,7 +2,7 @@
 
 from kvik.modelfile.architectures import SUPPORTED_ARCHITECTURES
 from kvik.modelfile.embedded import embedded_model_path
-from kvik.modelfile.model_file import ModelFile, open_model
+from kvik.modelfile.model_file import ModelFile, open_config, open_model
 from kvik.modelfile.quantization import Quantization
 from kvik.modelfile.spec import Llama3RopeScaling, ModelSpec, RopeSpec
 
@@ -14,5 +14,6 @@ __all__ = [
     "Quantization",
     "RopeSpec",
     "embedded_model_path",
+    "open_config",
     "open_model",
 ]

@@ -65,6 +65,18 @@ def open_model(path: str | Path) -> ModelFile:
     )
 
 
+def open_config(path: str | Path) -> ModelFile:
+    """A model of which there is only its config.json, whatever it is called: for planning, not for loading.
+
+    Raises ModelFileError, naming file and field, or UnsupportedArchitectureError.
+    """
+    place = Path(path).expanduser()
+    config = read_json_object(place)
+    spec = parse_config(config, str(place))
+    quantization = read_quantization(Fields(config, str(place)))
+    return ModelFile(place.parent, "hf", spec, {}, None, config, quantization=quantization)
+
+
 def _open_folder(folder: Path) -> ModelFile:
     config_path = folder / "config.json"
     if not config_path.is_file():

@@ -21,9 +21,12 @@ from kvik.layers.formats import float_format, formats_in_memory
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile import ModelFile, open_model
 from kvik.models import Model, build_model
+from kvik.plan.step_memory import activation_bytes, max_logits_rows
+from kvik.plan.stored import stored_weights
+from kvik.plan.weights import StoredWeights
 from kvik.runner.adapters import Adapters
 from kvik.runner.batch_builder import BatchBuilder
-from kvik.runner.kv_memory import activation_bytes, allocate_kv, max_logits_rows, plan_kv_memory
+from kvik.runner.kv_memory import allocate_kv, check_room, plan_kv_memory
 from kvik.runner.progress import LoadingBar
 from kvik.runner.request_table import RequestTable
 from kvik.runner.result_builder import ResultBuilder
@@ -58,7 +61,7 @@ class ModelRunner:
         started = time.perf_counter()
         with phases.phase("profile"):
             self._adapters, adapters_bytes = self._reserve_adapters(model)
-            facts = plan_kv_memory(self._config, model.weights_bytes, adapters_bytes)
+            facts = plan_kv_memory(self._config, model.weights_bytes, adapters_bytes, self._stored)
         with phases.phase("reserve KV cache") as phase:
             self._kv: list[LayerKV] = allocate_kv(self._config, facts)
             phase.num_bytes = facts.kv_cache_bytes
@@ -155,6 +158,8 @@ class ModelRunner:
         floats = float_format(dtype, is_exact=asked.matmul_precision == "highest")
         formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
         model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
+        self._stored: StoredWeights = stored_weights(model_file)
+        check_room(self._config, model.weights_bytes, self._stored)
         self._fill(model, model_file, checkpoint, progress)
         seconds = time.perf_counter() - started
         logger.info("Loading weights took %.2f seconds", seconds)

@@ -12,7 +12,8 @@ from kvik.config.speculative import SpeculativeConfig
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.plan import kv_block_bytes
-from kvik.runner.kv_memory import activation_bytes, kv_cache_dtype, kv_elements
+from kvik.plan.step_memory import activation_bytes, kv_elements
+from kvik.runner.kv_memory import kv_cache_torch_dtype
 
 SPEC = ModelSpec(
     architecture="LlamaForCausalLM",
@@ -44,13 +45,14 @@ def config(dtype: str, **scheduler: int) -> EngineConfig:
 )  # fmt: skip
 def test_how_keys_and_values_are_stored(model: str, asked: str, wanted: torch.dtype) -> None:
     engine = replace(config(model), cache=CacheConfig(kv_cache_dtype=asked))
-    assert kv_cache_dtype(engine) is wanted
+    assert kv_cache_torch_dtype(engine) is wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
 def test_the_plan_counts_what_the_tensors_take(dtype: torch.dtype) -> None:
     k, v = allocate_kv_cache(5, SPEC.num_kv_heads, SPEC.head_dim, 32, dtype)
-    assert SPEC.num_layers * (k.nbytes + v.nbytes) == 5 * kv_block_bytes(SPEC, 32, kv_elements(dtype))
+    elements = kv_elements(str(dtype).removeprefix("torch."))
+    assert SPEC.num_layers * (k.nbytes + v.nbytes) == 5 * kv_block_bytes(SPEC, 32, elements)
 
 
 def test_activations_are_float32_whatever_the_weights_are() -> None:

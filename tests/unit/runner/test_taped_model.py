@@ -20,8 +20,8 @@ from kvik.layers.batch import ForwardBatch, LayerKV
 from kvik.layers.lora import LoraFactors
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.models import ARCHITECTURES, Model, build_model
+from kvik.plan.step_memory import activation_bytes
 from kvik.runner.batch_builder import BatchBuilder
-from kvik.runner.kv_memory import activation_bytes
 from kvik.runner.request_table import RequestTable
 from kvik.runner.taped_model import TapedModel, tape_model
 from kvik.sampling_params import SamplingParams

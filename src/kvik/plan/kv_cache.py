@@ -1,6 +1,6 @@
-"""Memory arithmetic: how many KV blocks fit, how many tokens they hold, and what to change when they do not fit.
+"""How many KV blocks fit, how many tokens they hold, and what to change when they do not fit.
 
-Pure numbers in, pure numbers out; reads no device. A server's start and anyone who plans one use this same code.
+Pure numbers in, pure numbers out; reads no device.
 All sizes are bytes unless a name says otherwise.
 """
 
@@ -99,7 +99,7 @@ def plan_kv_cache(
     Raises `InsufficientMemoryError` when not even one request of `max_model_len` tokens fits.
     """
     block_bytes = kv_block_bytes(spec, cache.block_size, elements)
-    num_blocks = _usable_blocks(cache, budget, block_bytes)
+    num_blocks = usable_blocks(cache, budget, block_bytes)
     if num_blocks < 1:
         raise InsufficientMemoryError(_no_room_at_all(cache, budget, block_bytes))
     largest_len = min(num_blocks * cache.block_size, spec.max_position_embeddings)
@@ -114,7 +114,8 @@ def available_kv_bytes(cache: CacheConfig, budget: MemoryBudget) -> int:
     return budget.available_bytes if cache.kv_cache_memory_bytes is None else cache.kv_cache_memory_bytes
 
 
-def _usable_blocks(cache: CacheConfig, budget: MemoryBudget, block_bytes: int) -> int:
+def usable_blocks(cache: CacheConfig, budget: MemoryBudget, block_bytes: int) -> int:
+    """How many blocks there would be, the null block not counted; below 1 where there is no room."""
     if cache.num_blocks_override is not None:
         return cache.num_blocks_override - NUM_NULL_BLOCKS
     return available_kv_bytes(cache, budget) // block_bytes - NUM_NULL_BLOCKS
