@@ -84,6 +84,6 @@ def _left_of(phase: Phase, expected_s: float, now_s: float) -> float:
 
 
 def is_waited_for(phase: Phase) -> bool:
-    """Whether it is of `CHAIN`. The API process has an interpreter's start and imports of its own, which the engine does
-    not wait for."""
+    """Whether it is of `CHAIN`. The API process has an interpreter's start of its own, which is over before the engine
+    begins."""
     return phase.name in (_API if phase.process.startswith("API") else _ENGINE)
