@@ -22,8 +22,9 @@ _ENGINE: dict[str, float] = {
 _API: dict[str, float] = {"connect engine": 0.01, "routes": 0.05, "listen": 0.02}
 CHAIN: dict[str, float] = {**_ENGINE, **_API}
 """Phase -> seconds where nothing is known. What comes before the engine's is over when somebody can ask."""
-_ASK_MEASURED_S = 0.2
-"""So long weights must have been loading for their speed to be believed."""
+_MEASURED_S, _MEASURED_SHARE = 0.2, 0.05
+"""So long, and so much of the whole, weights must have been read for their speed to be believed: memory is taken first,
+and the first tensors may be small."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ def measured_seconds(phases: Sequence[Phase]) -> dict[str, float]:
     """What the phases of `CHAIN` took that have ended; one that came twice counts as often."""
     seconds: dict[str, float] = {}
     for phase in phases:
-        if _is_of_chain(phase) and phase.end_s is not None:
+        if is_waited_for(phase) and phase.end_s is not None:
             seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.seconds
     return seconds
 
 
 def seconds_left(expected: Expectation, phases: Sequence[Phase], now_s: float) -> float:
     """Never below 0: a phase that takes longer than expected is taken to end at any moment."""
-    seen = {phase.name: phase for phase in phases if _is_of_chain(phase)}
+    seen = {phase.name: phase for phase in phases if is_waited_for(phase)}
     last = max((list(expected.seconds).index(name) for name in seen if name in expected.seconds), default=-1)
     left_s = 0.0
     for place, (name, seconds) in enumerate(expected.seconds.items()):
@@ -77,11 +78,12 @@ def _left_of(phase: Phase, expected_s: float, now_s: float) -> float:
     if phase.end_s is not None:
         return 0.0
     elapsed_s = max(0.0, now_s - phase.start_s)
-    if phase.num_bytes_done and elapsed_s >= _ASK_MEASURED_S:
+    if elapsed_s >= _MEASURED_S and phase.num_bytes_done > _MEASURED_SHARE * phase.num_bytes:
         return elapsed_s * max(0, phase.num_bytes - phase.num_bytes_done) / phase.num_bytes_done
     return max(0.0, expected_s - elapsed_s)
 
 
-def _is_of_chain(phase: Phase) -> bool:
-    """The API process has an interpreter's start and imports of its own, which the engine does not wait for."""
+def is_waited_for(phase: Phase) -> bool:
+    """Whether it is of `CHAIN`. The API process has an interpreter's start of its own, which is over before the engine
+    begins."""
     return phase.name in (_API if phase.process.startswith("API") else _ENGINE)

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from kvik.messages import Phase
-from kvik.telemetry.start_estimate import Expectation, seconds_left
+from kvik.telemetry.start_estimate import Expectation, is_waited_for, seconds_left
 
 Status = Literal["starting", "ready", "recovering", "draining", "dead"]
 
@@ -69,10 +69,13 @@ class Phases:
         return sorted(list(self._phases.values()), key=lambda p: p.start_s)  # noqa: C414 - another thread may add one
 
     def current(self) -> Phase | None:
-        """The youngest one in progress; while nothing is, the one that ended last. Parts do not count."""
+        """Of those in progress the one that the start waits for, or else the youngest; while nothing is, the one that
+        ended last. Parts do not count."""
         whole = [p for p in self.all() if not p.is_part]
         running = [p for p in whole if p.end_s is None]
-        return running[-1] if running else max(whole, key=lambda p: p.end_s or 0.0, default=None)
+        if running:
+            return max(running, key=lambda p: (is_waited_for(p), p.start_s))
+        return max(whole, key=lambda p: p.end_s or 0.0, default=None)
 
     def close(self, now_s: float) -> None:
         """What is in progress has come to nothing: who did it is dead."""

@@ -37,6 +37,8 @@ def test_bytes_that_were_read_tell_more_than_the_last_start() -> None:
     loading.num_bytes_done = 1200  # more than was announced
     assert seconds_left(KNOWN, [loading], 102.0) == pytest.approx(1.5)
     assert seconds_left(KNOWN, [loading], 100.1) == pytest.approx(9.9 + 1.5), "too early to tell a speed"
+    loading.num_bytes_done = 1
+    assert seconds_left(KNOWN, [loading], 104.0) == pytest.approx(6.0 + 1.5), "too little"
 
 
 def test_a_first_start_is_guessed_from_its_bytes() -> None:

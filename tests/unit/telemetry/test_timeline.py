@@ -62,6 +62,12 @@ def test_between_two_phases_the_last_one_is_named(timeline: Timeline) -> None:
     assert timeline.current_phase == "spawn engine"
 
 
+def test_what_the_start_waits_for_is_named(timeline: Timeline) -> None:
+    timeline.observe(Phase("imports", ENGINE, 100.0, None))
+    timeline.observe(Phase("import http server", API, 101.0, None))
+    assert timeline.current_phase == "imports"
+
+
 def test_after_the_start_its_time_stands_still(timeline: Timeline, clock: Clock) -> None:
     clock.now_s = 107.5
     timeline.ready()
