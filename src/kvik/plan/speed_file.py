@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from kvik.config.env import cache_root
 from kvik.errors import ModelFileError
 from kvik.modelfile.json_file import read_json_object
 from kvik.plan.speed import MachineSpeed
@@ -17,16 +18,16 @@ FILE_NAME = "machine-speed.json"
 
 
 def speed_path() -> Path:
-    """KVIK_CACHE_DIR, else kvik's folder among the user's caches."""
-    own = os.environ.get("KVIK_CACHE_DIR")
-    if own:
-        return Path(own) / FILE_NAME
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kvik" / FILE_NAME
+    """In the folder of what may be forgotten. Raises RuntimeError for a user who has no home."""
+    return cache_root() / FILE_NAME
 
 
 def remembered_speed() -> MachineSpeed | None:
     """The last measurement; None where there is none that can be read."""
-    path = speed_path()
+    try:
+        path = speed_path()
+    except RuntimeError:
+        return None
     if not path.is_file():
         return None
     try:
@@ -41,19 +42,21 @@ def remembered_speed() -> MachineSpeed | None:
 
 def remember_speed(speed: MachineSpeed) -> None:
     """A file that cannot be written is a warning."""
-    path = speed_path()
     values = {
         "read_bytes_per_s": speed.read_bytes_per_s,
         "multiply_adds_per_s": speed.multiply_adds_per_s,
         "source": speed.source,
     }
     try:
+        path = speed_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}")
         new.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         new.replace(path)
-    except OSError as error:
-        logger.warning("the measurement cannot be kept in %s: %s", path, error.strerror)
+    except (OSError, RuntimeError) as error:
+        logger.warning(
+            "the measurement cannot be kept: %s; KVIK_CACHE_ROOT names a folder that can be written to", error
+        )
 
 
 def _rates(value: object) -> dict[str, float]:
