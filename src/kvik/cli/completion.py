@@ -11,6 +11,7 @@ from kvik.cli.convert import ConvertArgs
 from kvik.cli.main import COMMANDS
 from kvik.cli.plan import plan_flags
 from kvik.cli.run_batch import BatchArgs
+from kvik.cli.top.main import TopArgs
 from kvik.config.catalog import serve_flags
 from kvik.config.flags import Flag, flags_of
 from kvik.errors import ConfigError
@@ -44,6 +45,7 @@ def _options() -> dict[str, Options]:
         "complete": flags_of(ClientArgs),
         "plan": plan_flags(),
         "convert": flags_of(ConvertArgs),
+        "top": flags_of(TopArgs),
     }
     by_command = {name: _by_name(own.get(name, ())) for name in COMMANDS}
     return by_command | {"completion": dict.fromkeys(SCRIPTS, ()), "bench": dict.fromkeys(MEASUREMENTS, ())}

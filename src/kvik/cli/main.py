@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("kvik.cli.plan", "say what a model would take and what would fit, without loading it"),
     "convert": ("kvik.cli.convert", "quantise a model's weights and write the result to disk"),
     "bench": ("kvik.cli.bench.main", "measure a server, the engine, or a start"),
+    "top": ("kvik.cli.top.main", "watch a running server in the terminal"),
     "completion": ("kvik.cli.completion", "print a script that completes words in bash, zsh or fish"),
     "collect-env": ("kvik.cli.collect_env", "print what a bug report needs"),
 }

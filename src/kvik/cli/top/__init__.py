@@ -1,0 +1,1 @@
+"""`kvik top`: a running server in the terminal."""
