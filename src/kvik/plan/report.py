@@ -1,4 +1,4 @@
-"""A plan as JSON: what `kvik plan --json` prints and GET /plan answers. docs/http-api.md says what each field is."""
+"""A plan as JSON: what `kvik plan --json` prints. Sizes are bytes, speeds tokens per second."""
 
 from __future__ import annotations
 

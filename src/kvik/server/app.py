@@ -39,6 +39,7 @@ from kvik.server.middleware.http_metrics import HttpMetricsMiddleware
 from kvik.server.middleware.request_id import RequestIdMiddleware
 from kvik.server.middleware.root_path import RootPathMiddleware
 from kvik.server.openapi import describe_routes, request_body
+from kvik.server.plan import plan
 from kvik.server.responses_api.routes import add_responses_routes
 from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.startup import startup
@@ -131,6 +132,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     get("/live", basic.live)
     get("/ready", basic.ready)
     get("/startup", startup)
+    get("/plan", plan)
     get("/load", basic.load)
     get("/version", basic.version)
     get("/metrics", basic.metrics, response_class=PlainTextResponse)

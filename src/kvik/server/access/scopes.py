@@ -29,6 +29,7 @@ _EXACT: dict[str, Need] = {
     "/redoc": "any",
     "/openapi.json": "any",
     "/load": "metrics",
+    "/plan": "metrics",
     "/metrics": "metrics",
     # Generation, and what clients need for it.
     "/v1/models": "infer",
