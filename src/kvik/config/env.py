@@ -40,10 +40,11 @@ def server_dev_mode(environ: Mapping[str, str] = os.environ) -> bool:
 def shown(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """All variables of ours that are set, by name; secrets as ***."""
     ours = sorted(name for name in environ if name.startswith(("KVIK_", "VLLM_")))
-    return {name: "***" if _is_secret(name) else environ[name] for name in ours}
+    return {name: "***" if is_secret(name) else environ[name] for name in ours}
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name is likely to hold what nobody else should read."""
     return any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"))
 
 
