@@ -1,0 +1,4 @@
+/** The playground. */
+export function Chat() {
+  return <main class="chat" />;
+}

@@ -1,0 +1,4 @@
+/** The server at work. */
+export function Dashboard() {
+  return <main class="dashboard" />;
+}

@@ -1,0 +1,37 @@
+/** One line while the server does not take requests: why, and how long still. Goes away by itself. */
+import { connection, isReady, startReport, type StartReport } from "../api/server_state";
+
+export function StateLine() {
+  const told = isReady.value ? null : lineOf();
+  return (
+    <div role="status" class="state-line" hidden={told === null}>
+      {told}
+    </div>
+  );
+}
+
+function lineOf(): string | null {
+  if (connection.value === "asking") return null;
+  if (connection.value === "locked") return "The server wants an API key.";
+  if (connection.value === "unreachable") return "The server does not answer. This page tries again by itself.";
+  return startReport.value && sentenceOf(startReport.value);
+}
+
+export function sentenceOf(report: StartReport): string {
+  switch (report.status) {
+    case "starting":
+      return `The server is starting: ${report.phase ?? "…"}${left(report.estimated_s_left)}`;
+    case "recovering":
+      return "The engine has ended and is being started again; requests wait and go on where they were.";
+    case "draining":
+      return "The server finishes what it has and takes no new requests.";
+    case "dead":
+      return "The engine has ended for good; the server's log says why.";
+    case "ready":
+      return "Ready.";
+  }
+}
+
+function left(seconds: number | null): string {
+  return seconds === null ? "" : `, about ${Math.max(1, Math.round(seconds))} s left`;
+}

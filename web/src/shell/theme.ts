@@ -1,0 +1,19 @@
+import { effect, signal } from "@preact/signals";
+
+export type Theme = "system" | "light" | "dark";
+
+const STORED = "kvik.theme";
+
+/** What was chosen; "system" follows the browser. */
+export const theme = signal<Theme>((localStorage.getItem(STORED) as Theme | null) ?? "system");
+
+effect(() => {
+  localStorage.setItem(STORED, theme.value);
+  if (theme.value === "system") delete document.documentElement.dataset["theme"];
+  else document.documentElement.dataset["theme"] = theme.value;
+});
+
+export function nextTheme(): void {
+  const order: Theme[] = ["system", "light", "dark"];
+  theme.value = order[(order.indexOf(theme.value) + 1) % order.length]!;
+}
