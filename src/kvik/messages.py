@@ -205,6 +205,8 @@ class TokenLogprobs(_Part):
 class RequestEvent(_Part):
     kind: EventKind
     time_s: float
+    reason: str | None = None
+    """With SCHEDULED: what it waited for, a field of `WaitingFor`; None: it did not wait."""
 
 
 class TokenDelta(_Part):

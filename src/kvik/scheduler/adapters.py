@@ -8,7 +8,7 @@ adapters that do run, who has waited for `PATIENCE_S` holds up all later ones of
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kvik.config.lora import LoraConfig
 from kvik.messages import LoraRequest
@@ -96,9 +96,9 @@ class Turns:
             self._waiting.reinsert(request)
 
     @property
-    def num_aside(self) -> int:
+    def aside(self) -> Sequence[Request]:
         """Requests that were left out so far."""
-        return len(self._aside)
+        return self._aside
 
     def next(self) -> Request | None:
         """Whose turn it is; None when nobody waits who could run."""

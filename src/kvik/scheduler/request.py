@@ -77,6 +77,10 @@ class Request:
     """Prompt tokens found in the prefix cache at the first admission; None before it.
     0 where another engine has counted them."""
     num_preemptions: int = 0
+    queued_s: float = 0.0
+    """When it came here."""
+    waits_since_s: float = 0.0
+    """When it was put into the queue: once its grammar is prepared, and again when it is preempted."""
     constraint: Constraint | None = None
     """Its grammar, once it is prepared."""
     events: list[RequestEvent] = field(default_factory=list)
@@ -133,8 +137,8 @@ class Request:
             raise EngineError(f"request {self.request_id} cannot go from {self.status.value} to {status.value}")
         self.status = status
 
-    def add_event(self, kind: EventKind, time_s: float) -> None:
-        self.events.append(RequestEvent(kind, time_s))
+    def add_event(self, kind: EventKind, time_s: float, reason: str | None = None) -> None:
+        self.events.append(RequestEvent(kind, time_s, reason))
 
     def take_events(self) -> list[RequestEvent]:
         events, self.events = self.events, []

@@ -103,11 +103,12 @@ class Scheduler:
         if message.lora is not None and self._adapters is None:
             raise EngineRequestError(f"adapter {message.lora.lora_name!r} cannot be used: adapters are off")
         request = Request.from_message(message, self._limits.max_model_len)
-        request.add_event(EventKind.QUEUED, self._clock())
+        request.queued_s = self._clock()
+        request.add_event(EventKind.QUEUED, request.queued_s)
         if request.sampling_params.structured_outputs is not None:
             self._prepare(request)
         else:
-            self._waiting.push(request)
+            self._queue(request)
         self._requests[request.request_id] = request
 
     def abort(self, request_ids: Iterable[str]) -> None:
@@ -134,6 +135,10 @@ class Scheduler:
         ended, self._ended = self._ended, []
         return ended
 
+    def _queue(self, request: Request) -> None:
+        request.waits_since_s = self._clock()
+        self._waiting.push(request)
+
     # --- grammars -----------------------------------------------------------------------------------
 
     def _prepare(self, request: Request) -> None:
@@ -151,7 +156,7 @@ class Scheduler:
                 self._end(request, RequestStatus.FINISHED_ERROR, error, constraint_param(request))
             else:
                 request.move_to(RequestStatus.WAITING)
-                self._waiting.push(request)
+                self._queue(request)
 
     # --- one step -----------------------------------------------------------------------------------
 
@@ -169,7 +174,7 @@ class Scheduler:
             self._speculation.add_drafts(draft)
         for request, share in draft.shares.items():
             self._advance(request, share.num_known_tokens)
-        self._held_up = HeldUp(Lack.BLOCKS) if draft.has_preempted else self._admit_waiting(draft)
+        self._held_up = self._hold_up(Lack.BLOCKS) if draft.has_preempted else self._admit_waiting(draft)
         if not draft.shares:
             return None
         dropped, self._dropped_ids = self._dropped_ids, []
@@ -245,7 +250,10 @@ class Scheduler:
                     self._end(request, RequestStatus.FINISHED_ERROR, error)
                 else:
                     lack = self._admit(request, draft) or self._lack_of_all(draft)
-            return HeldUp(lack or Lack.BUDGET, turns.num_aside)
+            return self._hold_up(lack or Lack.BUDGET, turns.aside)
+
+    def _hold_up(self, lack: Lack, without_adapter: Iterable[Request] = ()) -> HeldUp:
+        return HeldUp(lack, frozenset(request.request_id for request in without_adapter), self._clock())
 
     def _lack_of_all(self, draft: StepDraft) -> Lack | None:
         """Why nobody at all can be admitted any more."""
@@ -286,7 +294,7 @@ class Scheduler:
         if self._adapters is not None and request.lora is not None:
             request.lora_slot = self._adapters.acquire(request.lora)
         request.num_computed_tokens = num_hit_tokens
-        request.add_event(EventKind.SCHEDULED, self._clock())
+        request.add_event(EventKind.SCHEDULED, self._clock(), self._held_up.reason_of(request))
         if request.num_cached_tokens is None:
             request.num_cached_tokens = num_hit_tokens
             if request.reads_prefix_cache and self._blocks.enable_prefix_caching:
@@ -363,7 +371,8 @@ class Scheduler:
         request.num_computed_tokens = 0
         request.num_prompt_logprobs_seen = 0
         request.num_preemptions += 1
-        request.add_event(EventKind.PREEMPTED, self._clock())
+        request.waits_since_s = self._clock()
+        request.add_event(EventKind.PREEMPTED, request.waits_since_s)
         self._waiting.reinsert(request)
         self._counters.num_preemptions += 1
 
@@ -424,12 +433,16 @@ class Scheduler:
             stats.waiting_loras = sorted({r.lora.lora_name for r in waiting if r.lora is not None})
         return stats
 
+    def _not_running(self) -> list[Request]:
+        """In the order of their turn; then those whose grammar is being prepared."""
+        return [*self._waiting, *(r for r in self._requests.values() if r.status is RequestStatus.PREPARING)]
+
     def describe(self) -> dict[str, Any]:
         """Requests and blocks in builtin types; no prompt and no token."""
         now_s = self._clock()
         return {
             "running": [describe_request(r, now_s) for r in self._running],
-            "waiting": [describe_request(r, now_s) for r in self._waiting],
+            "waiting": [describe_request(r, now_s, self._held_up.reason_of(r)) for r in self._not_running()],
             "num_blocks": self._blocks.num_blocks,
             "num_free_blocks": self._blocks.num_free_blocks,
             "block_size": self._blocks.block_size,
