@@ -23,8 +23,9 @@ from kvik.server.app import build_app, init_app_state
 from kvik.server.state import ServerState
 from kvik.telemetry.ledger import Ledger
 from kvik.text.chat_template import ChatTemplate
-from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput, RequestTimes
+from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions, TokenizedPrompt
+from kvik.text.request_times import RequestTimes
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -94,6 +95,7 @@ class Script:
     hold_after: int | None = None
     """Say nothing more after so many pieces, for ever."""
     num_cached_tokens: int = 0
+    times: list[RequestTimes] = field(default_factory=lambda: [RequestTimes(1.0, 1.5, 2.0, 3.0, 5.0, 2.25, 5.0)])
 
 
 class FakeStream:
@@ -101,6 +103,7 @@ class FakeStream:
 
     def __init__(self, llm: FakeAsyncLLM, request_id: str, outputs: AsyncIterator[RequestOutput]) -> None:
         self._llm, self._request_id, self._outputs = llm, request_id, outputs
+        self.times = llm.script.times
         self._has_ended = False
 
     def __aiter__(self) -> FakeStream:
@@ -214,7 +217,7 @@ class FakeAsyncLLM:
                 finished=is_last,
                 prompt_logprobs=prompt_positions(ids, params) if whole or i == 0 else None,
                 num_cached_tokens=self.script.num_cached_tokens,
-                times=[RequestTimes(1.0, 1.5, 2.0, 3.0, 5.0, 2.25, 5.0)],
+                times=self.script.times,
             )
         if self.script.failure is not None:
             raise self.script.failure

@@ -5,7 +5,7 @@ Over any `EngineClient`; whoever reads the stream needs to know nothing of it. K
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as dataclass_replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from kvik.errors import EngineRequestError
 from kvik.sampling_params import BeamSearchParams, SamplingParams
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, TokenizedPrompt
+from kvik.text.request_times import RequestTimes, joined
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient, OutputStream
@@ -69,6 +70,10 @@ class BestOfStream:
         self._stream = stream
         self._params = params
 
+    @property
+    def times(self) -> Sequence[RequestTimes]:
+        return self._stream.times
+
     def __aiter__(self) -> AsyncIterator[RequestOutput]:
         return self
 
@@ -100,6 +105,8 @@ class BeamStream:
         self._options = options
         self._open: list[OutputStream] = []
         """Of the step that runs."""
+        self.times: list[RequestTimes] = []
+        """Of all beams of all steps so far."""
         self._is_read = self._is_closed = False
         self._num_steps = 0
 
@@ -122,7 +129,9 @@ class BeamStream:
             while True:
                 self._search.advance([await _last(stream) for stream in self._open])
                 if self._search.is_done:
-                    return self._search.output(self._request_id)
+                    output = self._search.output(self._request_id)
+                    output.times = [joined([self.times])]
+                    return output
                 await self._send_step()
         finally:
             await self.aclose()
@@ -147,6 +156,7 @@ class BeamStream:
         for i, prompt in enumerate(self._search.prompts()):
             request_id = f"{self._request_id}-beam{self._num_steps}-{i}"
             stream = await self._client.add_request(prompt, params, request_id, **options)
+            self.times += stream.times
             self._open.append(stream)  # a line of its own: `_open` may be another list after the await
             if self._is_closed:
                 raise StopAsyncIteration

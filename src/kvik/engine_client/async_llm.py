@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, Self
 
@@ -247,6 +248,7 @@ class AsyncLLM:
         self._check_open()
         num_bytes = bytes_of(request)
         self._open_requests.take(num_bytes)
+        queued_s = time.monotonic()
         if not arrival.is_aborted:
             self._submit(request, ticket, num_bytes)
             ticket.note_grammar(request.grammar_wait_s)
@@ -255,7 +257,9 @@ class AsyncLLM:
         stream = self._streams[internal_id] = RequestStream(
             lambda: self._abandon(internal_id), deltas, num_bytes, ticket.caller
         )
-        self._output_processor.add_request(request, stream_interval)
+        stream.times = self._output_processor.add_request(
+            request, stream_interval, queued_s=queued_s, waiting_for=ticket.waiting_for
+        )
         self._idle.clear()
         if arrival.is_aborted:
             self._abort([internal_id])

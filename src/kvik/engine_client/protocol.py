@@ -14,6 +14,7 @@ from kvik.telemetry.ledger import Ledger
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, PromptOptions
+from kvik.text.request_times import RequestTimes
 from kvik.text.tokenizer import Tokenizer
 
 
@@ -22,6 +23,10 @@ class OutputStream(Protocol):
 
     Iterating raises `EngineRequestError` when this request failed, `EngineDeadError` when the engine did.
     """
+
+    @property
+    def times(self) -> Sequence[RequestTimes]:
+        """Live records of its answers so far. Read only."""
 
     def __aiter__(self) -> AsyncIterator[RequestOutput]: ...
 

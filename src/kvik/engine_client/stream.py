@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kvik.errors import SlowReaderError
 from kvik.text.outputs import CompletionOutput, RequestOutput
+from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import OutputStream
@@ -31,6 +32,8 @@ class RequestStream:
         """Taken for it in the ledger."""
         self.caller = caller
         """Who sent the request."""
+        self.times: Sequence[RequestTimes] = ()
+        """Live records of its answers. Read only."""
         self._cancel = cancel
         self._deltas = deltas
         self._unread: RequestOutput | None = None

@@ -6,7 +6,7 @@ Knows no schema. A prompt is one engine request; `n` is the engine client's matt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,9 +20,13 @@ from kvik.server.request_id import engine_request_id
 from kvik.server.responses import settle
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, PromptOptions
+from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient, OutputStream
+    from kvik.server.request_log import RequestLog
+
+OnClose = Callable[[Sequence[Sequence[RequestTimes]]], None]
 
 _ADDED_AT_ONCE = 8
 """Prompts of one request that are handed over between two turns of the event loop: a millisecond."""
@@ -55,15 +59,19 @@ class EngineCall:
 class Generation:
     """The open streams of one HTTP request, one per prompt."""
 
-    def __init__(self, streams: Sequence[OutputStream]) -> None:
+    def __init__(self, streams: Sequence[OutputStream], on_close: OnClose = lambda prompts: None) -> None:
+        """`on_close` hears once what became of the sequences of each prompt, and when."""
         self._streams = streams
+        self._on_close: OnClose | None = on_close
 
     @classmethod
-    async def start(cls, client: EngineClient, call: EngineCall, ticket: Ticket | None = None) -> Generation:
+    async def start(
+        cls, client: EngineClient, call: EngineCall, ticket: Ticket | None = None, log: RequestLog | None = None
+    ) -> Generation:
         """Raises what `add_request` raises; then nothing of the request is left in the engine."""
         adding = client if call.choice is None else ChoosingClient(client, call.choice)
         streams: list[OutputStream] = []
-        generation = cls(streams)
+        generation = cls(streams) if log is None else cls(streams, lambda prompts: log.ended(call.request_id, prompts))
         try:
             is_bulk = len(call.prompts) > 1 and call.choice is None
             prompts: Sequence[Prompt] = await client.tokenize(call.prompts, call.options) if is_bulk else call.prompts
@@ -84,7 +92,12 @@ class Generation:
 
     async def close(self) -> None:
         """Free everything in the engine; harmless after the end."""
-        await close_all(self._streams)
+        try:
+            await close_all(self._streams)
+        finally:
+            on_close, self._on_close = self._on_close, None
+            if on_close is not None:
+                on_close([stream.times for stream in self._streams])
 
     async def collect(self) -> list[RequestOutput]:
         """The last output of each prompt, in order of the prompts."""

@@ -71,8 +71,9 @@ async def generative_scoring(request: Request) -> Response:
         cache_salt=body.cache_salt,
         options=PromptOptions(),
     )  # fmt: skip
-    RequestLog(state.config).received(call)
-    outputs = await unless_disconnected(request.receive, _run(state, call, ticket_of(request)))
+    log = RequestLog(state.config)
+    log.received(call)
+    outputs = await unless_disconnected(request.receive, _run(state, call, ticket_of(request), log))
     scores = [score(label_logprobs(output, body.label_token_ids), body.apply_softmax) for output in outputs]
     return json_response(_answer(request_id, model, scores, outputs, state.config.enable_prompt_tokens_details))
 
@@ -127,8 +128,8 @@ async def _ids(state: ServerState, parts: Sequence[Part], options: PromptOptions
     return [list(part.token_ids if isinstance(part, TokenizedPrompt) else part) for part in found]  # type: ignore[arg-type]
 
 
-async def _run(state: ServerState, call: EngineCall, ticket: Ticket | None) -> list[RequestOutput]:
-    generation = await Generation.start(state.client, call, ticket)
+async def _run(state: ServerState, call: EngineCall, ticket: Ticket | None, log: RequestLog) -> list[RequestOutput]:
+    generation = await Generation.start(state.client, call, ticket, log)
     try:
         return await generation.collect()
     finally:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kvik.config.frontend import ServerConfig
-from kvik.server.generation import EngineCall
 from kvik.telemetry.log import get_logger
 from kvik.text.outputs import CompletionOutput
+from kvik.text.request_times import RequestTimes, joined
+
+if TYPE_CHECKING:
+    from kvik.server.generation import EngineCall
 
 logger = get_logger(__name__)
 
@@ -44,6 +48,11 @@ class RequestLog:
         if self._logs_outputs:
             self._write("complete", request_id, answer.text, answer.token_ids, answer.finish_reason)
 
+    def ended(self, request_id: str, prompts: Sequence[Sequence[RequestTimes]]) -> None:
+        """The last line of a request, whatever it ended with."""
+        if self._logs_requests and any(prompts):
+            logger.info("Finished request %s: %s", request_id, summary(joined(prompts)))
+
     def _write(
         self, what: str, request_id: str, text: str, token_ids: Sequence[int], finish_reason: str | None
     ) -> None:
@@ -52,3 +61,14 @@ class RequestLog:
             "Generated response %s (%s): output: %r, output_token_ids: %s, finish_reason: %s",
             request_id, what, text[cut], list(token_ids[cut]), finish_reason,
         )  # fmt: skip
+
+
+def summary(times: RequestTimes) -> str:
+    """What became of a request and where its time went, in one line."""
+    queue = f"queue {times.queue_s:.3f}" + (f" for {times.waiting_for}" if times.waiting_for else "")
+    return (
+        f"{times.finish_reason or 'not finished'}, {times.num_prompt_tokens} prompt tokens "
+        f"({times.num_cached_tokens} cached), {times.num_tokens} new tokens in {times.total_s:.3f} s: "
+        f"prepare {times.prepare_s:.3f}, {queue}, prefill {times.prefill_s:.3f}, decode {times.decode_s:.3f}, "
+        f"detokenize {times.detokenize_s:.4f}; {times.num_preemptions} preemptions"
+    )

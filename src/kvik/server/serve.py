@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import uvicorn
+import uvicorn.logging
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -28,6 +29,7 @@ from kvik.server.starting.front_desk import BACKLOG, FrontDesk
 from kvik.server.state import ServerState
 from kvik.server.systemd import ServiceManager
 from kvik.telemetry.connection_metrics import ConnectionMetrics
+from kvik.telemetry.log import request_mark
 
 KEEP_ALIVE_S = 5
 SEND_GRACE_S = 5
@@ -155,12 +157,22 @@ def uvicorn_config(app: ASGIApp, config: ServerConfig, rules: ConnectionRules | 
 
 
 def log_config() -> dict[str, Any]:
-    """uvicorn's own lines, with the prefix that all lines of this process have."""
+    """uvicorn's own lines, with the prefix that all lines of this process have, and the id of the request."""
     prefix = f"(APIServer pid={os.getpid()}) "
     config: dict[str, Any] = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
     for formatter in config["formatters"].values():
         formatter |= {"fmt": prefix + formatter["fmt"], "use_colors": False}
+    access = config["formatters"]["access"]
+    access |= {"()": AccessFormatter, "fmt": access["fmt"].replace("%(client_addr)s", "%(request)s%(client_addr)s")}
     return config
+
+
+class AccessFormatter(uvicorn.logging.AccessFormatter):
+    """uvicorn's, with the id of the request."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.request = request_mark()
+        return super().formatMessage(record)
 
 
 class QuietPaths(logging.Filter):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kvik.config.frontend import ServerConfig
 from kvik.server.fields import StreamOptions
-from kvik.text.outputs import RequestOutput, RequestTimes
+from kvik.text.outputs import RequestOutput
+from kvik.text.request_times import RequestTimes, joined
 
 
 class UsageCounter:
     """Adds up what the outputs of one HTTP request report. Each prompt counts once, whatever n is."""
 
-    def __init__(self, with_details: bool) -> None:
+    def __init__(self, with_details: bool, with_timings: bool = False) -> None:
+        """`with_timings`: the total tells how long each phase took (`return_timings` of a request)."""
         self._with_details = with_details
+        self._with_timings = with_timings
+        self._times: dict[int, list[RequestTimes]] = {}
         self._prompts: dict[int, tuple[int, int]] = {}
         self.num_completion_tokens: dict[int, int] = {}
         """By choice index."""
@@ -30,11 +35,16 @@ class UsageCounter:
     def add_prompt(self, prompt_index: int, output: RequestOutput) -> None:
         """Count the prompt of an output, and not yet its answers."""
         self._prompts[prompt_index] = (len(output.prompt_token_ids), output.num_cached_tokens)
+        self._times[prompt_index] = output.times
 
     def total(self) -> dict[str, Any]:
         """All keys, also those without a value, as whole answers have them."""
         num_prompt_tokens = sum(count for count, _ in self._prompts.values())
-        return self._usage(num_prompt_tokens, sum(self.num_completion_tokens.values()), self.num_reasoning_tokens)
+        num_completion_tokens = sum(self.num_completion_tokens.values())
+        usage = self._usage(num_prompt_tokens, num_completion_tokens, self.num_reasoning_tokens)
+        if self._with_timings:
+            usage["timings"] = phase_timings(list(self._times.values()))
+        return usage
 
     def streamed_total(self) -> dict[str, Any]:
         return _without_nulls(self.total())
@@ -64,6 +74,27 @@ class UsageCounter:
         return {"cached_tokens": num_cached_tokens, "created_cache_tokens": None, "multimodal_tokens": None}
 
 
+def phase_timings(prompts: Sequence[Sequence[RequestTimes]]) -> dict[str, Any] | None:
+    """The `timings` of a usage object: seconds of each phase of a request, one after the other.
+
+    `detokenize_s` lies within the others. `waiting_for` says what it stood in the queue for. None where nothing is
+    known.
+    """
+    if not any(prompts):
+        return None
+    times = joined(prompts)
+    seconds = {name: getattr(times, name) for name in TIMED}
+    return {name: round(value, 6) for name, value in seconds.items()} | {
+        "waiting_for": times.waiting_for,
+        "cached_tokens": times.num_cached_tokens,
+        "preemptions": times.num_preemptions,
+    }
+
+
+TIMED = ("prepare_s", "queue_s", "prefill_s", "decode_s", "detokenize_s", "total_s")
+"""Phases, as `RequestTimes` calls them."""
+
+
 def timings(times: RequestTimes, num_tokens: int) -> dict[str, Any]:
     """The `metrics` object of --enable-per-request-metrics, in milliseconds."""
     generation_s = max(0.0, times.last_token_s - times.first_token_s)
@@ -89,9 +120,9 @@ class StreamUsage(NamedTuple):
     in_every_chunk: bool
 
 
-def stream_usage(options: StreamOptions | None, config: ServerConfig) -> StreamUsage:
-    """What the request asks for; --enable-force-include-usage asks for both."""
+def stream_usage(options: StreamOptions | None, config: ServerConfig, with_timings: bool = False) -> StreamUsage:
+    """What the request asks for; --enable-force-include-usage asks for both. Timings come with the usage at the end."""
     if config.enable_force_include_usage:
         return StreamUsage(True, True)
     at_end = bool(options and options.include_usage)
-    return StreamUsage(at_end, at_end and bool(options and options.continuous_usage_stats))
+    return StreamUsage(at_end or with_timings, at_end and bool(options and options.continuous_usage_stats))

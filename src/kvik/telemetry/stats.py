@@ -26,13 +26,13 @@ class FinishedRequestStats:
     e2e_s: float = 0.0
     """Arrival in the API process to now."""
     queue_s: float = 0.0
-    """QUEUED to the first SCHEDULED."""
+    """Ready for the engine to first scheduled, in the queues of both processes."""
     prefill_s: float = 0.0
-    """First SCHEDULED to the first token."""
+    """First scheduled to the first token."""
     decode_s: float = 0.0
     """First token to the last token."""
     inference_s: float = 0.0
-    """First SCHEDULED to the last token."""
+    """First scheduled to the last token."""
 
     @property
     def time_per_output_token_s(self) -> float:

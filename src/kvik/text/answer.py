@@ -12,7 +12,8 @@ from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.stats import FinishedRequestStats, IterationStats
 from kvik.text.detokenizer import Detokenizer
 from kvik.text.logprobs import LogprobDecoder
-from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestTimes
+from kvik.text.outputs import CompletionOutput, PositionLogprobs
+from kvik.text.request_times import RequestTimes
 from kvik.text.tokenizer import Tokenizer
 
 
@@ -34,9 +35,8 @@ class Answer:
     ) -> None:
         self.index = index
         self.engine_id = engine_id
-        self.times = RequestTimes(arrival_time_s)
-        self.num_tokens = 0
-        self.num_cached_tokens = 0
+        self.times = RequestTimes(arrival_time_s, num_prompt_tokens=len(prompt_token_ids))
+        """Counts of tokens are in it, too."""
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
         self._prompt_token_ids = prompt_token_ids
@@ -51,19 +51,22 @@ class Answer:
         self._cumulative_logprob = 0.0
         self._num_shown_chars = 0
         self._num_shown_tokens = 0
-        self._num_preemptions = 0
+
+    @property
+    def num_tokens(self) -> int:
+        return self.times.num_tokens
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Prompt tokens found in the prefix cache."""
+        return self.times.num_cached_tokens
 
     def update(self, delta: TokenDelta, step_time_s: float, stats: IterationStats) -> bool:
         """Take what a step brought; True if a stop string ended the answer, so that the engine must be told."""
         self._note_events(delta)
-        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
+        self.times.num_cached_tokens = max(self.times.num_cached_tokens, delta.num_cached_tokens)
         ended_in_engine = delta.finish_reason
-        num_kept, stop = self._detokenizer.push(
-            delta.new_token_ids,
-            ends_with_stop_token=ended_in_engine == FinishReason.STOP and not delta.ends_with_text,
-        )
-        if stop is None and ended_in_engine is not None:
-            stop = self._detokenizer.finish()
+        num_kept, stop = self._detokenize(delta)
         if delta.new_token_ids:
             self._note_tokens(num_kept, step_time_s, stats)
             self._keep(delta.new_token_ids[:num_kept], delta.new_logprobs)
@@ -72,6 +75,19 @@ class Answer:
         elif ended_in_engine is not None:
             self.finish_reason, self.stop_reason = ended_in_engine, delta.stop_reason
         return stop is not None and ended_in_engine is None
+
+    def _detokenize(self, delta: TokenDelta) -> tuple[int, str | None]:
+        """How many of the tokens are part of the answer, and the stop string that ended it."""
+        started_s = time.monotonic()
+        reason = delta.finish_reason
+        num_kept, stop = self._detokenizer.push(
+            delta.new_token_ids,
+            ends_with_stop_token=reason == FinishReason.STOP and not delta.ends_with_text,
+        )
+        if stop is None and reason is not None:
+            stop = self._detokenizer.finish()
+        self.times.detokenize_s += time.monotonic() - started_s
+        return num_kept, stop
 
     def end(self, reason: FinishReason) -> None:
         """End it from outside, showing what was held back."""
@@ -101,18 +117,19 @@ class Answer:
         assert self.finish_reason is not None
         times = self.times
         times.finished_s = time.monotonic()
+        times.finish_reason = str(self.finish_reason)
         return FinishedRequestStats(
             finish_reason=self.finish_reason,
             num_prompt_tokens=len(self._prompt_token_ids),
             num_generation_tokens=self.num_tokens,
             num_cached_tokens=self.num_cached_tokens,
             max_tokens=self._params.max_tokens,
-            num_preemptions=self._num_preemptions,
-            e2e_s=times.finished_s - times.arrival_s,
-            queue_s=_span(times.queued_s, times.scheduled_s),
-            prefill_s=_span(times.scheduled_s, times.first_token_s),
-            decode_s=_span(times.first_token_s, times.last_token_s),
-            inference_s=_span(times.scheduled_s, times.last_token_s),
+            num_preemptions=times.num_preemptions,
+            e2e_s=times.total_s,
+            queue_s=times.queue_s,
+            prefill_s=times.prefill_s,
+            decode_s=times.decode_s,
+            inference_s=times.inference_s,
         )
 
     @property
@@ -135,11 +152,12 @@ class Answer:
     def _note_events(self, delta: TokenDelta) -> None:
         for event in delta.events:
             if event.kind == EventKind.PREEMPTED:
-                self._num_preemptions += 1
+                self.times.num_preemptions += 1
             elif event.kind == EventKind.QUEUED:
                 self.times.queued_s = self.times.queued_s or event.time_s
-            else:
-                self.times.scheduled_s = self.times.scheduled_s or event.time_s
+            elif not self.times.scheduled_s:
+                self.times.scheduled_s = event.time_s
+                self.times.waiting_for = self.times.waiting_for or event.reason
 
     def _note_tokens(self, num_tokens: int, step_time_s: float, stats: IterationStats) -> None:
         stats.num_generation_tokens += num_tokens
@@ -153,9 +171,4 @@ class Answer:
         else:
             stats.inter_token_latency_s.append(step_time_s - times.last_token_s)
         times.last_token_s = step_time_s
-        self.num_tokens += num_tokens
-
-
-def _span(start_s: float, end_s: float) -> float:
-    """Seconds between two times; 0 where one of them never came."""
-    return end_s - start_s if start_s and end_s else 0.0
+        times.num_tokens += num_tokens

@@ -20,6 +20,7 @@ from kvik.text.answer import Answer
 from kvik.text.logprobs import LogprobDecoder
 from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestOutput
 from kvik.text.processor import ProcessedRequest
+from kvik.text.request_times import RequestTimes
 from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
@@ -67,8 +68,19 @@ class OutputProcessor:
         """Open requests by what the caller calls them; all of them."""
         return [i for i, r in self._requests.items() if is_meant(r.request.request_id)]
 
-    def add_request(self, request: ProcessedRequest, stream_interval: int = 1) -> None:
-        """Expect outputs of `request`. Its own `stream_interval` can only raise the server's."""
+    def add_request(
+        self,
+        request: ProcessedRequest,
+        stream_interval: int = 1,
+        *,
+        queued_s: float = 0.0,
+        waiting_for: str | None = None,
+    ) -> list[RequestTimes]:
+        """Expect outputs of `request`. Its own `stream_interval` can only raise the server's.
+
+        `queued_s`: when it was ready for the engine, 0: when it came there; `waiting_for`: what keeps it from there.
+        Returns the live records of its answers.
+        """
         answers = [
             Answer(
                 index,
@@ -85,6 +97,9 @@ class OutputProcessor:
         entry = _OpenRequest(request, interval, answers, len(answers), num_unsent_tokens=[0] * len(answers))
         self._requests[request.internal_id] = entry
         self._answers |= {answer.engine_id: (entry, answer) for answer in answers}
+        for answer in answers:
+            answer.times.queued_s, answer.times.waiting_for = queued_s, waiting_for
+        return [answer.times for answer in answers]
 
     @property
     def engine_ids(self) -> list[str]:

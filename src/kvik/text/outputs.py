@@ -1,4 +1,4 @@
-"""What a request brings back: text, token ids, log probabilities, and when they came. Plain records; know no HTTP.
+"""What a request brings back: text, token ids, log probabilities. Plain records; know no HTTP.
 
 The names are the field's: `RequestOutput` holds one `CompletionOutput` per answer that has news. What "news" is
 depends on the request's `OutputKind`: everything so far, only what is new, or all answers once at the end.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from kvik.text.request_times import RequestTimes
 
 
 class Logprob(NamedTuple):
@@ -28,25 +30,6 @@ class Logprob(NamedTuple):
 
 PositionLogprobs = dict[int, Logprob]
 """By token id. The chosen token comes first, then ranks 1, 2, ...; a chosen token among the best is there once."""
-
-
-@dataclass(slots=True)
-class RequestTimes:
-    """When things happened to one sequence, in seconds on CLOCK_MONOTONIC; 0 means not yet.
-
-    `arrival_s` and `first_token_latency_s` are the API process's, the others the engine's.
-    """
-
-    arrival_s: float
-    queued_s: float = 0.0
-    scheduled_s: float = 0.0
-    """First admission; kept when the request is preempted and comes back."""
-    first_token_s: float = 0.0
-    last_token_s: float = 0.0
-    first_token_latency_s: float = 0.0
-    """From arrival to the first token in the API process: tokenizing and queueing included."""
-    finished_s: float = 0.0
-    """When the API process handed out the last output."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from kvik.sampling_params import BeamSearchParams, SamplingParams
 from kvik.server.generation import EngineCall, Generation
 from kvik.text.outputs import CompletionOutput, Logprob, RequestOutput
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS
+from kvik.text.request_times import RequestTimes
 
 PROMPT = [1, 2]
 BEAMS = BeamSearchParams(beam_width=3, max_tokens=3, ignore_eos=True)
@@ -62,6 +63,7 @@ class CountingClient:
 class CountedStream:
     def __init__(self, client: CountingClient, request_id: str, prompt: list[int], params: SamplingParams) -> None:
         self._client, self._id, self._prompt, self._params = client, request_id, prompt, params
+        self.times = [RequestTimes(1.0, num_prompt_tokens=len(prompt))]
 
     def __aiter__(self) -> CountedStream:
         return self

@@ -108,7 +108,7 @@ def test_each_that_waits_says_for_what() -> None:
     engine.add("late", 4)
     assert engine.reasons() == {"b": "adapter", "d": "slots", "late": None}
     engine.step()
-    assert engine.reasons() == {"b": "adapter", "d": "slots", "late": "slots"}
+    assert engine.reasons() == {"b": "slots", "d": "slots", "late": "slots"}, "there is no slot: adapters come after"
 
 
 def test_who_is_admitted_says_what_it_waited_for() -> None:

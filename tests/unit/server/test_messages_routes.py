@@ -259,7 +259,7 @@ def test_only_these_routes_speak_so() -> None:
 
 
 def test_every_answer_names_its_request(server: Server) -> None:
-    assert len(post(server, "/v1/messages").headers["request-id"]) == 32
+    assert len(post(server, "/v1/messages").headers["request-id"]) == 16
     named = server.http.post("/v1/messages/count_tokens", content=b"{", headers={"X-Request-Id": "mine"})
     assert (named.status_code, named.headers["request-id"]) == (400, "mine")
     assert "request-id" not in server.http.get("/v1/models").headers

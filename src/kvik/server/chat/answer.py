@@ -64,7 +64,7 @@ class ChatAnswer:
 
 def chat_completion(context: ChatAnswer, output: RequestOutput) -> dict[str, Any]:
     """The body of the answer; keys without a value are there, as null."""
-    usage = UsageCounter(context.with_usage_details)
+    usage = UsageCounter(context.with_usage_details, context.request.return_timings)
     usage.add(0, output, context.num_choices)
     choices = [_choice(context, answer, usage) for answer in output.outputs]
     return {

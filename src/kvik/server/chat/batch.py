@@ -59,7 +59,7 @@ async def create_chat_completion_batch(request: Request) -> Response:
     call = _joint_call(chats)
     log.received(call)
     try:
-        generation = await Generation.start(state.client, call, ticket_of(request))
+        generation = await Generation.start(state.client, call, ticket_of(request), log)
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
     try:
@@ -111,7 +111,7 @@ def _joint_call(chats: list[PreparedChat]) -> EngineCall:
 
 
 def _joint_answer(chats: list[PreparedChat], outputs: list[RequestOutput], state: ServerState) -> dict[str, Any]:
-    usage = UsageCounter(state.config.enable_prompt_tokens_details)
+    usage = UsageCounter(state.config.enable_prompt_tokens_details, chats[0].body.return_timings)
     choices: list[dict[str, Any]] = []
     for i, (chat, output) in enumerate(zip(chats, outputs, strict=True)):
         whole = chat_completion(answer_context(chat, state), output)

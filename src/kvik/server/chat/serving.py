@@ -31,12 +31,12 @@ async def create_chat_completion(request: Request) -> Response:
     try:
         chat = await prepare_chat(body, state, request_id, priority_of(request, body.priority))
         log.received(chat.call)
-        generation = await Generation.start(state.client, chat.call, ticket_of(request))
+        generation = await Generation.start(state.client, chat.call, ticket_of(request), log)
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
     context = answer_context(chat, state)
     if body.stream:
-        writer = ChatStream(context, log, stream_usage(body.stream_options, state.config))
+        writer = ChatStream(context, log, stream_usage(body.stream_options, state.config, body.return_timings))
         return stream_response(generation, writer, state.config.sse_keep_alive_interval)
     try:
         outputs = await unless_disconnected(request.receive, generation.collect())

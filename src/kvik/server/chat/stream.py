@@ -24,7 +24,7 @@ class ChatStream:
         self._context = context
         self._log = log
         self._with_usage = usage
-        self._usage = UsageCounter(context.with_usage_details)
+        self._usage = UsageCounter(context.with_usage_details, context.request.return_timings)
         self._has_started = False
         self._choices: dict[int, ParsedChoice] = {}
         """Where answers are parsed."""

@@ -92,7 +92,7 @@ def piece_logprobs(context: CompletionAnswer, piece: Piece, lists: CompletionLog
 
 def completion(context: CompletionAnswer, outputs: Sequence[RequestOutput]) -> dict[str, Any]:
     """The body of the answer; keys without a value are there, as null."""
-    usage = UsageCounter(context.with_usage_details)
+    usage = UsageCounter(context.with_usage_details, context.request.return_timings)
     choices = []
     for prompt_index, output in enumerate(outputs):
         usage.add(prompt_index, output, context.n)

@@ -39,9 +39,9 @@ async def create_completion(request: Request) -> Response:
     log = RequestLog(state.config)
     log.received(call)
     context = answer_context(body, state, call, model)
-    generation = await Generation.start(state.client, call, ticket_of(request))
+    generation = await Generation.start(state.client, call, ticket_of(request), log)
     if body.stream:
-        writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config))
+        writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config, body.return_timings))
         return stream_response(generation, writer, state.config.sse_keep_alive_interval)
     try:
         outputs = await unless_disconnected(request.receive, generation.collect())

@@ -25,7 +25,7 @@ class CompletionStream:
         self._context = context
         self._log = log
         self._with_usage = usage
-        self._usage = UsageCounter(context.with_usage_details)
+        self._usage = UsageCounter(context.with_usage_details, context.request.return_timings)
         self._logprobs: dict[int, CompletionLogprobs] = {}
         """By choice index; a choice is here once it has had a chunk."""
         self._echoes: dict[int, Piece] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvik.server.messages_api.blocks import BlockClosed, BlockSequence
+from kvik.server.usage import phase_timings
 from kvik.text.outputs import CompletionOutput, RequestOutput
 from kvik.text.parsing import AnswerParser
 
@@ -19,6 +20,8 @@ class MessageContext:
     shows_thinking: bool = True
     with_cached_tokens: bool = False
     """Usage tells which input tokens came from the prefix cache (--enable-prompt-tokens-details)."""
+    with_timings: bool = False
+    """Usage tells at the end how long each phase took."""
 
 
 def message(context: MessageContext, output: RequestOutput, parser: AnswerParser) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def message(context: MessageContext, output: RequestOutput, parser: AnswerParser
         "content": [step.block for step in steps if isinstance(step, BlockClosed)],
         "stop_reason": reason,
         "stop_sequence": sequence,
-        "usage": usage(context, output, len(answer.token_ids)),
+        "usage": final_usage(context, output, len(answer.token_ids)),
     }
     return {key: value for key, value in whole.items() if value is not None}
 
@@ -52,6 +55,12 @@ def stop_of(answer: CompletionOutput, num_tool_calls: int) -> tuple[str, str | N
     if isinstance(answer.stop_reason, str) and answer.finish_reason == "stop":
         return "stop_sequence", answer.stop_reason
     return "end_turn", None
+
+
+def final_usage(context: MessageContext, output: RequestOutput, num_output_tokens: int) -> dict[str, Any]:
+    """`usage` of an answer that has ended."""
+    timings = {"timings": phase_timings([output.times])} if context.with_timings else {}
+    return usage(context, output, num_output_tokens) | timings
 
 
 def usage(context: MessageContext, output: RequestOutput, num_output_tokens: int) -> dict[str, int]:

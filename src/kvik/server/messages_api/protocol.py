@@ -104,6 +104,7 @@ class MessagesRequest(ConversationFields):
     cache_salt: str | None = Field(None, description="isolates this request's entries of the prefix cache")
     priority: Int64 | None = None
     request_id: str | None = Field(None, description="base of the answer's id; X-Request-Id wins")
+    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
     kv_transfer_params: Any = None
     ec_transfer_params: Any = None
     watermarking: Any = None

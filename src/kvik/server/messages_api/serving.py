@@ -38,7 +38,7 @@ async def create_message(request: Request) -> Response:
     try:
         chat = await _prepare(body, state, request_id, priority_of(request, body.priority))
         log.received(chat.call)
-        generation = await Generation.start(state.client, chat.call, ticket_of(request))
+        generation = await Generation.start(state.client, chat.call, ticket_of(request), log)
     except InvalidRequestError as error:
         raise in_messages_terms(error) from None
     context = _context(body, chat, state)
@@ -77,6 +77,7 @@ def _context(body: MessagesRequest, chat: PreparedChat, state: ServerState) -> M
         model=chat.model,
         shows_thinking=body.thinking is None or body.thinking.display != "omitted",
         with_cached_tokens=state.config.enable_prompt_tokens_details,
+        with_timings=body.return_timings,
     )
 
 

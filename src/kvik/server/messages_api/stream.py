@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvik.server.generation import News
-from kvik.server.messages_api.answer import MessageContext, message_head, stop_of, usage
+from kvik.server.messages_api.answer import MessageContext, final_usage, message_head, stop_of, usage
 from kvik.server.messages_api.blocks import BlockClosed, BlockGrew, BlockKind, BlockOpened, BlockSequence, BlockStep
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import EventTemplate, event
@@ -69,7 +69,7 @@ class MessageStream:
         return named_event({
             "type": "message_delta",
             "delta": {"stop_reason": reason, "stop_sequence": sequence},
-            "usage": usage(self._context, news.output, self._num_tokens),
+            "usage": final_usage(self._context, news.output, self._num_tokens),
         }) + named_event({"type": "message_stop"})  # fmt: skip
 
     def _encode(self, step: BlockStep) -> bytes:

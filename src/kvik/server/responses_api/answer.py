@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kvik.sampling_params import SamplingParams
 from kvik.server.responses_api.convert import Wishes
 from kvik.server.responses_api.protocol import ResponsesRequest
+from kvik.server.usage import phase_timings
+from kvik.text.request_times import RequestTimes
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 RUNNING: tuple[Status, ...] = ("queued", "in_progress")
@@ -40,11 +43,12 @@ class TokenCounts:
     num_cached: int = 0
     num_output: int = 0
     num_reasoning: int = 0
+    times: Sequence[RequestTimes] = ()
 
-    def usage(self, block_size: int) -> dict[str, Any]:
+    def usage(self, block_size: int, with_timings: bool = False) -> dict[str, Any]:
         """The `usage` object. Only whole blocks of a prompt are written to the cache."""
         num_written = self.num_input // block_size * block_size - self.num_cached if block_size else 0
-        return {
+        usage: dict[str, Any] = {
             "input_tokens": self.num_input,
             "input_tokens_details": {
                 "cached_tokens": self.num_cached,
@@ -61,6 +65,9 @@ class TokenCounts:
             },
             "total_tokens": self.num_input + self.num_output,
         }
+        if with_timings:
+            usage["timings"] = phase_timings([self.times])
+        return usage
 
 
 @dataclass(slots=True)
@@ -115,7 +122,7 @@ def response_body(facts: ResponseFacts, outcome: Outcome) -> dict[str, Any]:
         "top_logprobs": request.top_logprobs or 0,
         "top_p": params.top_p,
         "truncation": request.truncation or "disabled",
-        "usage": outcome.counts.usage(facts.block_size) if has_usage else None,
+        "usage": outcome.counts.usage(facts.block_size, request.return_timings) if has_usage else None,
         "user": request.user,
         "metadata": request.metadata or {},
         "presence_penalty": params.presence_penalty,

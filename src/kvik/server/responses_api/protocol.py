@@ -93,6 +93,7 @@ class ResponsesRequest(SamplingFields):
     prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(None, description="handed back")
 
     # With the meaning that they have in chat completions.
+    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
     logit_bias: dict[str, float] | None = Field(None, description="token id -> -100 to 100")
     skip_special_tokens: bool = True
     structured_outputs: Any = Field(None, description="as in chat completions")

@@ -96,7 +96,7 @@ async def _accept(body: ResponsesRequest, request: Request, state: ServerState, 
         )
         log.received(chat.call)
         facts, parser = _facts(body, wishes, chat, state), chat.new_parser()
-        generation = await Generation.start(state.client, chat.call, ticket_of(request))
+        generation = await Generation.start(state.client, chat.call, ticket_of(request), log)
     except InvalidRequestError as error:
         raise in_own_terms(error) from None
     return _Accepted(body, earlier, items, facts, parser, generation, log)

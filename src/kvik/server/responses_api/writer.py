@@ -88,6 +88,7 @@ class ResponseWriter:
     def _count(self, output: RequestOutput) -> None:
         counts = self._outcome.counts
         counts.num_input, counts.num_cached = len(output.prompt_token_ids), output.num_cached_tokens
+        counts.times = output.times
         counts.num_output += sum(len(answer.token_ids) for answer in output.outputs)
 
     def _add(self, events: list[AnswerEvent]) -> None:

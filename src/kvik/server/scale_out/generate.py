@@ -40,12 +40,12 @@ async def generate(request: Request) -> Response:
     log = RequestLog(state.config)
     log.received(call)
     try:
-        generation = await Generation.start(state.client, call, ticket_of(request))
+        generation = await Generation.start(state.client, call, ticket_of(request), log)
     except InvalidRequestError as error:
         raise in_sampling_terms(error) from None
     answer = GenerateAnswerWriter(body, params, request_id, model, state.config.enable_prompt_tokens_details)
     if body.stream:
-        usage = stream_usage(body.stream_options, state.config)
+        usage = stream_usage(body.stream_options, state.config, body.return_timings)
         return stream_response(generation, GenerateStream(answer, log, usage), state.config.sse_keep_alive_interval)
     try:
         (output,) = await unless_disconnected(request.receive, generation.collect())
@@ -78,7 +78,7 @@ class GenerateAnswerWriter:
     with_usage_details: bool
 
     def whole(self, output: RequestOutput) -> dict[str, Any]:
-        usage = UsageCounter(self.with_usage_details)
+        usage = UsageCounter(self.with_usage_details, self.body.return_timings)
         usage.add(0, output, self.params.n)
         return {
             "request_id": self.request_id,
@@ -115,7 +115,7 @@ class GenerateStream:
         self._answer = answer
         self._log = log
         self._usage = usage
-        self._counter = UsageCounter(answer.with_usage_details)
+        self._counter = UsageCounter(answer.with_usage_details, answer.body.return_timings)
 
     def chunks(self, news: News) -> bytes:
         self._counter.add(0, news.output, self._answer.params.n)

@@ -36,6 +36,7 @@ class GenerateRequest(RequestModel):
     model: str | None = None
     output_mode: Literal["tokens", "text"] = Field("tokens", description="text: the answer's text beside its end")
     return_token_ids: bool | None = Field(None, description="token ids of prompt and answer, whatever output_mode is")
+    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
     stream: bool = False
     stream_options: StreamOptions | None = None
     cache_salt: str | None = None
