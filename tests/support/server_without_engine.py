@@ -15,6 +15,7 @@ from kvik.config import EngineConfig, ModelConfig
 from kvik.config.frontend import ServerConfig
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
+from kvik.engine_client.live_requests import LiveReport
 from kvik.errors import EngineDeadError, QueueFullError
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile.spec import ModelSpec, RopeSpec
@@ -136,6 +137,7 @@ class FakeAsyncLLM:
     aborted: list[str] = field(default_factory=list)
     is_dead: bool = False
     is_recovering: bool = False
+    live: LiveReport = field(default_factory=lambda: LiveReport("answered"))
     is_hopeless: bool = False
     """Nobody is taken."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -240,6 +242,9 @@ class FakeAsyncLLM:
 
     async def remove_lora(self, lora: LoraRequest) -> None:
         self.loras.remove(lora)
+
+    async def describe_requests(self) -> LiveReport:
+        return self.live
 
     async def check_health(self) -> None:
         if self.is_dead:

@@ -23,6 +23,7 @@ from kvik.engine_client.admission.window import EngineWindow
 from kvik.engine_client.arrivals import Arrivals, is_named
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
+from kvik.engine_client.live_requests import LiveReport, LiveRequests
 from kvik.engine_client.memory import MAX_OPEN_REQUEST_BYTES, bytes_of, enter_engine, open_requests
 from kvik.engine_client.readmission import Readmission
 from kvik.engine_client.recovery import Recovery
@@ -122,6 +123,9 @@ class AsyncLLM:
             client, self._output_processor, self.control, self._readmission, self._fail, self._record_recovery,
             desk=self._desk,
         )  # fmt: skip
+        self._live_requests = LiveRequests(
+            self._output_processor.open_answers, self._desk, lambda: client.utility("describe"), self._caller_of
+        )
         self._uses_priorities = config.scheduler.policy == "priority"
         self._queues_while_recovering = recovery.recovery_queue
         self._death: EngineDeadError | None = None
@@ -318,6 +322,11 @@ class AsyncLLM:
         self._abort(internal_ids)
         return len(internal_ids) + self._arrivals.abort(None)
 
+    async def describe_requests(self) -> LiveReport:
+        """All open sequences. Waits for the engine to say what it holds, a second at most."""
+        is_resting = self.control.is_paused or self.control.level is not None
+        return await self._live_requests.report(is_recovering=self.is_recovering, is_resting=is_resting)
+
     async def check_health(self) -> None:
         """Raises `EngineDeadError` if the engine has died."""
         if self._death is not None:
@@ -358,6 +367,10 @@ class AsyncLLM:
         await asyncio.wait(ending)
         await self._recovery.close()
         await self._client.shutdown()
+
+    def _caller_of(self, internal_id: str) -> str | None:
+        stream = self._streams.get(internal_id)
+        return None if stream is None else stream.caller
 
     def _submit(self, request: ProcessedRequest, ticket: Ticket, num_bytes: int) -> None:
         """Engine or queue have it then, or this raises and nobody has."""

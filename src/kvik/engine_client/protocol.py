@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from kvik.config import EngineConfig
 from kvik.engine_client.admission.ticket import Ticket
 from kvik.engine_client.control import EngineControl
+from kvik.engine_client.live_requests import LiveReport
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.telemetry.ledger import Ledger
@@ -103,6 +104,9 @@ class EngineClient(Protocol):
 
     def abort_all(self) -> int:
         """End all requests, as `abort` does one; how many there were."""
+
+    async def describe_requests(self) -> LiveReport:
+        """All open sequences. Waits for the engine to say what it holds, a second at most."""
 
     async def check_health(self) -> None:
         """Raises `EngineDeadError` if the engine has died."""

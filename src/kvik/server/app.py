@@ -29,6 +29,7 @@ from kvik.server.docs_page import add_docs_routes
 from kvik.server.formats import formats_of
 from kvik.server.generative_scoring import GenerativeScoringRequest, generative_scoring
 from kvik.server.invocations import InvocationRequest, invocations
+from kvik.server.live_requests import live_requests
 from kvik.server.messages_api.protocol import CountTokensRequest, MessagesRequest
 from kvik.server.messages_api.serving import count_tokens, create_message
 from kvik.server.middleware.admission import AdmissionMiddleware
@@ -133,6 +134,7 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     get("/ready", basic.ready)
     get("/startup", startup)
     get("/plan", plan)
+    get("/debug/requests", live_requests)
     get("/load", basic.load)
     get("/version", basic.version)
     get("/metrics", basic.metrics, response_class=PlainTextResponse)

@@ -101,6 +101,10 @@ class OutputProcessor:
             answer.times.queued_s, answer.times.waiting_for = queued_s, waiting_for
         return [answer.times for answer in answers]
 
+    def open_answers(self) -> list[tuple[ProcessedRequest, Answer]]:
+        """All that have not ended, in the order that they came."""
+        return [(entry.request, answer) for entry, answer in self._answers.values()]
+
     @property
     def engine_ids(self) -> list[str]:
         """Of all open answers."""

@@ -50,6 +50,7 @@ def app_of(server: Server) -> FastAPI:
 def test_each_scope_opens_its_own_routes(keyed: Server) -> None:
     expected = {
         "/v1/models": {"team"}, "/metrics": {"prometheus"}, "/load": {"prometheus"}, "/is_paused": {"root"},
+        "/debug/requests": {"root"}, "/plan": {"prometheus"},
         "/server_info": {"root"}, "/version": {"team", "prometheus", "root"}, "/docs": {"team", "prometheus", "root"},
     }  # fmt: skip
     for path, names in expected.items():

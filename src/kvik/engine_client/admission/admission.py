@@ -113,6 +113,14 @@ class AdmissionDesk:
         setattr(waiting_for, lack, getattr(waiting_for, lack) + self.num_waiting)
         return replace(stats, num_waiting=stats.num_waiting + self.num_waiting, waiting_for=waiting_for)
 
+    def places(self) -> dict[str, tuple[int, WaitReason]]:
+        """Of each request that waits here, by internal id: how many go before it, as far as can be said, and for what
+        all of them wait."""
+        if not self._waiting:
+            return {}
+        lack = self._lack_of_next()
+        return {waiting.item.internal_id: (i, lack) for i, waiting in enumerate(self._queue.in_turn())}
+
     def holds(self, internal_id: str) -> bool:
         """Whether the engine has not been given this request."""
         return internal_id in self._waiting

@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -109,6 +110,11 @@ class FairQueue(Generic[T]):
                 num += min(len(other.waiting), own_num + 1)
                 tokens += min(other.cost, own_cost + cost)
         return num, tokens
+
+    def in_turn(self) -> list[Waiting[T]]:
+        """All that wait, in the order that they would have if all cost the same."""
+        rounds = zip_longest(*(share.waiting for share in self._ring))
+        return [waiting for one_of_each in rounds for waiting in one_of_each if waiting is not None]
 
     def _can_pay(self, share: _Share[T]) -> bool:
         if not share.has_turn:

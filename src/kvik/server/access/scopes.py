@@ -63,6 +63,7 @@ _EXACT: dict[str, Need] = {
     "/reset_encoder_cache": "admin",
     "/release_kv_cache_memory": "admin",
     "/server_info": "admin",
+    "/debug/requests": "admin",
     "/sleep": "admin",
     "/wake_up": "admin",
     "/is_sleeping": "admin",

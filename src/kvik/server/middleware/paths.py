@@ -11,6 +11,8 @@ GENERATION_PATHS = frozenset({
     "/inference/v1/generate", "/generative_scoring", "/invocations",
 })  # fmt: skip
 """What is POSTed there becomes work for the engine."""
+TELLING_PATHS = frozenset({"/plan", "/debug/requests"})
+"""What is going on in here; asked most while something goes on, as a drain."""
 DOCS_PATHS = frozenset({"/docs", "/redoc", "/openapi.json"})
 
 OPERATOR_PATHS = frozenset({
@@ -34,8 +36,8 @@ def is_metrics(path: str) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Answered while the server drains too: probes, metrics and the documentation. Everything else acts."""
-    return path in PROBE_PATHS or path in DOCS_PATHS or is_metrics(path)
+    """Answered while the server drains too: probes, metrics, what is going on, documentation. Everything else acts."""
+    return path in PROBE_PATHS or path in TELLING_PATHS or path in DOCS_PATHS or is_metrics(path)
 
 
 def is_new_work(method: str, path: str) -> bool:
