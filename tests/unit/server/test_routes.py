@@ -271,6 +271,11 @@ def test_ids_of_requests(server: Server) -> None:
     assert (too_long.status_code, too_long.json()["error"]["param"]) == (400, "X-Request-Id")
 
 
+def test_the_id_in_the_header_is_that_of_the_answer(serve: MakeServer) -> None:
+    answer = serve(enable_request_id_headers=True).chat()
+    assert answer.json()["id"] == "chatcmpl-" + answer.headers["x-request-id"]
+
+
 @pytest.mark.parametrize(("flags", "shown"), [({}, 0), ({"enable_log_requests": True}, 1)])
 def test_requests_are_logged_on_request_and_prompts_never_at_info(
     serve: MakeServer, flags: dict[str, Any], shown: int, caplog: pytest.LogCaptureFixture, monkeypatch: Any

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from kvik.telemetry.log import configure_logging, get_logger, log_once
+from kvik.telemetry.log import configure_logging, get_logger, log_once, mark_request, request_mark
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,30 @@ def test_every_line_names_its_process(capsys: pytest.CaptureFixture[str]) -> Non
     assert first.startswith(prefix + "INFO ")
     assert first.endswith("one")
     assert second == prefix + "two"
+
+
+def test_lines_about_a_request_have_its_id(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("APIServer")
+
+    async def handle(request_id: str) -> None:
+        mark_request(request_id)
+        await asyncio.sleep(0)
+        get_logger("kvik.x").info("mine")
+        await asyncio.create_task(helper())
+
+    async def helper() -> None:
+        get_logger("kvik.x").info("its helper's")
+
+    async def both() -> None:
+        await asyncio.gather(handle("4f2a"), handle("77"))
+        get_logger("kvik.x").info("nobody's")
+
+    asyncio.run(both())
+    lines = [line.split("] ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert sorted(lines[:2]) == ["[request 4f2a] mine", "[request 77] mine"]
+    assert sorted(lines[2:4]) == ["[request 4f2a] its helper's", "[request 77] its helper's"]
+    assert lines[4] == "nobody's"
+    assert request_mark() == ""
 
 
 def test_the_level_and_other_packages(capsys: pytest.CaptureFixture[str]) -> None:
