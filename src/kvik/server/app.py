@@ -46,6 +46,7 @@ from kvik.server.scale_out.routes import add_scale_out_routes
 from kvik.server.startup import startup
 from kvik.server.state import ServerState, system_fingerprint
 from kvik.server.tickets import TicketMiddleware
+from kvik.server.ui import ui, ui_file
 from kvik.server.validation import RequestModel
 from kvik.telemetry.http_metrics import HttpMetrics
 from kvik.telemetry.ledger_metrics import LedgerMetrics
@@ -139,6 +140,8 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     get("/version", basic.version)
     get("/metrics", basic.metrics, response_class=PlainTextResponse)
     get("/metrics{rest:path}", basic.metrics, include_in_schema=False)
+    get("/ui", ui, include_in_schema=False)
+    get("/ui/{name:path}", ui_file, include_in_schema=False)
     get("/v1/models", models.list_models)
     get("/v1/models/{model_id:path}", models.retrieve_model)
     post("/tokenize", tokenize.tokenize, tokenize.TokenizeRequest)

@@ -34,6 +34,15 @@ class ConnectionRules:
     """The server is going down: each connection may have one more answer."""
 
 
+_POLL_HEADER = (b"x-kvik-poll", b"1")
+_POLLED = frozenset({"/startup", "/metrics", "/plan", "/debug/requests"})
+
+
+def _is_poll(scope: Any) -> bool:
+    """The page at /ui asks each second: such lines would bury all others."""
+    return scope["method"] == "GET" and _POLL_HEADER in scope["headers"] and scope["path"].endswith(tuple(_POLLED))
+
+
 class LimitedHttpProtocol(HttpToolsProtocol):
     """`rules` are set by `limited_protocol`."""
 
@@ -71,6 +80,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.rules.closes_after_answer and self.cycle is not None:
             self.cycle.keep_alive = False
+        if _is_poll(self.scope) and self.cycle is not None:
+            self.cycle.access_log = False
 
     def on_message_complete(self) -> None:
         self._is_in_head = True

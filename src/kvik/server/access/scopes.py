@@ -22,6 +22,7 @@ _EXACT: dict[str, Need] = {
     "/live": "open",
     "/ready": "open",
     "/ping": "open",
+    "/ui": "open",  # files without data
     # What the program is.
     "/version": "any",
     "/startup": "any",
@@ -74,6 +75,7 @@ _EXACT: dict[str, Need] = {
 }
 _BELOW: tuple[tuple[str, Need], ...] = (
     ("/metrics", "metrics"),
+    ("/ui/", "open"),
     ("/v1/models/", "infer"),
     ("/v1/responses/", "infer"),
 )

@@ -35,9 +35,13 @@ def is_metrics(path: str) -> bool:
     return path.startswith("/metrics")
 
 
+def is_page(path: str) -> bool:
+    return path == "/ui" or path.startswith("/ui/")
+
+
 def is_open(path: str) -> bool:
     """Answered while the server drains too: probes, metrics, what is going on, documentation. Everything else acts."""
-    return path in PROBE_PATHS or path in TELLING_PATHS or path in DOCS_PATHS or is_metrics(path)
+    return path in PROBE_PATHS or path in TELLING_PATHS or path in DOCS_PATHS or is_metrics(path) or is_page(path)
 
 
 def is_new_work(method: str, path: str) -> bool:

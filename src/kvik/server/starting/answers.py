@@ -15,12 +15,14 @@ from kvik.server.access.keys import Key, identify
 from kvik.server.access.scopes import need_of
 from kvik.server.errors import NEEDS_KEY, ErrorInfo, describe_status
 from kvik.server.messages_api.errors import error_body, speaks_messages
+from kvik.server.middleware.paths import is_page
+from kvik.server.page_files import page_file
 from kvik.server.starting.head import Head
 from kvik.server.starting.progress import progress_of, retry_after_s, starting_text
 from kvik.telemetry.timeline import Timeline
 
 _PROBES = ("/ready", "/health", "/ping")
-_PAGES = ("/", "/ui", "/docs", "/redoc")
+_PAGES = ("/", "/docs", "/redoc")
 """What people open in a browser, which is to come back by itself."""
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
@@ -49,6 +51,8 @@ class StartingAnswers:
             return self._get(head, {"status": "starting"})
         if path == "/startup":
             return self._get(head, self._timeline.report("starting")) if self._may(head, path) else _no_key(head)
+        if is_page(path):
+            return _page(head, path)
         if path in _PROBES:
             return http_answer(head, 503, progress_of("starting", self._timeline), self._retry_after)
         if path in _PAGES and b"text/html" in head.value_of(b"accept"):
@@ -87,14 +91,12 @@ def http_answer(head: Head | None, status: int, body: object, headers: Mapping[s
     """`body`: bytes are a page, all else becomes JSON. `head`: None where there was none that could be read."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
     kind = "text/html; charset=utf-8" if isinstance(body, bytes) else "application/json"
+    usual = {"content-type": kind, "content-length": str(len(content)), "cache-control": "no-store"}
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         time.strftime("date: %a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
-        f"content-type: {kind}",
-        f"content-length: {len(content)}",
-        "cache-control: no-store",
         "connection: close",
-        *(f"{name}: {value}" for name, value in (headers or {}).items()),
+        *(f"{name}: {value}" for name, value in (usual | dict(headers or {})).items()),
     ]
     without_body = head is not None and head.method == "HEAD"
     return "\r\n".join([*lines, "", ""]).encode() + (b"" if without_body else content)
@@ -106,6 +108,16 @@ def failure(
     """An error in the shape of the route that was asked for; `detail` as in the application's answers."""
     body = error_body(info) if speaks_messages(path) else info.body() | ({"detail": detail} if detail else {})
     return http_answer(head, info.status, body, headers)
+
+
+def _page(head: Head, path: str) -> bytes:
+    """The page tells of the start by itself."""
+    if path == "/ui":
+        return http_answer(head, 307, b"", {"location": "ui/"})
+    file = page_file(path.removeprefix("/ui/"))
+    if file is None:
+        return failure(head, describe_status(404, "Not Found"), path, detail="Not Found")
+    return http_answer(head, file.status, file.body, file.headers)
 
 
 def _no_key(head: Head) -> bytes:

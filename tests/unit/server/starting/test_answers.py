@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kvik.config.access import AccessConfig
 from kvik.config.frontend import ServerConfig
 from kvik.messages import Phase
+from kvik.server import page_files
 from kvik.server.access.keys import Key, plain_keys
 from kvik.server.starting.answers import StartingAnswers
 from kvik.server.starting.head import Head
@@ -122,8 +124,18 @@ def test_other_methods(path: str) -> None:
 
 
 def test_people_get_a_page_that_looks_again() -> None:
-    status, headers, page = ask("/ui", headers=[(b"accept", b"text/html,*/*")])
+    status, headers, page = ask("/docs", headers=[(b"accept", b"text/html,*/*")])
     assert (status, headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert 'http-equiv="refresh"' in page
     assert "load weights" in page
-    assert "error" in ask("/ui")[2], "programs get JSON"
+    assert "error" in ask("/docs")[2], "programs get JSON"
+
+
+def test_the_page_is_there_from_the_beginning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(page_files, "FOLDER", tmp_path)
+    (tmp_path / "index.html").write_text("<p>page")
+    assert ask("/ui", headers=[(b"accept", b"text/html")])[1]["location"] == "ui/"
+    status, headers, page = ask("/prefix/ui/", root_path="prefix")
+    assert (status, headers["content-type"], page) == (200, "text/html; charset=utf-8", "<p>page")
+    assert headers["cache-control"] == "no-cache"
+    assert ask("/ui/other.js")[0] == 404
