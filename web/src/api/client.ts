@@ -17,11 +17,14 @@ export interface Ask {
   method?: "GET" | "POST" | "DELETE";
   body?: unknown;
   signal?: AbortSignal;
+  /** Asked again and again: the server's log leaves it out. */
+  isPoll?: boolean;
 }
 
 /** The answer of the server if it is a success. Throws `ApiError`; what `signal` ended throws AbortError. */
-export async function ask(path: string, { method = "GET", body, signal }: Ask = {}): Promise<Response> {
-  const response = await reach(path, { method, signal, headers: headersFor(body), body: body && JSON.stringify(body) });
+export async function ask(path: string, { method = "GET", body, signal, isPoll }: Ask = {}): Promise<Response> {
+  const headers = { ...headersFor(body), ...(isPoll ? { "x-kvik-poll": "1" } : {}) };
+  const response = await reach(path, { method, signal, headers, body: body && JSON.stringify(body) });
   if (response.ok) return response;
   const error = await errorOf(response);
   if (error.status === 401) keyWanted.value = error.message;

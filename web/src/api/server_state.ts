@@ -12,6 +12,7 @@ export interface StartPhase {
   /** null: in progress. */
   end_s: number | null;
   num_bytes: number | null;
+  num_bytes_done: number | null;
 }
 
 export interface StartReport {
@@ -19,6 +20,15 @@ export interface StartReport {
   phase: string | null;
   elapsed_s: number;
   estimated_s_left: number | null;
+  phases: StartPhase[];
+  /** Dead engines that were replaced, the last ones. */
+  recoveries: Recovery[];
+}
+
+export interface Recovery {
+  reason: string;
+  start_s: number;
+  end_s: number | null;
   phases: StartPhase[];
 }
 
@@ -53,7 +63,7 @@ export function watchServer(): void {
 
 async function askOnce(): Promise<void> {
   try {
-    startReport.value = await askJson<StartReport>("/startup");
+    startReport.value = await askJson<StartReport>("/startup", { isPoll: true });
     connection.value = "answered";
     if (isReady.value && modelNames.value.length === 0) await askModels();
   } catch (error) {
