@@ -5,6 +5,7 @@
 #   make test ARGS="..."    unit, house and end-to-end tests; ARGS are flags of pytest
 #   make test-chaos         faults under load and hostile files, for half an hour; `make test` has a part of it
 #   make test-native        C++ tests under sanitizers, with pages that nobody may touch around each buffer
+#   make web                build the page of /ui, with npm; it is fetched if there is none
 #   make lint               ruff and mypy
 #   make bench              measure start, memory and throughput; writes docs/performance.md
 #   make clean              remove what was built
@@ -18,15 +19,20 @@ ARGS ?=
 RUNTIME := $(VENV)/.runtime-is-set-up
 DEVELOPMENT := $(VENV)/.development-is-set-up
 NATIVE := $(VENV)/.native-is-built
+WEB := $(VENV)/.web-is-built
 
-.PHONY: setup serve test test-chaos test-native lint bench clean
+.PHONY: setup serve web test test-chaos test-native lint bench clean
 
 setup: $(RUNTIME) $(NATIVE)
 
 serve: setup
 	@exec $(BIN)/kvik serve $(ARGS)
 
+web: $(WEB)
+
+# The tests of the page are skipped where it cannot be built.
 test: setup $(DEVELOPMENT)
+	-@$(MAKE) --no-print-directory web
 	$(BIN)/python -m pytest $(ARGS)
 
 test-chaos: setup $(DEVELOPMENT)
@@ -66,9 +72,13 @@ $(NATIVE): CMakeLists.txt scripts/build-native $(shell find csrc -type f 2>/dev/
 	fi
 	@touch $@
 
+$(WEB): $(shell find web -type f -not -path "web/node_modules/*" 2>/dev/null) scripts/build-web | $(VENV)/bin/python
+	PYTHON=$(BIN)/python scripts/build-web
+	@touch $@
+
 $(DEVELOPMENT): pyproject.toml scripts/install-groups | $(RUNTIME)
 	PYTHON=$(BIN)/python scripts/install-groups test lint
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/kvik/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist src/kvik/_native*.so src/kvik/server/page web/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,7 +21,7 @@ interface ChartProps {
 }
 
 const HEIGHT = 150;
-const SHOWN_S = 300;
+const LEAST_SHOWN_S = 60;
 
 export function Chart({ title, lines, format, least }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
@@ -39,7 +39,7 @@ export function Chart({ title, lines, format, least }: ChartProps) {
   useEffect(() => {
     plot.current?.setData([points.map((p) => p.timeS), ...lines.map((line) => points.map(line.of))]);
     const now = points.at(-1)?.timeS ?? 0;
-    plot.current?.setScale("x", { min: now - SHOWN_S, max: now });
+    plot.current?.setScale("x", { min: Math.min(points[0]?.timeS ?? 0, now - LEAST_SHOWN_S), max: now });
   }, [points, theme.value]);
   const last = points.at(-1);
   return (
@@ -62,9 +62,13 @@ export function Chart({ title, lines, format, least }: ChartProps) {
 }
 
 function options(place: HTMLElement, lines: Line[], format: ChartProps["format"], least: number): uPlot.Options {
-  const style = getComputedStyle(place);
-  const quiet = style.getPropertyValue("--text-quiet");
-  const axis = { stroke: resolved(place, quiet), font: "11px system-ui", grid: { stroke: resolved(place, style.getPropertyValue("--line")), width: 0.5 }, ticks: { show: false } };
+  const axis = {
+    stroke: colourOf(place, "--text-quiet"),
+    font: "11px system-ui",
+    gap: 4,
+    grid: { stroke: colourOf(place, "--line"), width: 0.5 },
+    ticks: { show: false },
+  };
   return {
     width: place.clientWidth || 300,
     height: HEIGHT,
@@ -72,14 +76,14 @@ function options(place: HTMLElement, lines: Line[], format: ChartProps["format"]
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.1) || 1] } },
     axes: [
-      { ...axis, space: 70, values: (_, times) => times.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) },
-      { ...axis, size: 58, values: (_, values) => values.map((value) => format(value)) },
+      { ...axis, size: 22, space: 70, values: (_, times) => times.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) },
+      { ...axis, size: 52, values: (_, values) => values.map((value) => format(value)) },
     ],
     series: [
       {},
       ...lines.map((line, i) => ({
         label: line.name,
-        stroke: resolved(place, style.getPropertyValue(`--series-${i + 1}`)),
+        stroke: colourOf(place, `--series-${i + 1}`),
         width: 1.5,
         points: { show: false },
         spanGaps: true,
@@ -89,9 +93,9 @@ function options(place: HTMLElement, lines: Line[], format: ChartProps["format"]
 }
 
 /** A canvas knows no light-dark(): let the browser say which colour it is now. */
-function resolved(place: HTMLElement, colour: string): string {
+function colourOf(place: HTMLElement, token: string): string {
   const probe = document.createElement("span");
-  probe.style.color = colour;
+  probe.style.color = `var(${token})`;
   place.append(probe);
   const found = getComputedStyle(probe).color;
   probe.remove();

@@ -13,6 +13,7 @@ export function bytes(count: number | null | undefined): string {
 /** "340 ms", "2.41 s", "3 min 20 s", "4 h 10 min". */
 export function seconds(value: number | null | undefined): string {
   if (value == null) return "–";
+  if (value === 0) return "0";
   if (value < 0.001) return `${(value * 1e6).toFixed(0)} µs`;
   if (value < 0.01) return `${(value * 1e3).toFixed(1)} ms`;
   if (value < 1) return `${(value * 1e3).toFixed(0)} ms`;

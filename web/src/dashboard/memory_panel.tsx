@@ -26,7 +26,7 @@ export function MemoryPanel() {
   return (
     <section class="card wide" aria-label="Memory">
       <h2>
-        Memory <small>{data && `${bytes(data.device.total_bytes)} of the ${data.device.kind.toUpperCase()}`}</small>
+        Memory <small>{data && `${bytes(data.device.total_bytes)} of ${data.device.kind === "cpu" ? "main memory" : "the GPU"}`}</small>
       </h2>
       {problem && <p class="hint">{problem}</p>}
       {data && <PlanPicture plan={data} />}
@@ -63,7 +63,7 @@ function PlanPicture({ plan }: { plan: Plan }) {
         <b>{count(plan.kv_cache.num_tokens)}</b> tokens ({bytes(plan.kv_cache.bytes_per_token)} each), which is{" "}
         <b>{plan.max_concurrency.toFixed(2)}</b> requests of {count(plan.max_model_len)} tokens at once, and{" "}
         {count(plan.max_num_seqs)} at most.
-        {plan.speed && ` Expected: ${count(plan.speed.decode_one_request)} tokens/s for one request, ${count(plan.speed.prefill)} for prompts.`}
+        {plan.speed && ` Estimated: ${count(plan.speed.decode_one_request)} tokens/s for one request, ${count(plan.speed.prefill)} for prompts.`}
       </p>
     </>
   );

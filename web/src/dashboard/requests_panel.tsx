@@ -124,7 +124,7 @@ function Row({ request }: { request: LiveRequest }) {
       <td class="number">{count(request.num_blocks)}</td>
       <td class="number">{request.num_preemptions || ""}</td>
       <td class="number">{request.priority || ""}</td>
-      <td>{request.caller}</td>
+      <td>{request.caller === "anonymous" ? "" : request.caller}</td>
       <td>
         <button
           class="bad small"
@@ -141,5 +141,6 @@ function Row({ request }: { request: LiveRequest }) {
 
 function reasonOf(request: LiveRequest): string {
   const reason = request.waiting_for ? `for ${request.waiting_for}` : "";
-  return request.position === null ? reason : `${reason}, ${request.position} before it`.replace(/^, /, "");
+  if (request.position === null) return reason;
+  return [reason, request.position === 0 ? "next" : `${request.position} before it`].filter(Boolean).join(", ");
 }

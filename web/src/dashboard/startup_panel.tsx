@@ -47,12 +47,12 @@ function Waterfall({ phases, nowS }: { phases: StartPhase[]; nowS: number }) {
         <thead>
           <tr>
             <th scope="col">Phase</th>
-            <th scope="col">Process</th>
+            <th scope="col" class="roomy">Process</th>
             <th scope="col" class="number">
               Time
             </th>
-            <th scope="col" class="number">
-              Read
+            <th scope="col" class="number roomy">
+              Bytes
             </th>
             <th scope="col" class="track">
               <span class="visually-hidden">When</span>
@@ -63,9 +63,9 @@ function Waterfall({ phases, nowS }: { phases: StartPhase[]; nowS: number }) {
           {barsOf(phases, nowS).map(({ phase, left, width, seconds: took, isOpen, processIndex }) => (
             <tr data-phase={phase.name} class={phase.name.includes(": ") ? "part" : ""}>
               <th scope="row">{phase.name}</th>
-              <td>{phase.process}</td>
+              <td class="roomy">{phase.process}</td>
               <td class="number">{isOpen ? `${seconds(took)} …` : seconds(took)}</td>
-              <td class="number">{phase.num_bytes ? bytes(isOpen ? phase.num_bytes_done : phase.num_bytes) : ""}</td>
+              <td class="number roomy">{phase.num_bytes ? bytes(isOpen ? phase.num_bytes_done : phase.num_bytes) : ""}</td>
               <td class="track">
                 <svg class={`bar series-${(processIndex % 4) + 1} ${isOpen ? "open" : ""}`} width="100%" height="12" aria-hidden="true">
                   <rect x={`${left}%`} width={`${width}%`} height="12" rx="2" />
