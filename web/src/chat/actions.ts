@@ -1,10 +1,11 @@
 /** What the user may do with the open conversation; each is a change of the book and, mostly, a run. */
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 
-import { change, conversations, removeConversation } from "./book";
+import { isReady } from "../api/server_state";
+import { change, conversations, current, removeConversation } from "./book";
 import { withEditedQuestion, withoutLastAnswer, withQuestion, type Conversation } from "./conversation";
 import { answer, runs } from "./runs";
-import type { Settings } from "./settings";
+import { problemIn, type Settings } from "./settings";
 
 /** What is written and not yet sent, by conversation. */
 const drafts = signal<Readonly<Record<string, string>>>({});
@@ -19,25 +20,29 @@ export function setDraft(id: string, text: string): void {
 
 export function sendDraft(id: string): void {
   const text = draftOf(id).trim();
-  if (!text || isBusy(id)) return;
-  setDraft(id, "");
-  ask(id, (conversation) => withQuestion(conversation, text));
+  if (text && askAfter(id, (conversation) => withQuestion(conversation, text))) setDraft(id, "");
 }
 
 export function regenerate(id: string): void {
-  ask(id, withoutLastAnswer);
+  askAfter(id, withoutLastAnswer);
 }
 
 export function resend(id: string, questionId: string, text: string): void {
-  ask(id, (conversation) => withEditedQuestion(conversation, questionId, text.trim()));
+  askAfter(id, (conversation) => withEditedQuestion(conversation, questionId, text.trim()));
 }
 
-function ask(id: string, edit: (conversation: Conversation) => Conversation): void {
-  if (isBusy(id)) return;
+function askAfter(id: string, edit: (conversation: Conversation) => Conversation): boolean {
+  if (!canAsk.value || id !== current.value.id) return false;
   change(id, edit);
   const conversation = conversations.value.find((one) => one.id === id);
   if (conversation) void answer(conversation);
+  return true;
 }
+
+/** Whether the open conversation may ask: the server takes requests, none of its own is under way, its settings fit. */
+export const canAsk = computed(
+  () => isReady.value && !isBusy(current.value.id) && problemIn(current.value.settings) === null,
+);
 
 /** Whether an answer is being written. */
 export function isBusy(id: string): boolean {

@@ -1,12 +1,11 @@
 /** One answer of the model, while it is written and after: text or tokens, reasoning, calls, errors, figures. */
 import { useSignal, type ReadonlySignal } from "@preact/signals";
 
-import { isReady } from "../api/server_state";
-import { regenerate } from "./actions";
+import { canAsk, regenerate } from "./actions";
 import { CopyButton } from "./copy";
 import type { Answer, ToolCall } from "./conversation";
 import { Icon, IconButton } from "./icons";
-import { MarkdownView } from "./markdown_view";
+import { CodeBlock, MarkdownView } from "./markdown_view";
 import { factsOf, timingFacts, type Fact } from "./measure";
 import { TokenView } from "./token_view";
 
@@ -25,7 +24,7 @@ export function AnswerTurn({ source, isLast, conversationId }: AnswerProps) {
   return (
     <article class="turn answer" aria-label="Assistant" aria-busy={isWriting}>
       <Reasoning answer={answer} />
-      {showsTokens ? <TokenView tokens={answer.tokens} /> : <MarkdownView text={answer.text} isWriting={isWriting} />}
+      {showsTokens ? <TokenView tokens={answer.tokens} /> : <Text answer={answer} />}
       {answer.toolCalls.map((call) => (
         <Call call={call} />
       ))}
@@ -43,11 +42,11 @@ export function AnswerTurn({ source, isLast, conversationId }: AnswerProps) {
                 onClick={() => (wantsTokens.value = !wantsTokens.value)}
               />
             )}
-            {isLast && (
+            {isLast && answer.error === null && (
               <IconButton
                 icon="retry"
                 label="Regenerate"
-                disabled={!isReady.value}
+                disabled={!canAsk.value}
                 onClick={() => regenerate(conversationId)}
               />
             )}
@@ -57,6 +56,11 @@ export function AnswerTurn({ source, isLast, conversationId }: AnswerProps) {
       )}
     </article>
   );
+}
+
+function Text({ answer }: { answer: Answer }) {
+  if (answer.isJson && answer.text) return <CodeBlock code={answer.text} language="json" />;
+  return <MarkdownView text={answer.text} isWriting={answer.end === null} />;
 }
 
 function Reasoning({ answer }: { answer: Answer }) {
@@ -102,7 +106,7 @@ function Failure({ text, onRetry }: { text: string; onRetry: (() => void) | null
     <div class="failure">
       <p>{text}</p>
       {onRetry && (
-        <button type="button" class="bad" disabled={!isReady.value} onClick={onRetry}>
+        <button type="button" class="bad" disabled={!canAsk.value} onClick={onRetry}>
           <Icon name="retry" />
           <span>Retry</span>
         </button>

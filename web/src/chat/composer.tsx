@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 
 import { connection, isReady } from "../api/server_state";
-import { draftOf, isBusy, sendDraft, setDraft, stop } from "./actions";
+import { canAsk, draftOf, isBusy, sendDraft, setDraft, stop } from "./actions";
 import { current } from "./book";
 import { Icon } from "./icons";
 import { problemIn } from "./settings";
@@ -13,7 +13,7 @@ export function Composer() {
   const draft = draftOf(id);
   const isWriting = isBusy(id);
   const problem = problemIn(settings);
-  const isSendable = isReady.value && !problem && draft.trim() !== "";
+  const isSendable = canAsk.value && draft.trim() !== "";
 
   useEffect(() => {
     // On a phone this would open the keyboard over the page.
@@ -22,7 +22,7 @@ export function Composer() {
   useEffect(() => stopOnEscape(id), [id]);
 
   function send(): void {
-    if (isSendable && !isWriting) sendDraft(id);
+    if (isSendable) sendDraft(id);
     box.current!.focus();
   }
   function onKeyDown(event: KeyboardEvent): void {

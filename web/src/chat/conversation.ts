@@ -33,6 +33,8 @@ export interface Answer {
   role: "assistant";
   id: string;
   model: string;
+  /** Whether JSON was asked for. */
+  isJson: boolean;
   text: string;
   reasoning: string;
   toolCalls: ToolCall[];
@@ -70,9 +72,9 @@ export function newConversation(settings: Settings = NO_SETTINGS): Conversation 
   return { id: newId(), name: "", system: "", settings, turns: [], changedMs: Date.now() };
 }
 
-export function newAnswer(sentMs: number): Answer {
+export function newAnswer(sentMs: number, isJson = false): Answer {
   return {
-    role: "assistant", id: newId(), model: "", text: "", reasoning: "", toolCalls: [], tokens: [],
+    role: "assistant", id: newId(), model: "", isJson, text: "", reasoning: "", toolCalls: [], tokens: [],
     end: null, finishReason: null, error: null, usage: null, times: { sentMs, firstMs: null, lastMs: null },
   };
 }

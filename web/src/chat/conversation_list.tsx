@@ -46,8 +46,10 @@ function Row({ conversation }: { conversation: Conversation }) {
         {title}
         {runs.value.has(conversation.id) && <span class="busy" role="img" aria-label="being answered" />}
       </button>
-      <IconButton icon="edit" label={`Rename ${title}`} onClick={() => (isRenaming.value = true)} />
-      <IconButton icon="erase" label={`Delete ${title}`} onClick={() => erase(conversation.id)} />
+      <span class="row-actions">
+        <IconButton icon="edit" label={`Rename ${title}`} onClick={() => (isRenaming.value = true)} />
+        <IconButton icon="erase" label={`Delete ${title}`} onClick={() => erase(conversation.id)} />
+      </span>
     </li>
   );
 }

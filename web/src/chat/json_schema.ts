@@ -1,4 +1,5 @@
 /** The JSON schema box: what is wrong with the text in it, and the `response_format` made of it. Pure. */
+import { faultIn, type Fault } from "./json_fault";
 
 const TYPES = ["object", "array", "string", "number", "integer", "boolean", "null"];
 
@@ -8,18 +9,16 @@ export const EXAMPLE_SCHEMA = `{
     "name": { "type": "string" },
     "age": { "type": "integer" }
   },
-  "required": ["name", "age"]
+  "required": ["name", "age"],
+  "additionalProperties": false
 }`;
 
 /** What is wrong as far as it shows without the server, or null. */
 export function schemaProblem(text: string): string | null {
   if (!text.trim()) return "The schema is empty: write one, or turn it off.";
-  let schema: unknown;
-  try {
-    schema = JSON.parse(text);
-  } catch (error) {
-    return `The schema is not JSON: ${placed((error as Error).message, text)}`;
-  }
+  const fault = faultIn(text);
+  if (fault) return `The schema is not JSON: ${wordsOf(fault)}`;
+  const schema: unknown = JSON.parse(text);
   if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
     return 'The schema must be a JSON object, for example {"type": "object"}.';
   }
@@ -31,12 +30,8 @@ function typeProblem(type: unknown): string | null {
   return unknown === undefined ? null : `"type" must be one of ${TYPES.join(", ")}; it is ${JSON.stringify(unknown)}.`;
 }
 
-/** The browser's words, with the line and column where it only counts characters. */
-function placed(message: string, text: string): string {
-  const position = /at position (\d+)/.exec(message);
-  if (!position || /line \d+/.test(message)) return message;
-  const before = text.slice(0, Number(position[1])).split("\n");
-  return message.replace(position[0], `at line ${before.length} column ${before.at(-1)!.length + 1}`);
+function wordsOf({ line, column, expected, found }: Fault): string {
+  return `line ${line}, column ${column}: expected ${expected}, found ${found || "the end"}.`;
 }
 
 /** Of a text that has no problem. */

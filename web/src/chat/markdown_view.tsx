@@ -28,7 +28,7 @@ function HtmlBlock({ html }: { html: string }) {
   return <div class="block" dangerouslySetInnerHTML={safe} />;
 }
 
-function CodeBlock({ code, language }: { code: string; language: string }) {
+export function CodeBlock({ code, language }: { code: string; language: string }) {
   return (
     <figure class="code">
       <figcaption>

@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import { regenerate } from "./actions";
+import { canAsk, regenerate } from "./actions";
 import { AnswerTurn } from "./answer_turn";
 import { current } from "./book";
 import { Icon, IconButton } from "./icons";
@@ -68,7 +68,7 @@ function Unanswered({ conversationId }: { conversationId: string }) {
   return (
     <p class="note">
       <span>There is no answer to this yet.</span>
-      <button type="button" class="quiet" onClick={() => regenerate(conversationId)}>
+      <button type="button" class="quiet" disabled={!canAsk.value} onClick={() => regenerate(conversationId)}>
         <Icon name="retry" />
         <span>Retry</span>
       </button>

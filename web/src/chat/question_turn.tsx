@@ -2,8 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import { isReady } from "../api/server_state";
-import { isBusy, resend } from "./actions";
+import { canAsk, isBusy, resend } from "./actions";
 import { CopyButton } from "./copy";
 import type { Question } from "./conversation";
 import { IconButton } from "./icons";
@@ -35,7 +34,7 @@ export function QuestionTurn({ question, conversationId }: QuestionProps) {
 function EditBox({ question, conversationId, onEnd }: QuestionProps & { onEnd: () => void }) {
   const box = useRef<HTMLTextAreaElement>(null);
   const text = useSignal(question.text);
-  const isSendable = isReady.value && text.value.trim() !== "" && !isBusy(conversationId);
+  const isSendable = canAsk.value && text.value.trim() !== "";
   useEffect(() => {
     box.current!.focus();
     box.current!.setSelectionRange(question.text.length, question.text.length);

@@ -26,8 +26,8 @@ const unfinished = new Set<string>();
 
 /** Have the last question of `conversation` answered; the answer joins it when it has ended, however it did. */
 export async function answer(conversation: Conversation): Promise<void> {
-  const { id } = conversation;
-  const writing = newAnswer(performance.now());
+  const { id, settings } = conversation;
+  const writing = newAnswer(performance.now(), settings.useSchema);
   const controller = new AbortController();
   const shown = signal({ ...writing });
   const show = oncePerFrame(() => (shown.value = { ...writing }));

@@ -90,6 +90,7 @@ function answerOf(told: Partial<Answer>, id: string, text: string): Answer {
   return {
     role: "assistant", id, text,
     model: string(told.model),
+    isJson: told.isJson === true,
     reasoning: string(told.reasoning),
     toolCalls: Array.isArray(told.toolCalls) ? told.toolCalls : [],
     tokens: Array.isArray(told.tokens) ? told.tokens : [],

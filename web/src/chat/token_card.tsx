@@ -16,7 +16,7 @@ export function TokenCard({ id, token, beside }: { id: string; token: TokenChanc
           {alternativesOf(token).map(({ text, probability, isChosen }) => (
             <tr data-chosen={isChosen}>
               <td class="text">{visible(text)}</td>
-              <td class="bar" aria-hidden="true">
+              <td class="share" aria-hidden="true">
                 <span style={{ width: `${probability * 100}%` }} />
               </td>
               <td class="percent">{percent(probability)}</td>
