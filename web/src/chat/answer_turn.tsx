@@ -24,7 +24,7 @@ export function AnswerTurn({ source, isLast, conversationId }: AnswerProps) {
   return (
     <article class="turn answer" aria-label="Assistant" aria-busy={isWriting}>
       <Reasoning answer={answer} />
-      {showsTokens ? <TokenView tokens={answer.tokens} /> : <Text answer={answer} />}
+      {showsTokens ? <TokenView tokens={answer.tokens} count={answer.tokens.length} /> : <Text answer={answer} />}
       {answer.toolCalls.map((call) => (
         <Call call={call} />
       ))}

@@ -57,18 +57,18 @@ function Row({ conversation }: { conversation: Conversation }) {
 function RenameBox({ conversation, onEnd }: { conversation: Conversation; onEnd: () => void }) {
   const box = useRef<HTMLInputElement>(null);
   useEffect(() => box.current?.select(), []);
-  function take(): void {
-    const typed = box.current!.value.trim();
+  function take(event: FocusEvent): void {
+    const typed = (event.currentTarget as HTMLInputElement).value.trim();
     if (typed !== titleOf(conversation)) rename(conversation.id, typed);
     onEnd();
   }
+  /** Both end by leaving the box, which takes what is in it. */
   function onKeyDown(event: KeyboardEvent): void {
-    if (event.key === "Enter") take();
-    if (event.key !== "Escape") return;
-    event.preventDefault(); // a drawer would close
+    if (event.key !== "Escape" && event.key !== "Enter") return;
+    event.preventDefault(); // Escape would close a drawer
     event.stopPropagation();
-    box.current!.value = titleOf(conversation);
-    onEnd();
+    if (event.key === "Escape") box.current!.value = titleOf(conversation);
+    box.current!.blur();
   }
   return (
     <li class="conversation">

@@ -15,7 +15,7 @@ export function Messages() {
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const isAtEnd = useSignal(true);
-  const toEnd = (): void => scroller.current!.scrollTo({ top: scroller.current!.scrollHeight });
+  const toEnd = (): void => scroller.current?.scrollTo({ top: scroller.current.scrollHeight });
   const { turns, id } = current.value;
   const run = runs.value.get(id);
 
@@ -28,8 +28,8 @@ export function Messages() {
   useEffect(() => {
     if (run) isAtEnd.value = true;
   }, [run]);
-  function onScroll(): void {
-    const { scrollHeight, scrollTop, clientHeight } = scroller.current!;
+  function onScroll({ currentTarget }: { currentTarget: HTMLElement }): void {
+    const { scrollHeight, scrollTop, clientHeight } = currentTarget;
     isAtEnd.value = scrollHeight - scrollTop - clientHeight < NEAR_PX;
   }
 

@@ -69,7 +69,7 @@ async function readInto(writing: Answer, body: ReadableStream<Uint8Array>, show:
 
 function wordsOf(error: unknown): string {
   if (!(error instanceof ApiError)) return "The connection was lost before the answer had ended.";
-  return error.retryAfterS === null ? error.message : `${error.message} Try again in ${error.retryAfterS} s.`;
+  return error.retryAfterS === null ? error.message : `${error.message} (try again in ${error.retryAfterS} s)`;
 }
 
 function spoken({ end, error, text }: Answer): string {

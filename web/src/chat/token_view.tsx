@@ -9,11 +9,17 @@ import { TokenCard } from "./token_card";
 /** Tokens that are drawn together: those that are complete are not looked at again. */
 const GROUP = 64;
 
-export function TokenView({ tokens }: { tokens: TokenChance[] }) {
+interface TokenViewProps {
+  /** Grows in place while the answer is written. */
+  tokens: TokenChance[];
+  count: number;
+}
+
+export function TokenView({ tokens, count }: TokenViewProps) {
   const cardId = useId();
   const view = useRef<HTMLDivElement>(null);
   const shown = useSignal<HTMLElement | null>(null);
-  const starts = Array.from({ length: Math.ceil(tokens.length / GROUP) }, (_, i) => i * GROUP);
+  const starts = Array.from({ length: Math.ceil(count / GROUP) }, (_, i) => i * GROUP);
 
   function show(event: Event): void {
     const element = (event.target as Element).closest<HTMLElement>("[data-index]");
@@ -30,7 +36,7 @@ export function TokenView({ tokens }: { tokens: TokenChance[] }) {
       event.stopPropagation();
       return hide();
     }
-    const next = nextIndex(event.key, indexOf(event.target as HTMLElement), tokens.length);
+    const next = nextIndex(event.key, indexOf(event.target as HTMLElement), count);
     if (next === null) return;
     event.preventDefault();
     focusOn(view.current!, next);
@@ -50,7 +56,7 @@ export function TokenView({ tokens }: { tokens: TokenChance[] }) {
         onKeyDown={onKeyDown}
       >
         {starts.map((start) => (
-          <Group key={start} tokens={tokens} start={start} end={Math.min(start + GROUP, tokens.length)} />
+          <Group key={start} tokens={tokens} start={start} end={Math.min(start + GROUP, count)} />
         ))}
       </div>
       <p class="legend" aria-hidden="true">

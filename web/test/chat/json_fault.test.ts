@@ -24,7 +24,7 @@ describe("a fault", () => {
     ["[01]", 1, 3, ", or ]", "1]"],
     ["{} {}", 1, 4, "nothing more", "{}"],
     ['"a\nb"', 1, 1, "a value", '"a'],
-    ["[True]", 1, 2, "a value", "True]"],
+    ["[True]", 1, 2, "a value or ]", "True]"],
   ])("of %j is told with its place", (text, line, column, expected, found) => {
     expect(faultIn(text)).toEqual({ line, column, expected, found });
   });
