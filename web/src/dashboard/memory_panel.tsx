@@ -82,9 +82,9 @@ function WhatIfTable({ plan }: { plan: Plan }) {
           <thead>
             <tr>
               <th scope="col">Flags</th>
-              <th scope="col" class="number">Weights</th>
-              <th scope="col" class="number">Tokens</th>
-              <th scope="col" class="number">At once</th>
+              <th scope="col" class="amount">Weights</th>
+              <th scope="col" class="amount">Tokens</th>
+              <th scope="col" class="amount">At once</th>
             </tr>
           </thead>
           <tbody>
@@ -93,9 +93,9 @@ function WhatIfTable({ plan }: { plan: Plan }) {
                 <th scope="row">
                   <code>{line.flags}</code>
                 </th>
-                <td class="number">{bytes(line.weights_bytes)}</td>
-                <td class="number">{line.problem ? "" : count(line.num_tokens)}</td>
-                <td class="number">{line.problem ?? (line.fits ? line.max_concurrency.toFixed(2) : "does not fit")}</td>
+                <td class="amount">{bytes(line.weights_bytes)}</td>
+                <td class="amount">{line.problem ? "" : count(line.num_tokens)}</td>
+                <td class="amount">{line.problem ?? (line.fits ? line.max_concurrency.toFixed(2) : "does not fit")}</td>
               </tr>
             ))}
           </tbody>

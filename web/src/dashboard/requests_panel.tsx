@@ -81,12 +81,12 @@ function Table({ requests }: { requests: LiveRequest[] }) {
           <tr>
             <th scope="col">Request</th>
             <th scope="col">State</th>
-            <th scope="col" class="number">Age</th>
-            <th scope="col" class="number">Prompt (cached)</th>
-            <th scope="col" class="number">Answer</th>
-            <th scope="col" class="number">Blocks</th>
-            <th scope="col" class="number">Preempted</th>
-            <th scope="col" class="number">Priority</th>
+            <th scope="col" class="amount">Age</th>
+            <th scope="col" class="amount">Prompt (cached)</th>
+            <th scope="col" class="amount">Answer</th>
+            <th scope="col" class="amount">Blocks</th>
+            <th scope="col" class="amount">Preempted</th>
+            <th scope="col" class="amount">Priority</th>
             <th scope="col">Key</th>
             <th scope="col">
               <span class="visually-hidden">End it</span>
@@ -114,16 +114,16 @@ function Row({ request }: { request: LiveRequest }) {
         {request.lora && <small> {request.lora}</small>}
       </th>
       <td>
-        <span class={`state ${request.state}`}>{request.state}</span> {reasonOf(request)}
+        <span class={`state is-${request.state}`}>{request.state}</span> {reasonOf(request)}
       </td>
-      <td class="number">{seconds(request.age_s)}</td>
-      <td class="number">
+      <td class="amount">{seconds(request.age_s)}</td>
+      <td class="amount">
         {count(request.num_prompt_tokens)} ({count(request.num_cached_tokens)})
       </td>
-      <td class="number">{count(request.num_output_tokens)}</td>
-      <td class="number">{count(request.num_blocks)}</td>
-      <td class="number">{request.num_preemptions || ""}</td>
-      <td class="number">{request.priority || ""}</td>
+      <td class="amount">{count(request.num_output_tokens)}</td>
+      <td class="amount">{count(request.num_blocks)}</td>
+      <td class="amount">{request.num_preemptions || ""}</td>
+      <td class="amount">{request.priority || ""}</td>
       <td>{request.caller === "anonymous" ? "" : request.caller}</td>
       <td>
         <button

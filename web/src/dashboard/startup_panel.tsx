@@ -48,13 +48,13 @@ function Waterfall({ phases, nowS }: { phases: StartPhase[]; nowS: number }) {
           <tr>
             <th scope="col">Phase</th>
             <th scope="col" class="roomy">Process</th>
-            <th scope="col" class="number">
+            <th scope="col" class="amount">
               Time
             </th>
-            <th scope="col" class="number roomy">
+            <th scope="col" class="amount roomy">
               Bytes
             </th>
-            <th scope="col" class="track">
+            <th scope="col" class="timeline">
               <span class="visually-hidden">When</span>
             </th>
           </tr>
@@ -64,10 +64,10 @@ function Waterfall({ phases, nowS }: { phases: StartPhase[]; nowS: number }) {
             <tr data-phase={phase.name} class={phase.name.includes(": ") ? "part" : ""}>
               <th scope="row">{phase.name}</th>
               <td class="roomy">{phase.process}</td>
-              <td class="number">{isOpen ? `${seconds(took)} …` : seconds(took)}</td>
-              <td class="number roomy">{phase.num_bytes ? bytes(isOpen ? phase.num_bytes_done : phase.num_bytes) : ""}</td>
-              <td class="track">
-                <svg class={`bar series-${(processIndex % 4) + 1} ${isOpen ? "open" : ""}`} width="100%" height="12" aria-hidden="true">
+              <td class="amount">{isOpen ? `${seconds(took)} …` : seconds(took)}</td>
+              <td class="amount roomy">{phase.num_bytes ? bytes(isOpen ? phase.num_bytes_done : phase.num_bytes) : ""}</td>
+              <td class="timeline">
+                <svg class={`phase-bar series-${(processIndex % 4) + 1} ${isOpen ? "open" : ""}`} width="100%" height="12" aria-hidden="true">
                   <rect x={`${left}%`} width={`${width}%`} height="12" rx="2" />
                 </svg>
               </td>
