@@ -1,6 +1,7 @@
 /** One answer of the model, while it is written and after: text or tokens, reasoning, calls, errors, figures. */
 import { useSignal, type ReadonlySignal } from "@preact/signals";
 
+import { modelNames } from "../api/server_state";
 import { canAsk, regenerate } from "./actions";
 import { CopyButton } from "./copy";
 import type { Answer, ToolCall } from "./conversation";
@@ -117,9 +118,10 @@ function Failure({ text, onRetry }: { text: string; onRetry: (() => void) | null
 
 function Figures({ answer }: { answer: Answer }) {
   const timings = timingFacts(answer.usage?.timings);
+  const model = modelNames.value.length > 1 && answer.model ? [{ label: "model", value: answer.model }] : [];
   return (
     <div class="figures">
-      <Facts label="Figures of this answer" facts={factsOf(answer)} />
+      <Facts label="Figures of this answer" facts={[...model, ...factsOf(answer)]} />
       {timings.length > 0 && (
         <details>
           <summary>Timings of the server</summary>

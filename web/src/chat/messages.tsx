@@ -15,6 +15,7 @@ export function Messages() {
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const isAtEnd = useSignal(true);
+  const lastTop = useRef(0);
   const toEnd = (): void => scroller.current?.scrollTo({ top: scroller.current.scrollHeight });
   const { turns, id } = current.value;
   const run = runs.value.get(id);
@@ -30,7 +31,11 @@ export function Messages() {
   }, [run]);
   function onScroll({ currentTarget }: { currentTarget: HTMLElement }): void {
     const { scrollHeight, scrollTop, clientHeight } = currentTarget;
-    isAtEnd.value = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    const isNear = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    // What grew since the last frame also moves the end away: only who goes up leaves it.
+    if (isNear) isAtEnd.value = true;
+    else if (scrollTop < lastTop.current) isAtEnd.value = false;
+    lastTop.current = scrollTop;
   }
 
   return (
