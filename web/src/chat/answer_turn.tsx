@@ -30,7 +30,9 @@ export function AnswerTurn({ source, isLast, conversationId }: AnswerProps) {
         <Call call={call} />
       ))}
       {isWriting && <Waiting answer={answer} />}
-      {answer.error !== null && <Failure text={answer.error} onRetry={isLast ? () => regenerate(conversationId) : null} />}
+      {answer.error !== null && (
+        <Failure text={answer.error} onRetry={isLast ? () => regenerate(conversationId) : null} />
+      )}
       {!isWriting && (
         <footer>
           <div class="actions">

@@ -87,7 +87,9 @@ const unsaved = new Set<string>();
 let timer: ReturnType<typeof setTimeout> | undefined;
 
 export function saveNow(): void {
-  for (const one of conversations.value) if (unsaved.has(one.id)) kept.value = isLasting ? save(lastingStorage, one) : "not";
+  for (const one of conversations.value.filter(({ id }) => unsaved.has(id))) {
+    kept.value = isLasting ? save(lastingStorage, one) : "not";
+  }
   unsaved.clear();
 }
 

@@ -40,7 +40,15 @@ export function Messages() {
 
   return (
     <div class="messages-frame">
-      <div ref={scroller} class="messages" role="log" aria-label="Messages" aria-live="off" tabIndex={0} onScroll={onScroll}>
+      <div
+        ref={scroller}
+        class="messages"
+        role="log"
+        aria-label="Messages"
+        aria-live="off"
+        tabIndex={0}
+        onScroll={onScroll}
+      >
         <div ref={content} class="column">
           {turns.length === 0 && <Welcome />}
           {turns.map((turn, index) =>
