@@ -1,6 +1,7 @@
 /** One answer of the model, while it is written and after: text or tokens, reasoning, calls, errors, figures. */
 import { useSignal, type ReadonlySignal } from "@preact/signals";
 
+import { modelNames } from "../api/server_state";
 import { canAsk, regenerate } from "./actions";
 import { CopyButton } from "./copy";
 import type { Answer, ToolCall } from "./conversation";
@@ -29,7 +30,9 @@ export function AnswerTurn({ source, isLast, conversationId }: AnswerProps) {
         <Call call={call} />
       ))}
       {isWriting && <Waiting answer={answer} />}
-      {answer.error !== null && <Failure text={answer.error} onRetry={isLast ? () => regenerate(conversationId) : null} />}
+      {answer.error !== null && (
+        <Failure text={answer.error} onRetry={isLast ? () => regenerate(conversationId) : null} />
+      )}
       {!isWriting && (
         <footer>
           <div class="actions">
@@ -117,9 +120,10 @@ function Failure({ text, onRetry }: { text: string; onRetry: (() => void) | null
 
 function Figures({ answer }: { answer: Answer }) {
   const timings = timingFacts(answer.usage?.timings);
+  const model = modelNames.value.length > 1 && answer.model ? [{ label: "model", value: answer.model }] : [];
   return (
     <div class="figures">
-      <Facts label="Figures of this answer" facts={factsOf(answer)} />
+      <Facts label="Figures of this answer" facts={[...model, ...factsOf(answer)]} />
       {timings.length > 0 && (
         <details>
           <summary>Timings of the server</summary>

@@ -1,6 +1,7 @@
 /** The conversations of this browser, and which one is open. The only writer of both; what changes is kept. */
 import { computed, signal } from "@preact/signals";
 
+import { isLasting, lastingStorage, tabStorage } from "../api/browser_storage";
 import { newConversation, type Conversation } from "./conversation";
 import { loadAll, parse, PREFIX, remove, save, type Kept } from "./storage";
 
@@ -8,13 +9,13 @@ const OPEN = "kvik.conversation-open";
 const SAVED_AFTER_MS = 300;
 
 /** The one that was changed last comes first. */
-export const conversations = signal<Conversation[]>(inOrder(loadAll(localStorage)));
+export const conversations = signal<Conversation[]>(inOrder(loadAll(lastingStorage)));
 /** The last one that was deleted, while that can be taken back. */
 export const deleted = signal<Conversation | null>(null);
 /** How much of the last saved one the browser took. */
 export const kept = signal<Kept>("whole");
 
-const openId = signal(sessionStorage.getItem(OPEN) ?? "");
+const openId = signal(tabStorage.getItem(OPEN) ?? "");
 const fresh = signal(newConversation());
 
 /** Never none: a new one stands in, and joins the others once there is something in it. */
@@ -25,7 +26,7 @@ export const current = computed<Conversation>(() => {
 
 export function open(id: string): void {
   openId.value = id;
-  sessionStorage.setItem(OPEN, id);
+  tabStorage.setItem(OPEN, id);
 }
 
 /** A new one, with the settings of the one that was open. */
@@ -62,7 +63,7 @@ export function removeConversation(id: string): void {
   deleted.value = conversations.value.find((one) => one.id === id) ?? null;
   conversations.value = conversations.value.filter((one) => one.id !== id);
   unsaved.delete(id);
-  remove(localStorage, id);
+  remove(lastingStorage, id);
   kept.value = "whole"; // there is room again; the next save tells
 }
 
@@ -86,7 +87,9 @@ const unsaved = new Set<string>();
 let timer: ReturnType<typeof setTimeout> | undefined;
 
 export function saveNow(): void {
-  for (const one of conversations.value) if (unsaved.has(one.id)) kept.value = save(localStorage, one);
+  for (const one of conversations.value.filter(({ id }) => unsaved.has(id))) {
+    kept.value = isLasting ? save(lastingStorage, one) : "not";
+  }
   unsaved.clear();
 }
 

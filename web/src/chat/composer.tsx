@@ -15,15 +15,16 @@ export function Composer() {
   const problem = problemIn(settings);
   const isSendable = canAsk.value && draft.trim() !== "";
 
-  useEffect(() => {
-    // On a phone this would open the keyboard over the page.
-    if (matchMedia("(hover: hover)").matches) box.current!.focus();
-  }, []);
+  useEffect(focusBox, []);
   useEffect(() => stopOnEscape(id), [id]);
 
+  function focusBox(): void {
+    // On a phone this would open the keyboard over the page.
+    if (matchMedia("(hover: hover)").matches) box.current!.focus();
+  }
   function send(): void {
     if (isSendable) sendDraft(id);
-    box.current!.focus();
+    focusBox();
   }
   function onKeyDown(event: KeyboardEvent): void {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -45,7 +46,7 @@ export function Composer() {
           onKeyDown={onKeyDown}
         />
         {isWriting ? (
-          <button type="button" class="stop" onClick={() => (stop(id), box.current!.focus())}>
+          <button type="button" class="stop" onClick={() => (stop(id), focusBox())}>
             <Icon name="stop" />
             <span>Stop</span>
           </button>
@@ -56,7 +57,7 @@ export function Composer() {
           </button>
         )}
       </div>
-      <p id="composer-hint" class={problem ? "hint error" : "hint"} role={problem ? "alert" : undefined}>
+      <p id="composer-hint" class={problem ? "hint error" : "hint"}>
         {problem ?? hintOf(isWriting)}
       </p>
     </form>

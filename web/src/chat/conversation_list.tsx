@@ -56,7 +56,10 @@ function Row({ conversation }: { conversation: Conversation }) {
 
 function RenameBox({ conversation, onEnd }: { conversation: Conversation; onEnd: () => void }) {
   const box = useRef<HTMLInputElement>(null);
-  useEffect(() => box.current?.select(), []);
+  useEffect(() => {
+    box.current!.focus();
+    box.current!.select();
+  }, []);
   function take(event: FocusEvent): void {
     const typed = (event.currentTarget as HTMLInputElement).value.trim();
     if (typed !== titleOf(conversation)) rename(conversation.id, typed);
@@ -72,7 +75,13 @@ function RenameBox({ conversation, onEnd }: { conversation: Conversation; onEnd:
   }
   return (
     <li class="conversation">
-      <input ref={box} aria-label="Name of the conversation" defaultValue={titleOf(conversation)} onKeyDown={onKeyDown} onBlur={take} />
+      <input
+        ref={box}
+        aria-label="Name of the conversation"
+        defaultValue={titleOf(conversation)}
+        onKeyDown={onKeyDown}
+        onBlur={take}
+      />
     </li>
   );
 }
@@ -91,8 +100,11 @@ function Deleted() {
 
 const FULL = {
   whole: null,
-  "without probabilities": "The browser's storage is nearly full: the last conversation was kept without its token probabilities.",
-  not: "The browser keeps nothing more: what is new is lost when this page is closed. Delete conversations to make room.",
+  "without probabilities":
+    "The browser's storage is nearly full: the last conversation was kept without its token probabilities.",
+  not:
+    "The browser keeps nothing more: what is new is lost when this page is closed. " +
+    "Delete conversations to make room.",
 };
 
 function Fullness() {

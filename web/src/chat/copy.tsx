@@ -21,10 +21,11 @@ export function CopyButton({ text, label = "Copy", wordy = false }: CopyProps) {
   async function copy(): Promise<void> {
     tell((await copyText(text())) ? "Copied" : "Not copied");
   }
+  const name = told ?? label;
   return (
-    <button type="button" class={wordy ? "quiet" : "icon-button"} aria-label={told ?? label} title={told ?? label} onClick={copy}>
+    <button type="button" class={wordy ? "quiet" : "icon-button"} aria-label={name} title={name} onClick={copy}>
       <Icon name={told === "Copied" ? "done" : told ? "close" : "copy"} />
-      {wordy && <span>{told ?? label}</span>}
+      {wordy && <span>{name}</span>}
     </button>
   );
 }

@@ -1,4 +1,4 @@
-/** Where a text stops being JSON, and what would be right there: browsers tell that in different words, or not at all. */
+/** Where a text stops being JSON, and what would be right there: browsers tell it in many ways, or not at all. */
 
 export interface Fault {
   line: number;
@@ -8,8 +8,10 @@ export interface Fault {
   found: string;
 }
 
-const TOKEN =
-  /([{}[\],:])|("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
+const SIGN = /([{}[\],:])/;
+const STRING = /("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")/;
+const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/;
+const TOKEN = new RegExp([SIGN, STRING, NUMBER, /true|false|null/].map((part) => part.source).join("|"), "y");
 const SPACE = /[ \t\n\r]*/y;
 
 /** What may come next, in words that an error can use. */
@@ -76,5 +78,6 @@ function after(pattern: RegExp, text: string, at: number): number {
 
 function faultAt(text: string, at: number, expected: string): Fault {
   const before = text.slice(0, at).split("\n");
-  return { line: before.length, column: before.at(-1)!.length + 1, expected, found: /^\S{1,12}/.exec(text.slice(at))?.[0] ?? "" };
+  const found = /^\S{1,12}/.exec(text.slice(at))?.[0] ?? "";
+  return { line: before.length, column: before.at(-1)!.length + 1, expected, found };
 }

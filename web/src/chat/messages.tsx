@@ -15,6 +15,7 @@ export function Messages() {
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const isAtEnd = useSignal(true);
+  const lastTop = useRef(0);
   const toEnd = (): void => scroller.current?.scrollTo({ top: scroller.current.scrollHeight });
   const { turns, id } = current.value;
   const run = runs.value.get(id);
@@ -30,12 +31,24 @@ export function Messages() {
   }, [run]);
   function onScroll({ currentTarget }: { currentTarget: HTMLElement }): void {
     const { scrollHeight, scrollTop, clientHeight } = currentTarget;
-    isAtEnd.value = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    const isNear = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    // What grew since the last frame also moves the end away: only who goes up leaves it.
+    if (isNear) isAtEnd.value = true;
+    else if (scrollTop < lastTop.current) isAtEnd.value = false;
+    lastTop.current = scrollTop;
   }
 
   return (
     <div class="messages-frame">
-      <div ref={scroller} class="messages" role="log" aria-label="Messages" aria-live="off" tabIndex={0} onScroll={onScroll}>
+      <div
+        ref={scroller}
+        class="messages"
+        role="log"
+        aria-label="Messages"
+        aria-live="off"
+        tabIndex={0}
+        onScroll={onScroll}
+      >
         <div ref={content} class="column">
           {turns.length === 0 && <Welcome />}
           {turns.map((turn, index) =>

@@ -23,7 +23,12 @@ export function QuestionTurn({ question, conversationId }: QuestionProps) {
           <div class="said">{question.text}</div>
           <div class="actions">
             <CopyButton text={() => question.text} />
-            <IconButton icon="edit" label="Edit" disabled={isBusy(conversationId)} onClick={() => (isEditing.value = true)} />
+            <IconButton
+              icon="edit"
+              label="Edit"
+              disabled={isBusy(conversationId)}
+              onClick={() => (isEditing.value = true)}
+            />
           </div>
         </>
       )}
@@ -57,7 +62,7 @@ function EditBox({ question, conversationId, onEnd }: QuestionProps & { onEnd: (
     <div class="edit">
       <textarea
         ref={box}
-        aria-label="Edit message"
+        aria-label="Edited text"
         rows={2}
         value={text.value}
         onInput={(event) => (text.value = event.currentTarget.value)}
@@ -69,7 +74,7 @@ function EditBox({ question, conversationId, onEnd }: QuestionProps & { onEnd: (
           Cancel
         </button>
         <button type="button" disabled={!isSendable} onClick={send}>
-          Send again
+          Ask again
         </button>
       </div>
     </div>

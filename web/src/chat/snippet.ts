@@ -57,7 +57,8 @@ export function pythonLiteral(value: unknown, indent = 0): string {
   const short = `${open}${itemsOf(value, indent).join(", ")}${close}`;
   if (indent + short.length <= LINE_CHARS && !short.includes("\n")) return short;
   const pad = " ".repeat(indent + 4);
-  return `${open}\n${itemsOf(value, indent + 4).map((item) => `${pad}${item},\n`).join("")}${" ".repeat(indent)}${close}`;
+  const lines = itemsOf(value, indent + 4).map((item) => `${pad}${item},`);
+  return [open, ...lines, " ".repeat(indent) + close].join("\n");
 }
 
 function itemsOf(value: object, indent: number): string[] {

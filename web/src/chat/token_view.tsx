@@ -1,4 +1,4 @@
-/** An answer token by token, coloured by probability; the one under the pointer or in focus shows what else it might be. */
+/** An answer token by token, coloured by probability; that under the pointer or in focus shows its alternatives. */
 import { useSignal } from "@preact/signals";
 import { useId, useMemo, useRef } from "preact/hooks";
 

@@ -1,14 +1,16 @@
 import { effect, signal } from "@preact/signals";
 
+import { lastingStorage } from "../api/browser_storage";
+
 export type Theme = "system" | "light" | "dark";
 
 const STORED = "kvik.theme";
 
 /** What was chosen; "system" follows the browser. */
-export const theme = signal<Theme>((localStorage.getItem(STORED) as Theme | null) ?? "system");
+export const theme = signal<Theme>((lastingStorage.getItem(STORED) as Theme | null) ?? "system");
 
 effect(() => {
-  localStorage.setItem(STORED, theme.value);
+  lastingStorage.setItem(STORED, theme.value);
   if (theme.value === "system") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = theme.value;
 });

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 
 import {
-  newAnswer, newConversation, titleOf, withAnswer, withEditedQuestion, withoutLastAnswer, withQuestion, type Conversation,
+  newAnswer, newConversation, titleOf, withAnswer, withEditedQuestion, withoutLastAnswer, withQuestion,
+  type Conversation,
 } from "../../src/chat/conversation";
 
 function talk(...texts: string[]): Conversation {

@@ -32,14 +32,16 @@ describe("folding", () => {
     const answer = folded(
       says({ tool_calls: [{ index: 0, function: { name: "f", arguments: "" } }] }),
       says({ tool_calls: [{ index: 0, function: { arguments: '{"a":' } }] }),
-      says({ tool_calls: [{ index: 0, function: { arguments: "1}" } }, { index: 1, function: { name: "g", arguments: "{}" } }] }),
+      says({ tool_calls: [{ index: 0, function: { arguments: "1}" } }] }),
+      says({ tool_calls: [{ index: 1, function: { name: "g", arguments: "{}" } }] }),
     );
     expect(answer.toolCalls).toEqual([{ name: "f", arguments: '{"a":1}' }, { name: "g", arguments: "{}" }]);
   });
 
   it("collects tokens with their alternatives", () => {
-    const token = { token: "a", logprob: -0.123456, top_logprobs: [{ token: "a", logprob: -0.123456 }, { token: "b", logprob: -3 }] };
-    const answer = folded({ choices: [{ delta: { content: "a" }, logprobs: { content: [token] } }] });
+    const chosen = { token: "a", logprob: -0.123456 };
+    const content = [{ ...chosen, top_logprobs: [chosen, { token: "b", logprob: -3 }] }];
+    const answer = folded({ choices: [{ delta: { content: "a" }, logprobs: { content } }] });
     expect(answer.tokens).toEqual([{ text: "a", logprob: -0.1235, top: [["a", -0.1235], ["b", -3]] }]);
   });
 
@@ -63,8 +65,10 @@ describe("the figures", () => {
   const usage = { prompt_tokens: 12, completion_tokens: 3, prompt_tokens_details: { cached_tokens: 8 } };
 
   it("count tokens, the wait for the first, and the speed of the others", () => {
-    const answer = folded(says({ content: "a" }), says({ content: "b" }), says({ content: "c" }), { choices: [], usage });
-    expect(facts(answer)).toEqual({ tokens: "12 in, 3 out", cached: "8", "first token": "100 ms", speed: "100 tokens/s" });
+    const texts = ["a", "b", "c"].map((content) => says({ content }));
+    expect(facts(folded(...texts, { choices: [], usage }))).toEqual({
+      tokens: "12 in, 3 out", cached: "8", "first token": "100 ms", speed: "100 tokens/s",
+    });
   });
 
   it("say why an answer ended, unless it simply did", () => {
@@ -74,34 +78,39 @@ describe("the figures", () => {
   });
 
   it("show what the server tells, whatever it is", () => {
-    const timings = { queue_s: 0.0004, decode_s: 1.25, num_preemptions: 2, queued_for: "blocks", itl_ms: 8, cached: null };
-    expect(timingFacts(timings)).toEqual([
+    const timings = { queue_s: 0.0004, decode_s: 1.25, num_preemptions: 2, queued_for: "blocks", itl_ms: 8 };
+    expect(timingFacts({ ...timings, cached: null, itls_s: [1, 2] })).toEqual([
       { label: "queue", value: "0.40 ms" }, { label: "decode", value: "1.25 s" }, { label: "preemptions", value: "2" },
       { label: "queued for", value: "blocks" }, { label: "itl", value: "8.0 ms" },
     ]);
     expect(timingFacts(undefined)).toEqual([]);
   });
 
-  it.each([[0.0005, "0.50 ms"], [0.0421, "42 ms"], [1.5, "1.50 s"], [42.25, "42.3 s"], [360, "360 s"]])("%s s is %s", (s, words) => {
-    expect(inWords(s)).toBe(words);
-  });
+  it.each([[0.0005, "0.50 ms"], [0.0421, "42 ms"], [1.5, "1.50 s"], [42.25, "42.3 s"], [360, "360 s"]])(
+    "%s s is %s", (seconds, words) => {
+      expect(inWords(seconds)).toBe(words);
+    },
+  );
 });
 
 describe("probabilities", () => {
   it("list the chosen token among the others, once", () => {
-    const found = alternativesOf({ text: "b", logprob: Math.log(0.2), top: [["b", Math.log(0.2)], ["a", Math.log(0.7)]] });
+    const found = alternativesOf({ text: "b", logprob: -2, top: [["b", -2], ["a", -0.3]] });
     expect(found.map(({ text, isChosen }) => [text, isChosen])).toEqual([["a", false], ["b", true]]);
   });
 
-  it.each([[0, 0], [-0.1, 0], [-0.5, 1], [-1, 2], [-2, 3], [-9999, 4]])("of logarithm %s are of step %s", (logprob, step) => {
-    expect(stepOf(logprob)).toBe(step);
-  });
-
-  it.each([[1, "100 %"], [0.5, "50 %"], [0.4381, "43.8 %"], [0.00123, "0.12 %"], [1e-9, "<0.01 %"], [0.999999, ">99.99 %"], [0, "0 %"]])(
-    "%s is %s", (probability, words) => {
-      expect(percent(probability)).toBe(words);
+  it.each([[0, 0], [-0.1, 0], [-0.5, 1], [-1, 2], [-2, 3], [-9999, 4]])(
+    "of logarithm %s are of step %s", (logprob, step) => {
+      expect(stepOf(logprob)).toBe(step);
     },
   );
+
+  it.each([
+    [1, "100 %"], [0.5, "50 %"], [0.4381, "43.8 %"], [0.00123, "0.12 %"], [1e-9, "<0.01 %"], [0.999999, ">99.99 %"],
+    [0, "0 %"],
+  ])("%s is %s", (probability, words) => {
+    expect(percent(probability)).toBe(words);
+  });
 
   it("of spaces can be seen", () => {
     expect(["\n ", " a", "", "a b", " "].map(visible)).toEqual(["⏎␣", "␣a", "(empty)", "a b", "␣"]);

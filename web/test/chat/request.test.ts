@@ -16,12 +16,14 @@ function asked(settings: Partial<Settings> = {}, system = "") {
 
 describe("the body", () => {
   it("holds nothing that was not asked for", () => {
-    expect(chatBody(asked(), SERVED)).toEqual({ model: "base", messages: [{ role: "user", content: "hi" }], stream: true });
+    const messages = [{ role: "user", content: "hi" }];
+    expect(chatBody(asked(), SERVED)).toEqual({ model: "base", messages, stream: true });
   });
 
   it("holds what was", () => {
     const settings = {
-      model: "adapter", numbers: { temperature: "0.5", top_k: "3" }, stop: "END", logprobs: true, useSchema: true, schema: "{}",
+      model: "adapter", numbers: { temperature: "0.5", top_k: "3" }, stop: "END", logprobs: true,
+      useSchema: true, schema: "{}",
     };
     expect(chatBody(asked(settings, "Be brief."), SERVED)).toEqual({
       model: "adapter",
@@ -79,7 +81,8 @@ describe("the command", () => {
 
 describe("the Python code", () => {
   it("gives what the package does not know in extra_body", () => {
-    const code = pythonSnippet("http://h/v1", chatBody(asked({ numbers: { top_k: "3", seed: "1" }, logprobs: true }), SERVED));
+    const settings = { numbers: { top_k: "3", seed: "1" }, logprobs: true };
+    const code = pythonSnippet("http://h/v1", chatBody(asked(settings), SERVED));
     expect(code).toContain('    messages=[{"role": "user", "content": "hi"}],\n    seed=1,\n    logprobs=True,\n');
     expect(code).toContain('    extra_body={"top_k": 3},\n)');
     expect(code).toContain('base_url="http://h/v1"');
@@ -91,7 +94,8 @@ describe("the Python code", () => {
   });
 
   it("means the same to Python", () => {
-    const value = { text: NASTY, control: "\u0000\u001f\u2028", list: [1, -0.5, 1e-9, true, null, {}], deep: { deep: ["z".repeat(100)] } };
+    const text = [NASTY, "\u0000\u001f\u2028"];
+    const value = { text, list: [1, -0.5, 1e-9, true, null, {}], deep: { deep: ["z".repeat(100)] } };
     const script = `import json, sys; sys.stdout.write(json.dumps(${pythonLiteral(value)}))`;
     expect(JSON.parse(execFileSync("python3", ["-c", script]).toString())).toEqual(value);
   });

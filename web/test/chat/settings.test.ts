@@ -43,11 +43,11 @@ describe("the schema", () => {
     expect(schemaProblem('{"type": "object",\n "x": }')).toBe(problem);
   });
 
-  it.each([["", "empty"], ["[1]", "must be a JSON object"], ["3", "must be a JSON object"], ['{"type": "text"}', '"text"']])(
-    "%j is refused", (text, words) => {
-      expect(schemaProblem(text)).toContain(words);
-    },
-  );
+  it.each([
+    ["", "empty"], ["[1]", "must be a JSON object"], ["3", "must be a JSON object"], ['{"type": "text"}', '"text"'],
+  ])("%j is refused", (text, words) => {
+    expect(schemaProblem(text)).toContain(words);
+  });
 
   it("may be any that the server could take", () => {
     expect(schemaProblem('{"type": ["string", "null"]}')).toBeNull();

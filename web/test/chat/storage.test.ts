@@ -2,14 +2,17 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { newAnswer, newConversation, withAnswer, withQuestion, type Conversation } from "../../src/chat/conversation";
+import { NO_SETTINGS } from "../../src/chat/settings";
 import { loadAll, parse, PREFIX, remove, save } from "../../src/chat/storage";
 
 beforeEach(() => localStorage.clear());
 
 function example(): Conversation {
-  const answer = { ...newAnswer(0), text: "hello", end: "finished" as const, tokens: [{ text: "hello", logprob: -1, top: [] }] };
-  const asked = withAnswer(withQuestion(newConversation(), "hi"), answer);
-  return { ...asked, name: "Mine", system: "Be brief.", settings: { ...asked.settings, numbers: { top_k: "3" }, logprobs: true } };
+  const tokens = [{ text: "hello", logprob: -1, top: [] }];
+  const settings = { ...NO_SETTINGS, numbers: { top_k: "3" }, logprobs: true };
+  const asked = withQuestion(newConversation(settings), "hi");
+  const answered = withAnswer(asked, { ...newAnswer(0), text: "hello", end: "finished", tokens });
+  return { ...answered, name: "Mine", system: "Be brief." };
 }
 
 /** Storage with room for `maxChars` in one entry. */
@@ -45,9 +48,10 @@ describe("storage", () => {
   );
 
   it("fills in what is missing and drops turns that are none", () => {
-    const turns = [null, 3, {}, { role: "robot", id: "x", text: "x" }, { role: "user", id: "q", text: "hi" }, { role: "assistant", id: "a", text: "He" }];
-    const found = parse(JSON.stringify({ version: 1, id: "c", turns, settings: { numbers: { top_k: 4, seed: "1" } } }))!;
-    expect(found.turns.map((turn) => turn.id)).toEqual(["q", "a"]);
+    const roles = ["robot", "user", "assistant"].map((role) => ({ role, id: role, text: "hi" }));
+    const settings = { numbers: { top_k: 4, seed: "1" } };
+    const found = parse(JSON.stringify({ version: 1, id: "c", turns: [null, 3, {}, ...roles], settings }))!;
+    expect(found.turns.map((turn) => turn.id)).toEqual(["user", "assistant"]);
     expect(found.turns[1]).toMatchObject({ end: "stopped", tokens: [], error: null });
     expect(found.settings.numbers).toEqual({ seed: "1" });
   });
