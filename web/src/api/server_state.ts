@@ -42,7 +42,7 @@ export const modelNames = signal<string[]>([]);
 /** Whether a request would be taken. */
 export const isReady = computed(() => connection.value === "answered" && startReport.value?.status === "ready");
 
-const READY_INTERVAL_MS = 2000;
+const READY_INTERVAL_MS = 1000;
 const WAITING_INTERVAL_MS = 500;
 
 /** Ask now and from then on; less often while all is well. */

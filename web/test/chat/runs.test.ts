@@ -44,7 +44,7 @@ beforeEach(() => {
   server = new Server();
   vi.stubGlobal("fetch", server.fetch.bind(server));
   connection.value = "answered";
-  startReport.value = { status: "ready", phase: null, elapsed_s: 1, estimated_s_left: null, phases: [] };
+  startReport.value = { status: "ready", phase: null, elapsed_s: 1, estimated_s_left: null, phases: [], recoveries: [] };
   modelNames.value = ["m"];
   for (const { id } of conversations.value) erase(id);
   openNew();
