@@ -27,6 +27,8 @@ export interface Times {
   sentMs: number;
   firstMs: number | null;
   lastMs: number | null;
+  /** Chunks with something in them: as good as tokens where nobody counted those. */
+  numPieces: number;
 }
 
 export interface Answer {
@@ -75,7 +77,7 @@ export function newConversation(settings: Settings = NO_SETTINGS): Conversation 
 export function newAnswer(sentMs: number, isJson = false): Answer {
   return {
     role: "assistant", id: newId(), model: "", isJson, text: "", reasoning: "", toolCalls: [], tokens: [],
-    end: null, finishReason: null, error: null, usage: null, times: { sentMs, firstMs: null, lastMs: null },
+    end: null, finishReason: null, error: null, usage: null, times: { sentMs, firstMs: null, lastMs: null, numPieces: 0 },
   };
 }
 

@@ -40,6 +40,7 @@ export function fold(answer: Answer, chunk: Chunk, nowMs: number): void {
   if (delta.content || reasoning || delta.tool_calls?.length || tokens.length) {
     answer.times.firstMs ??= nowMs;
     answer.times.lastMs = nowMs;
+    answer.times.numPieces += 1;
   }
 }
 

@@ -9,7 +9,7 @@ export interface Fact {
 export function factsOf(answer: Answer): Fact[] {
   const { usage, times } = answer;
   const facts: (Fact | false | undefined)[] = [
-    usage !== null && { label: "tokens", value: `${usage.prompt_tokens} in, ${usage.completion_tokens} out` },
+    tokensOf(answer),
     counted("cached", usage?.prompt_tokens_details?.cached_tokens),
     counted("reasoning", usage?.completion_tokens_details?.reasoning_tokens),
     times.firstMs !== null && { label: "first token", value: inWords((times.firstMs - times.sentMs) / 1e3) },
@@ -19,13 +19,19 @@ export function factsOf(answer: Answer): Fact[] {
   return facts.filter((fact) => !!fact);
 }
 
+/** A stream that did not come to its end has no count of the server's. */
+function tokensOf({ usage, times }: Answer): Fact | false {
+  if (usage) return { label: "tokens", value: `${usage.prompt_tokens} in, ${usage.completion_tokens} out` };
+  return times.numPieces > 0 && { label: "tokens", value: `about ${times.numPieces} out` };
+}
+
 function counted(label: string, count: number | undefined): Fact | undefined {
   return count ? { label, value: String(count) } : undefined;
 }
 
 /** Tokens after the first one, by the time that they took to come. */
 function rateOf({ usage, times }: Answer): Fact | undefined {
-  const numIntervals = (usage?.completion_tokens ?? 0) - 1;
+  const numIntervals = (usage?.completion_tokens ?? times.numPieces) - 1;
   const seconds = ((times.lastMs ?? 0) - (times.firstMs ?? 0)) / 1e3;
   if (numIntervals < 1 || seconds <= 0) return undefined;
   const rate = numIntervals / seconds;

@@ -98,7 +98,7 @@ function answerOf(told: Partial<Answer>, id: string, text: string): Answer {
     finishReason: told.finishReason ?? null,
     error: told.error ?? null,
     usage: told.usage ?? null,
-    times: told.times ?? { sentMs: 0, firstMs: null, lastMs: null },
+    times: told.times ?? { sentMs: 0, firstMs: null, lastMs: null, numPieces: 0 },
   };
 }
 

@@ -71,6 +71,13 @@ describe("the figures", () => {
     });
   });
 
+  it("count pieces where the stream did not come to the server's own count", () => {
+    const answer = { ...folded(says({ content: "a" }), says({ content: "b" })), end: "stopped" as const };
+    expect(facts(answer)).toEqual({
+      tokens: "about 2 out", "first token": "100 ms", speed: "100 tokens/s", ended: "stopped by you",
+    });
+  });
+
   it("say why an answer ended, unless it simply did", () => {
     expect(facts({ ...newAnswer(0), finishReason: "stop" })).toEqual({});
     expect(facts({ ...newAnswer(0), finishReason: "length" })).toEqual({ ended: "max tokens reached" });
