@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from playwright.sync_api import Error as PlaywrightError
 
 from support.browser import ANSWER_MS, AXE, Visit, open_browser
 from support.server import KvikServer, eventually, free_port
@@ -126,6 +126,29 @@ def test_probabilities_of_tokens_are_shown(visit: Visit) -> None:
     expect(page.get_by_role("tooltip")).to_contain_text("%")
 
 
+HOSTILE = """<img src=x onerror="window.harm=1"> <script>window.harm=2</script> [link](javascript:window.harm=3)
+
+![picture](https://example.com/a.png) <iframe src="https://example.com"></iframe> **bold** [fine](https://example.com)"""
+
+
+def test_what_a_model_writes_runs_nothing_and_loads_nothing(visit: Visit) -> None:
+    page = open_chat(visit)
+    turns = [
+        {"role": "user", "id": "q", "text": HOSTILE},
+        {"role": "assistant", "id": "a", "text": HOSTILE, "end": "finished"},
+    ]
+    stored = {"version": 1, "id": "bad", "turns": turns, "changedMs": 1e15}
+    page.evaluate("stored => localStorage.setItem('kvik.conversation.bad', JSON.stringify(stored))", stored)
+    page.evaluate("sessionStorage.clear()")
+    page.reload()
+    answer = page.get_by_role("article", name="Assistant")
+    expect(answer.get_by_role("strong")).to_have_text("bold")
+    expect(answer.get_by_role("link", name="fine")).to_have_attribute("href", "https://example.com")
+    assert answer.locator("img, script, iframe").count() == 0
+    assert answer.locator("a[href^=javascript]").count() == 0
+    assert page.evaluate("window.harm") is None
+
+
 def test_the_waterfall_shows_every_phase(visit: Visit, narrow: KvikServer) -> None:
     page = open_dashboard(visit)
     phases = narrow.request("GET", "/startup")[1]["phases"]
@@ -222,7 +245,8 @@ def test_it_shows_the_start_and_then_works(browser: Browser) -> None:
     starting = threading.Thread(target=server.__enter__)
     starting.start()
     try:
-        assert eventually(lambda: can_load(visit.page, f"{visit.origin}/ui/#server"), 30)
+        assert eventually(lambda: listens(port), 30)
+        visit.page.goto(f"{visit.origin}/ui/#server")
         expect(visit.page.get_by_role("status").first).to_contain_text("The server is starting")
         expect(visit.page.locator("tr[data-phase]").first).to_be_visible()
         expect(visit.page.locator('[data-figure="Status"]')).to_contain_text("ready")
@@ -234,11 +258,6 @@ def test_it_shows_the_start_and_then_works(browser: Browser) -> None:
     visit.close()
 
 
-def can_load(page: Page, address: str) -> bool:
-    try:
-        page.goto(address)
-    except PlaywrightError as error:
-        if "ERR_CONNECTION_REFUSED" not in error.message:
-            raise
-        return False  # the port is not open yet
-    return True
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
