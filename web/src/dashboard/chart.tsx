@@ -1,11 +1,13 @@
-/** Lines over the last minutes. Colours are the page's, and change with its theme. */
-import { useEffect, useRef } from "preact/hooks";
-import uPlot from "uplot";
-import "uplot/dist/uPlot.min.css";
+/** Lines over the last minutes, with their values now or below the cursor. Colours are the page's. */
+import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect, useId, useRef } from "preact/hooks";
+import type uPlot from "uplot";
 
-import { theme } from "../shell/theme";
+import { inWords, stacked, type Column } from "./columns";
 import type { Figures } from "./figures";
 import { history } from "./metrics";
+import { paletteAge } from "./palette";
+import { dashOf, HEIGHT, makePlot, seriesColour, timeText } from "./plot";
 
 export interface Line {
   name: string;
@@ -14,90 +16,100 @@ export interface Line {
 
 interface ChartProps {
   title: string;
+  /** What the figures are of, beside the title. */
+  note?: string;
   lines: Line[];
   format: (value: number | null | undefined) => string;
   /** What the axis reaches at least. */
   least?: number;
+  /** Parts of a whole: one upon the other. */
+  isStacked?: boolean;
 }
 
-const HEIGHT = 150;
-const LEAST_SHOWN_S = 60;
-
-export function Chart({ title, lines, format, least }: ChartProps) {
+export function Chart({ title, note, lines, format, least = 0, isStacked = false }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  const cursor = useSignal<number | null>(null);
+  const words = useId();
+  const columns = useComputed(() => lines.map((line) => history.value.map(line.of)));
   useEffect(() => {
-    const made = (plot.current = new uPlot(options(place.current!, lines, format, least ?? 0), [[]], place.current!));
+    const names = lines.map((line) => line.name);
+    const onCursor = (index: number | null): void => void (cursor.value = index);
+    const made = (plot.current = makePlot(place.current!, { names, format, least, isStacked, onCursor }));
+    draw(made, history.peek(), columns.peek(), isStacked);
     const watch = new ResizeObserver(() => made.setSize({ width: place.current!.clientWidth, height: HEIGHT }));
     watch.observe(place.current!);
     return () => {
       watch.disconnect();
       made.destroy();
+      plot.current = null;
     };
-  }, [theme.value]);
-  const points = history.value;
-  useEffect(() => {
-    plot.current?.setData([points.map((p) => p.timeS), ...lines.map((line) => points.map(line.of))]);
-    const now = points.at(-1)?.timeS ?? 0;
-    plot.current?.setScale("x", { min: Math.min(points[0]?.timeS ?? 0, now - LEAST_SHOWN_S), max: now });
-  }, [points, theme.value]);
-  const last = points.at(-1);
+  }, []);
+  useSignalEffect(() => {
+    const [points, values] = [history.value, columns.value];
+    if (plot.current) draw(plot.current, points, values, isStacked);
+  });
+  useSignalEffect(() => {
+    void paletteAge.value;
+    plot.current?.redraw();
+  });
+  const shown = cursor.value === null ? undefined : history.value[cursor.value];
   return (
     <section class="card chart" aria-label={title}>
-      <h3>{title}</h3>
-      <ul class="legend">
-        {lines.map((line, i) => (
-          <li>
-            <span class={`swatch series-${i + 1}`} />
-            {line.name}{" "}
-            <b data-line={line.name} data-last={last ? (line.of(last) ?? "") : ""}>
-              {format(last ? line.of(last) : null)}
-            </b>
-          </li>
-        ))}
-      </ul>
-      <div ref={place} class="plot" aria-hidden="true" />
+      <h3>
+        {title} <small>{shown ? timeText(shown.timeS) : note}</small>
+      </h3>
+      <Legend lines={lines} format={format} isStacked={isStacked} shown={shown} />
+      <p id={words} class="visually-hidden">
+        {inWords(lines.map((line) => line.name), columns.value, format)}
+      </p>
+      <div
+        ref={place}
+        class="plot"
+        role="img"
+        tabIndex={0}
+        aria-label={`${title}, as a chart: arrow keys go through the last minutes`}
+        aria-describedby={words}
+        onKeyDown={(event) => plot.current && moveCursor(event, plot.current)}
+        onBlur={() => plot.current?.setCursor({ left: -10, top: -10 })}
+      />
     </section>
   );
 }
 
-function options(place: HTMLElement, lines: Line[], format: ChartProps["format"], least: number): uPlot.Options {
-  const axis = {
-    stroke: colourOf(place, "--text-quiet"),
-    font: "11px system-ui",
-    gap: 4,
-    grid: { stroke: colourOf(place, "--line"), width: 0.5 },
-    ticks: { show: false },
-  };
-  return {
-    width: place.clientWidth || 300,
-    height: HEIGHT,
-    legend: { show: false },
-    cursor: { y: false, points: { size: 6 } },
-    scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.1) || 1] } },
-    axes: [
-      { ...axis, size: 22, space: 70, values: (_, times) => times.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) },
-      { ...axis, size: 52, values: (_, values) => values.map((value) => format(value)) },
-    ],
-    series: [
-      {},
-      ...lines.map((line, i) => ({
-        label: line.name,
-        stroke: colourOf(place, `--series-${i + 1}`),
-        width: 1.5,
-        points: { show: false },
-        spanGaps: true,
-      })),
-    ],
-  };
+type LegendProps = Pick<ChartProps, "lines" | "format" | "isStacked"> & { shown: Figures | undefined };
+
+/** `data-last` stays the newest value, whatever the cursor shows. */
+function Legend({ lines, format, isStacked, shown }: LegendProps) {
+  const last = history.value.at(-1);
+  const told = shown ?? last;
+  return (
+    <ul class="legend">
+      {lines.map((line, i) => (
+        <li key={line.name}>
+          <svg class={isStacked ? "stroke area" : "stroke"} width="18" height="8" aria-hidden="true">
+            <line x2="18" y1="4" y2="4" stroke={`var(${seriesColour(i)})`} stroke-dasharray={isStacked ? "" : dashOf(i)} />
+          </svg>
+          {line.name}{" "}
+          <b data-line={line.name} data-last={last ? (line.of(last) ?? "") : ""}>
+            {format(told ? line.of(told) : null)}
+          </b>
+        </li>
+      ))}
+    </ul>
+  );
 }
 
-/** A canvas knows no light-dark(): let the browser say which colour it is now. */
-function colourOf(place: HTMLElement, token: string): string {
-  const probe = document.createElement("span");
-  probe.style.color = `var(${token})`;
-  place.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
+function draw(plot: uPlot, points: Figures[], columns: Column[], isStacked: boolean): void {
+  plot.setData([points.map((point) => point.timeS), ...(isStacked ? stacked(columns) : columns)]);
+}
+
+const STEPS: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 };
+
+function moveCursor(event: KeyboardEvent, plot: uPlot): void {
+  const [step, last] = [STEPS[event.key], plot.data[0].length - 1];
+  if (step === undefined || last < 0) return;
+  event.preventDefault();
+  const index = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + step));
+  plot.setCursor({ left: plot.valToPos(plot.data[0][index]!, "x"), top: 10 });
 }

@@ -2,6 +2,7 @@
 import { useEffect } from "preact/hooks";
 
 import "../style/dashboard.css";
+import { startReport } from "../api/server_state";
 import { Chart, type Line } from "./chart";
 import { STEP_PARTS } from "./figures";
 import { count, percent, seconds } from "./format";
@@ -17,39 +18,36 @@ const REQUESTS: Line[] = [
 ];
 const TOKENS: Line[] = [
   { name: "generated", of: (p) => p.generationRate },
-  { name: "prompt", of: (p) => p.promptRate },
+  { name: "prompt, computed", of: (p) => p.promptRate },
 ];
 const CACHE: Line[] = [
   { name: "KV cache in use", of: (p) => p.kvUse },
   { name: "prefix hit rate", of: (p) => p.hitRate },
 ];
-const STEP: Line[] = [
-  { name: "whole step", of: (p) => p.stepTime },
-  ...["execute", "sample", "wire"].map((part) => ({
-    name: part,
-    of: (p: Parameters<Line["of"]>[0]) => p.stepParts[STEP_PARTS.indexOf(part as (typeof STEP_PARTS)[number])] ?? null,
-  })),
-];
+const STEP: Line[] = STEP_PARTS.map((name, i) => ({ name, of: (p) => p.stepParts[i] ?? null }));
 const TTFT: Line[] = ["p50", "p95", "p99"].map((name, i) => ({ name, of: (p) => p.ttft[i] ?? null }));
 const ITL: Line[] = ["p50", "p95", "p99"].map((name, i) => ({ name, of: (p) => p.itl[i] ?? null }));
 
 export function Dashboard() {
   useEffect(watchMetrics, []);
+  // While it starts there is nothing else to see; panels keep their identity when they change places.
+  const isStarting = startReport.value?.status === "starting";
   return (
     <main class="dashboard">
       <h1 class="visually-hidden">The server at work</h1>
       <KeyFigures />
       {metricsProblem.value && <p class="hint">{metricsProblem.value}</p>}
       <div class="cards">
+        {isStarting && <StartupPanel key="start" />}
         <Chart title="Requests at a time" lines={REQUESTS} format={count} least={4} />
-        <Chart title="Tokens per second" lines={TOKENS} format={count} least={10} />
+        <Chart title="Tokens per second" note="of the last 5 s" lines={TOKENS} format={count} least={10} />
         <Chart title="Cache" lines={CACHE} format={percent} least={1} />
-        <Chart title="Time of a step" lines={STEP} format={seconds} />
-        <Chart title="Time to first token" lines={TTFT} format={seconds} />
-        <Chart title="Time between tokens" lines={ITL} format={seconds} />
+        <Chart title="Time of a step" note="mean of the last 5 s" lines={STEP} format={seconds} isStacked />
+        <Chart title="Time to first token" note="of the last minute" lines={TTFT} format={seconds} />
+        <Chart title="Time between tokens" note="of the last minute" lines={ITL} format={seconds} />
         <RequestsPanel />
         <MemoryPanel />
-        <StartupPanel />
+        {!isStarting && <StartupPanel key="start" />}
       </div>
     </main>
   );

@@ -1,7 +1,7 @@
 /** The row at the top: how it goes, at one look. */
 import { connection, startReport } from "../api/server_state";
 import { count, percent, seconds } from "./format";
-import { history } from "./metrics";
+import { clockAheadS, history } from "./metrics";
 
 export function KeyFigures() {
   const last = history.value.at(-1);
@@ -11,6 +11,7 @@ export function KeyFigures() {
   return (
     <dl class="key-figures" aria-label="Key figures">
       <Figure name="Status" value={status} note={status === "starting" ? (report?.phase ?? "") : ""} />
+      <Figure name="Up for" value={seconds(uptimeS(last?.startedAtS))} />
       <Figure name="Running" value={count(last?.running)} />
       <Figure name="Waiting" value={count(last?.waiting)} note={waits.map(([what, n]) => `${what} ${n}`).join(", ")} />
       <Figure name="Tokens/s" value={count(last?.generationRate)} note={`prompt ${count(last?.promptRate)}`} />
@@ -18,6 +19,11 @@ export function KeyFigures() {
       <Figure name="First token" value={seconds(last?.ttft[0])} note="median" />
     </dl>
   );
+}
+
+/** Whole seconds: this is written anew each second. */
+function uptimeS(startedAtS: number | null | undefined): number | null {
+  return startedAtS == null ? null : Math.max(0, Math.round(Date.now() / 1000 + clockAheadS.value - startedAtS));
 }
 
 function Figure({ name, value, note = "" }: { name: string; value: string; note?: string }) {

@@ -1,13 +1,16 @@
-/** Where memory goes: the plan as a bar, what would change it, and the ledger of what is held now. */
+/** Where memory goes: the plan as a bar, what fits into it, and what is held now. */
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
 import { askJson } from "../api/client";
-import { bytes, count } from "./format";
-import { piecesOf, type Plan } from "./memory";
+import { bytes, percent } from "./format";
+import { piecesOf, type Piece, type Plan } from "./memory";
+import { WhatFits, WhatIfTable } from "./plan_tables";
 import { NOTHING_YET, poll, problemOf, type Answer } from "./poll";
 
 const INTERVAL_MS = 5000;
+/** Of the bar's width: less has no room for its size. */
+const LEAST_LABELLED = 0.12;
 
 const plan = signal<Answer<Plan>>(NOTHING_YET);
 
@@ -29,98 +32,75 @@ export function MemoryPanel() {
         Memory <small>{data && `${bytes(data.device.total_bytes)} of ${data.device.kind === "cpu" ? "main memory" : "the GPU"}`}</small>
       </h2>
       {problem && <p class="hint">{problem}</p>}
+      {data?.problem && <p class="warn">{data.problem}</p>}
       {data && <PlanPicture plan={data} />}
+      {data && (
+        <div class="memory-columns">
+          <WhatFits plan={data} />
+          <Ledger plan={data} />
+        </div>
+      )}
       {data && <WhatIfTable plan={data} />}
-      {data && <Ledger plan={data} />}
     </section>
   );
 }
 
 function PlanPicture({ plan }: { plan: Plan }) {
   const pieces = piecesOf(plan);
-  const total = pieces.reduce((sum, piece) => sum + piece.bytes, 0);
-  let at = 0;
+  const total = pieces.reduce((sum, piece) => sum + piece.bytes, 0) || 1;
   return (
     <>
-      <svg class="memory-bar" width="100%" height="22" aria-hidden="true">
-        {pieces.map((piece, i) => {
-          const [x, width] = [(100 * at) / total, (100 * piece.bytes) / total];
-          at += piece.bytes;
-          return <rect class={pieceClass(i, pieces.length)} x={`${x}%`} width={`${width}%`} height="22" />;
-        })}
-      </svg>
+      <div class="memory-bar" aria-hidden="true">
+        {pieces.map((piece) => (
+          <PieceBar key={piece.name} piece={piece} share={piece.bytes / total} held={heldOf(piece, plan)} />
+        ))}
+      </div>
       <ul class="legend">
-        {pieces.map((piece, i) => (
-          <li>
-            <span class={`swatch ${pieceClass(i, pieces.length)}`} />
-            {piece.name} <b>{bytes(piece.bytes)}</b>
+        {pieces.map((piece) => (
+          <li key={piece.name}>
+            <span class={`swatch series-${piece.kind}`} />
+            {piece.name} <b>{bytes(piece.bytes)}</b> <small>{percent(piece.bytes / total)}</small>
           </li>
         ))}
       </ul>
-      <p>
-        {plan.dtype}
-        {plan.quantization !== "none" && `, ${plan.quantization}`}, KV cache in {plan.kv_cache.dtype}:{" "}
-        <b>{count(plan.kv_cache.num_tokens)}</b> tokens ({bytes(plan.kv_cache.bytes_per_token)} each), which is{" "}
-        <b>{plan.max_concurrency.toFixed(2)}</b> requests of {count(plan.max_model_len)} tokens at once, and{" "}
-        {count(plan.max_num_seqs)} at most.
-        {plan.speed && ` Estimated: ${count(plan.speed.decode_one_request)} tokens/s for one request, ${count(plan.speed.prefill)} for prompts.`}
-      </p>
     </>
   );
 }
 
-function pieceClass(index: number, count: number): string {
-  return index === count - 1 ? "series-rest" : `series-${index + 1}`;
+/** What of the KV cache holds something now is solid, the rest of it is pale. */
+function PieceBar({ piece, share, held }: { piece: Piece; share: number; held: number | null }) {
+  return (
+    <div class={`piece series-${piece.kind} ${held === null ? "" : "partly"}`} style={{ flexGrow: share }}>
+      {held !== null && <span class="held" style={{ width: `${100 * held}%` }} />}
+      {share >= LEAST_LABELLED && <span class="label">{piece.name}</span>}
+    </div>
+  );
 }
 
-function WhatIfTable({ plan }: { plan: Plan }) {
-  return (
-    <details>
-      <summary>What other flags would change</summary>
-      <div class="scroll" tabIndex={0} role="region" aria-label="What other flags would change">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Flags</th>
-              <th scope="col" class="amount">Weights</th>
-              <th scope="col" class="amount">Tokens</th>
-              <th scope="col" class="amount">At once</th>
-            </tr>
-          </thead>
-          <tbody>
-            {plan.what_if.map((line) => (
-              <tr>
-                <th scope="row">
-                  <code>{line.flags}</code>
-                </th>
-                <td class="amount">{bytes(line.weights_bytes)}</td>
-                <td class="amount">{line.problem ? "" : count(line.num_tokens)}</td>
-                <td class="amount">{line.problem ?? (line.fits ? line.max_concurrency.toFixed(2) : "does not fit")}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-    </details>
-  );
+function heldOf(piece: Piece, { ledger }: Plan): number | null {
+  if (piece.kind !== 2) return null;
+  const line = ledger.find(({ part }) => part === "kv_cache");
+  return line ? Math.min(1, line.bytes / Math.max(1, line.limit_bytes ?? piece.bytes)) : null;
 }
 
 function Ledger({ plan }: { plan: Plan }) {
   return (
-    <>
+    <div>
       <h3>Held now</h3>
       <dl class="ledger">
         {plan.ledger.map(({ part, bytes: held, limit_bytes: limit }) => (
-          <div>
-            <dt>{part.replaceAll("_", " ")}</dt>
+          <div key={part}>
+            <dt>{part === "kv_cache" ? "KV cache" : part.replaceAll("_", " ")}</dt>
             <dd>
               {bytes(held)}
-              {limit !== null && ` of ${bytes(limit)}`}
-              {limit !== null && limit > 0 && <meter min={0} max={limit} value={held} aria-label={`${part} held`} />}
+              {limit !== null && <span class="limit"> of {bytes(limit)}</span>}
             </dd>
+            <div class="fill" aria-hidden="true">
+              <span style={{ width: `${limit ? Math.min(100, (100 * held) / limit) : 0}%` }} />
+            </div>
           </div>
         ))}
       </dl>
-    </>
+    </div>
   );
 }

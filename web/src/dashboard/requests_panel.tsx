@@ -34,6 +34,8 @@ const MOST_SHOWN = 200;
 const report = signal<Answer<LiveReport>>(NOTHING_YET);
 /** Ids for which the button was pressed. */
 const ending = signal<ReadonlySet<string>>(new Set());
+/** What became of the last button that was pressed. */
+const outcome = signal<{ text: string; isBad: boolean } | null>(null);
 
 async function askOnce(abort: AbortSignal): Promise<void> {
   try {
@@ -49,16 +51,25 @@ async function askOnce(abort: AbortSignal): Promise<void> {
 
 async function cancel(requestId: string): Promise<void> {
   ending.value = new Set([...ending.value, requestId]);
+  outcome.value = { text: `Ending ${requestId} …`, isBad: false };
   try {
-    await askJson("/v1/abort", { method: "POST", body: { request_ids: [requestId] } });
+    const body = { request_ids: [requestId] };
+    const { aborted } = await askJson<{ aborted: number }>("/v1/abort", { method: "POST", body });
+    outcome.value = { text: aborted ? `${requestId} was cancelled.` : `${requestId} had ended already.`, isBad: false };
   } catch (error) {
-    report.value = { ...report.value, problem: problemOf(error, "infer") };
+    outcome.value = { text: `${requestId} was not cancelled. ${problemOf(error, "infer")}`, isBad: true };
     ending.value = new Set([...ending.value].filter((id) => id !== requestId));
   }
 }
 
+/** A panel that is shown again does not tell of what was long ago. */
+function watchRequests(): () => void {
+  outcome.value = null;
+  return poll(askOnce, INTERVAL_MS);
+}
+
 export function RequestsPanel() {
-  useEffect(() => poll(askOnce, INTERVAL_MS), []);
+  useEffect(watchRequests, []);
   const { data, problem } = report.value;
   return (
     <section class="card wide" aria-label="Requests">
@@ -67,35 +78,62 @@ export function RequestsPanel() {
         {data?.engine === "busy" && <small class="warn"> the engine is busy with a step</small>}
       </h2>
       {problem && <p class="hint">{problem}</p>}
+      <p class={outcome.value?.isBad ? "outcome error" : "outcome hint"} aria-live="polite">
+        {outcome.value?.text}
+      </p>
       {data?.requests.length === 0 && <p class="hint">Nobody asks for anything now.</p>}
       {data !== null && data.requests.length > 0 && <Table requests={data.requests} />}
     </section>
   );
 }
 
+/** Columns that are mostly empty are there while a request has something to say in them. */
+interface Columns {
+  preempted: boolean;
+  priority: boolean;
+  adapter: boolean;
+  key: boolean;
+}
+
+function columnsOf(requests: LiveRequest[]): Columns {
+  return {
+    preempted: requests.some((request) => request.num_preemptions > 0),
+    priority: requests.some((request) => request.priority !== 0),
+    adapter: requests.some((request) => request.lora !== null),
+    key: requests.some((request) => callerOf(request) !== ""),
+  };
+}
+
+function callerOf({ caller }: LiveRequest): string {
+  return caller === null || caller === undefined || caller === "anonymous" ? "" : caller;
+}
+
 function Table({ requests }: { requests: LiveRequest[] }) {
+  const columns = columnsOf(requests);
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="Open requests">
-      <table>
+      <table class="requests">
         <thead>
           <tr>
             <th scope="col">Request</th>
             <th scope="col">State</th>
             <th scope="col" class="amount">Age</th>
-            <th scope="col" class="amount">Prompt (cached)</th>
+            <th scope="col" class="amount">Prompt</th>
+            <th scope="col" class="amount">Cached</th>
             <th scope="col" class="amount">Answer</th>
             <th scope="col" class="amount">Blocks</th>
-            <th scope="col" class="amount">Preempted</th>
-            <th scope="col" class="amount">Priority</th>
-            <th scope="col">Key</th>
-            <th scope="col">
+            {columns.preempted && <th scope="col" class="amount">Preempted</th>}
+            {columns.priority && <th scope="col" class="amount">Priority</th>}
+            {columns.adapter && <th scope="col">Adapter</th>}
+            {columns.key && <th scope="col">Key</th>}
+            <th scope="col" class="action">
               <span class="visually-hidden">End it</span>
             </th>
           </tr>
         </thead>
         <tbody>
           {requests.slice(0, MOST_SHOWN).map((request) => (
-            <Row key={`${request.request_id}/${request.index}`} request={request} />
+            <Row key={`${request.request_id}/${request.index}`} request={request} columns={columns} />
           ))}
         </tbody>
       </table>
@@ -104,38 +142,38 @@ function Table({ requests }: { requests: LiveRequest[] }) {
   );
 }
 
-function Row({ request }: { request: LiveRequest }) {
-  const isEnding = ending.value.has(request.request_id);
+function Row({ request, columns }: { request: LiveRequest; columns: Columns }) {
   return (
     <tr data-request={request.request_id}>
       <th scope="row">
         <code>{request.request_id}</code>
         {request.index > 0 && <small> answer {request.index + 1}</small>}
-        {request.lora && <small> {request.lora}</small>}
       </th>
       <td>
         <span class={`state is-${request.state}`}>{request.state}</span> {reasonOf(request)}
       </td>
       <td class="amount">{seconds(request.age_s)}</td>
-      <td class="amount">
-        {count(request.num_prompt_tokens)} ({count(request.num_cached_tokens)})
-      </td>
+      <td class="amount">{count(request.num_prompt_tokens)}</td>
+      <td class="amount">{count(request.num_cached_tokens)}</td>
       <td class="amount">{count(request.num_output_tokens)}</td>
       <td class="amount">{count(request.num_blocks)}</td>
-      <td class="amount">{request.num_preemptions || ""}</td>
-      <td class="amount">{request.priority || ""}</td>
-      <td>{request.caller === "anonymous" ? "" : request.caller}</td>
-      <td>
-        <button
-          class="bad small"
-          disabled={isEnding}
-          aria-label={`Cancel ${request.request_id}`}
-          onClick={() => void cancel(request.request_id)}
-        >
-          {isEnding ? "ending" : "Cancel"}
-        </button>
+      {columns.preempted && <td class="amount">{request.num_preemptions || ""}</td>}
+      {columns.priority && <td class="amount">{request.priority || ""}</td>}
+      {columns.adapter && <td>{request.lora}</td>}
+      {columns.key && <td>{callerOf(request)}</td>}
+      <td class="action">
+        <CancelButton requestId={request.request_id} />
       </td>
     </tr>
+  );
+}
+
+function CancelButton({ requestId }: { requestId: string }) {
+  const isEnding = ending.value.has(requestId);
+  return (
+    <button class="bad small" disabled={isEnding} aria-label={`Cancel ${requestId}`} onClick={() => void cancel(requestId)}>
+      {isEnding ? "Ending…" : "Cancel"}
+    </button>
   );
 }
 

@@ -15,15 +15,16 @@ export class Scrape {
     readonly atS: number,
   ) {
     for (const sample of parseExposition(text)) {
+      if (Number.isNaN(sample.value)) continue; // "unknown" would make every sum unknown
       const known = this.byName.get(sample.name);
       if (known) known.push(sample);
       else this.byName.set(sample.name, [sample]);
     }
   }
 
-  /** The samples of a name, under whichever prefix is served. */
+  /** The samples of a name, under whichever prefix is served; of a process, without one. */
   samples(name: string): Sample[] {
-    for (const prefix of PREFIXES) {
+    for (const prefix of [...PREFIXES, ""]) {
       const found = this.byName.get(prefix + name);
       if (found) return found;
     }

@@ -57,7 +57,29 @@ describe("differences", () => {
   });
 });
 
+describe("prompt tokens per second", () => {
+  const name = "kvik:prompt_tokens_by_source_total";
+  const text = (all: number, computed: number, cached: number) =>
+    `kvik:prompt_tokens_total ${all}\n${name}{source="local_compute"} ${computed}\n${name}{source="local_cache_hit"} ${cached}`;
+
+  it("are those that were computed", () => {
+    const [before, now] = [new Scrape(text(0, 0, 0), 0), new Scrape(text(100, 40, 60), 4)];
+    expect(figuresOf(now, before, before, 1).promptRate).toBe(10);
+  });
+
+  it("are all where the server does not tell", () => {
+    const [before, now] = [new Scrape("vllm:prompt_tokens_total 0", 0), new Scrape("vllm:prompt_tokens_total 100", 4)];
+    expect(figuresOf(now, before, before, 1).promptRate).toBe(25);
+  });
+});
+
 describe("a scrape", () => {
+  it("passes over what is no number", () => {
+    const scrape = new Scrape('kvik:x{engine="0"} NaN\nkvik:x{engine="1"} 2\nprocess_start_time_seconds 7', 0);
+    expect(scrape.value("x")).toBe(2);
+    expect(scrape.value("process_start_time_seconds")).toBe(7);
+  });
+
   it("is read under either prefix, and one of them counts", () => {
     const text = (prefix: string) => `${prefix}num_requests_running{engine="0"} 3\n`;
     for (const served of [text("kvik:"), text("vllm:"), text("kvik:") + text("vllm:")])
