@@ -92,12 +92,14 @@ function Ledger({ plan }: { plan: Plan }) {
           <div key={part}>
             <dt>{part === "kv_cache" ? "KV cache" : part.replaceAll("_", " ")}</dt>
             <dd>
-              {bytes(held)}
-              {limit !== null && <span class="limit"> of {bytes(limit)}</span>}
+              <span>
+                {bytes(held)}
+                {limit !== null && <span class="limit"> of {bytes(limit)}</span>}
+              </span>
+              <span class="fill" aria-hidden="true">
+                <span style={{ width: `${limit ? Math.min(100, (100 * held) / limit) : 0}%` }} />
+              </span>
             </dd>
-            <div class="fill" aria-hidden="true">
-              <span style={{ width: `${limit ? Math.min(100, (100 * held) / limit) : 0}%` }} />
-            </div>
           </div>
         ))}
       </dl>
