@@ -83,7 +83,7 @@ $(WEB): $(shell find web -type f -not -path "web/node_modules/*" 2>/dev/null) sc
 	@touch $@
 
 $(DEVELOPMENT): pyproject.toml scripts/install-groups | $(RUNTIME)
-	PYTHON=$(BIN)/python scripts/install-groups test lint
+	PYTHON=$(BIN)/python scripts/install-groups test lint docs
 	@touch $@
 
 $(DOCS): pyproject.toml scripts/install-groups | $(VENV)/bin/python
