@@ -19,8 +19,8 @@ from support.documents import DOCS, PAGES, ROOT, anchors, links, name_of
 
 GENERATED = ("migration_tables", "python_api")
 NEEDED = (
-    "quick-start", "migrating-from-vllm", "migrating-from-llama-cpp-and-ollama", "tuning", "architecture", "reliability",
-    "security", "performance", "cli", "http-api", "python-api",
+    "quick-start", "migrating-from-vllm", "migrating-from-llama-cpp-and-ollama", "tuning", "architecture",
+    "reliability", "security", "performance", "cli", "http-api", "python-api",
 )  # fmt: skip
 
 
