@@ -82,6 +82,7 @@ $(WEB): $(shell find web -type f -not -path "web/node_modules/*" 2>/dev/null) sc
 	PYTHON=$(BIN)/python scripts/build-web
 	@touch $@
 
+# With the group docs: the tests build the site.
 $(DEVELOPMENT): pyproject.toml scripts/install-groups | $(RUNTIME)
 	PYTHON=$(BIN)/python scripts/install-groups test lint docs
 	@touch $@

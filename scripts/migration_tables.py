@@ -36,13 +36,13 @@ WHY_A_GROUP_IS_NOT_THERE = {
     "CacheConfig": "one kind of cache, in the device's memory",
     "OffloadConfig": "weights lie in the device's memory",
     "SchedulerConfig": "one scheduler, whose steps follow each other",
-    "CompilationConfig": "nothing is compiled or captured",
+    "CompilationConfig": "nothing is compiled; no CUDA graphs",
     "KernelConfig": "kernels are chosen by the machine and the format of the weights",
     "AttentionConfig": "there is one attention kernel per instruction set",
     "MambaConfig": "no state space models",
     "MultiModalConfig": "no images, video or audio",
     "LoRAConfig": "adapters of dense layers, on one device",
-    "ObservabilityConfig": "traces and statistics that are not built; nothing is captured or compiled late",
+    "ObservabilityConfig": "traces and statistics that are not built; nothing is compiled late",
     "LoggingConfig": "the log has one format",
     "VllmConfig": "no KV connectors, watermarks, diffusion models, draft models or profilers; nothing to compile",
 }
@@ -130,6 +130,7 @@ def metric_tables() -> str:
     kept = [name for name in FIELD if name in served]
     return "\n\n".join([
         f"### Served under the same name: {len(kept)} of {len(FIELD)}",
+        "Counters end in `_total`, histograms in `_bucket`, `_sum` and `_count`, as they do there.",
         _table(("metric", "when"), [(f"`vllm:{name}`", _when(name)) for name in kept]),
         f"### Not served: {len(missing)}",
         _table(("metric", "why"), [(f"`vllm:{name}`", WHY_A_METRIC_IS_NOT_THERE[name]) for name in missing]),

@@ -31,7 +31,8 @@ HEAD = """# The Python API
 <!-- Written by scripts/python_api.py from the docstrings. -->
 
 `from kvik import LLM, SamplingParams, BeamSearchParams, StructuredOutputsParams, LoRARequest`; outputs come from their
-methods. How they are used: [offline](offline.md). Every error is a `kvik.errors.KvikError`.
+methods. How they are used: [offline](offline.md). Errors that are meant for the caller are
+`kvik.errors.KvikError`s.
 """
 
 

@@ -35,12 +35,11 @@ NOT_RUN_PROGRAMS = {"python -m bench.compare ": "other engines and gigabytes of 
 
 STAND_INS = (
     (r"(?<!\w)(?:/srv)?/models/", "{root}/models/"),
-    (r"~/\.ollama/models/blobs/sha256-\w+", "{root}/models/Llama-3.2-1B-Instruct-Q4_K_M.gguf"),
+    (r"~/\.ollama/models/blobs/sha256-\w+", "{root}/models/sha256-of-ollama"),
     (r"\bADAPTER_FOLDER\b", "{root}/adapter"),
-    (r"\b(?:MODEL|DIR)\b", "{root}/models/m"),
+    (r"\b(?:MODEL|DIR)\b", "{root}/models/Llama-3.2-1B-Instruct"),
     (r"\bFOLDER\b", "{root}/converted"),
     (r"\bNAME\b", "name"),
-    (r"\.venv/bin/kvik", "kvik"),
     (r"http://localhost:8000", "http://127.0.0.1:{shared}"),
     (r"--host 0\.0\.0\.0", "--host 127.0.0.1"),
     (r"--port 6578", "--port {port}"),
@@ -81,6 +80,10 @@ EXPECTED = (
     ("--graph-memory 0.69GiB", r"128 KiB[\s\S]*2,533"),
     ("/startup", '"phase"'),
     ("/v1/models", "SmolLM2"),
+    ("/debug/requests", '"requests"'),
+    ("localhost:8000/plan", '"ledger"'),
+    ('"return_timings": true', '"queue_s"'),
+    ("kvik collect-env --json", '"torch"'),
     ("localhost:8000/metrics", "kvik:num_requests_running"),
 )
 """What must stand in the output of commands that have this in their text (a pattern)."""
@@ -92,13 +95,12 @@ class World:
     shared: KvikServer
     environ: dict[str, str]
     done: set[str] = field(default_factory=set)
-    """Commands that ran already; many pages say the same ones."""
+    """Commands that ran already, without their ports; many pages say the same ones."""
 
     def here(self, command: str) -> str:
         """A command of the pages with all that is replaced."""
         for said, smaller in SMALLER:
             command = command.replace(said, smaller)
-        command = without_comment(command).removesuffix(" &")
         names = {"root": self.root, "shared": self.shared.port, "port": free_port(), "checkout": ROOT}
         for pattern, text in STAND_INS:
             command = re.sub(pattern, text.format(**names), command)
@@ -111,7 +113,8 @@ def world(server: KvikServer, tmp_path_factory: pytest.TempPathFactory) -> World
         pytest.skip("the commands of the pages want bash, curl, openssl and make")
     root = tmp_path_factory.mktemp("documented")
     documented_world.build(root)
-    return World(root, server, documented_world.environment(root, CACHE_ROOT))
+    served = "kvik serve --host 127.0.0.1 --port"  # is what `server` was started with
+    return World(root, server, documented_world.environment(root, CACHE_ROOT), {served})
 
 
 def all_blocks(language: str) -> list[Block]:
@@ -126,14 +129,19 @@ def is_run(command: str) -> bool:
 def test_commands(block: Block, world: World) -> None:
     """Of one block, in their order: a later one may read what an earlier one wrote."""
     for command in filter(is_run, commands(block)):
-        plain = without_comment(command)
-        if plain not in world.done:
-            run(world, plain)
-            world.done.add(plain)
+        # The tests have no .venv, and end a server in the background themselves.
+        plain = without_comment(command).removeprefix(".venv/bin/").removesuffix(" &")
+        here = world.here(plain)
+        if without_port(here) not in world.done:
+            run(world, plain, here)
+            world.done.add(without_port(here))
 
 
-def run(world: World, command: str) -> None:
-    here = world.here(command)
+def without_port(here: str) -> str:
+    return re.sub(r"--port \d+", "--port", here)
+
+
+def run(world: World, command: str, here: str) -> None:
     if STARTS_A_SERVER.match(here):
         start_and_end(world, here)
         return

@@ -1,7 +1,7 @@
 """The machine that the pages of docs/ speak of, in a temporary folder: models, adapters, files of requests, programs.
 
-The models are tiny and random, so that many servers start in the time of one; files called `.gguf` are the real small
-model. Knows no page.
+The models are tiny and random, so that many servers start in the time of one; GGUF files are the real small model.
+Knows no page.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from support.adapters import module_sizes, write_adapter
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": VOCAB_SIZE, "hidden_size": 128,
     "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-    "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "hidden_act": "silu", "rope_theta": 500000.0,
-    "tie_word_embeddings": True, "torch_dtype": "bfloat16", "bos_token_id": 262, "eos_token_id": 263,
+    "head_dim": 64, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+    "rope_theta": 500000.0, "tie_word_embeddings": True, "torch_dtype": "bfloat16", "bos_token_id": 262,
+    "eos_token_id": 263,
 }  # fmt: skip
 LLAMA_8B: dict[str, Any] = CONFIG | {
     "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -32,7 +33,7 @@ LLAMA_8B: dict[str, Any] = CONFIG | {
     "bos_token_id": 128000, "eos_token_id": 128001,
 }  # fmt: skip
 TEMPLATE = "{% for m in messages %}{{ bos_token }}{{ m.role }}:{{ m.content }}{% endfor %}"
-REQUEST = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+REQUEST = {"method": "POST", "url": "/v1/chat/completions"}
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
 
 
@@ -42,11 +43,12 @@ def build(root: Path) -> None:
     write_model(folder)
     (root / "models" / "m").symlink_to(folder)
     (root / "models" / "model").symlink_to(folder)
-    (root / "models" / "Llama-3.2-1B-Instruct-Q4_K_M.gguf").symlink_to(embedded_model_path())
+    for name in ("Llama-3.2-1B-Instruct-Q4_K_M.gguf", "sha256-of-ollama"):
+        (root / "models" / name).symlink_to(embedded_model_path())
     write_adapter(root / "adapter", open_model(str(folder)).spec)
     (root / "config.json").write_text(json.dumps(LLAMA_8B))
     for name in ("batch.jsonl", "requests.jsonl"):
-        (root / name).write_text(json.dumps(REQUEST | {"body": BODY}) + "\n")
+        (root / name).write_text(json.dumps({"custom_id": name, **REQUEST, "body": BODY}) + "\n")
     _write_programs(root / "bin")
 
 
