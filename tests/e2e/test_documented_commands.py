@@ -11,6 +11,9 @@ import http.client
 import re
 import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,8 +97,15 @@ class World:
     root: Path
     shared: KvikServer
     environ: dict[str, str]
-    done: set[str] = field(default_factory=set)
-    """Commands that ran already, without their ports; many pages say the same ones."""
+    begun: set[str] = field(default_factory=set)
+    """Commands that run or ran, without their ports; many pages say the same ones."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_first(self, command: str) -> bool:
+        with self.lock:
+            is_first = command not in self.begun
+            self.begun.add(command)
+        return is_first
 
     def here(self, command: str) -> str:
         """A command of the pages with all that is replaced."""
@@ -125,16 +135,28 @@ def is_run(command: str) -> bool:
     return command not in NOT_RUN and not command.startswith(tuple(NOT_RUN_PROGRAMS))
 
 
+@pytest.fixture(scope="module")
+def runs(world: World, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """The blocks that were asked for, by their place; two at a time, as a start is mostly imports, one by one."""
+    chosen = [item for item in request.session.items if item.name.startswith("test_commands[")]
+    asked = [item.callspec.params["block"] for item in chosen]  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(2) as pool:
+        yield {block.place: pool.submit(run_block, world, block) for block in asked}
+
+
 @pytest.mark.parametrize("block", all_blocks("bash"), ids=lambda block: block.place)
-def test_commands(block: Block, world: World) -> None:
-    """Of one block, in their order: a later one may read what an earlier one wrote."""
+def test_commands(block: Block, runs: dict[str, Future[None]]) -> None:
+    runs[block.place].result()
+
+
+def run_block(world: World, block: Block) -> None:
+    """Its commands in their order: a later one may read what an earlier one wrote."""
     for command in filter(is_run, commands(block)):
         # The tests have no .venv, and end a server in the background themselves.
         plain = without_comment(command).removeprefix(".venv/bin/").removesuffix(" &")
         here = world.here(plain)
-        if without_port(here) not in world.done:
+        if world.is_first(without_port(here)):
             run(world, plain, here)
-            world.done.add(without_port(here))
 
 
 def without_port(here: str) -> str:
