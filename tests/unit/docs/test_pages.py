@@ -119,3 +119,26 @@ def test_the_site_asks_no_other_server_for_anything(site: Path) -> None:
         assert not [address for address in parser.found if "//" in address], page.name
     for style in site.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+MIGRATION = tuple(page for page in PAGES if page.name.startswith("migrating-"))
+"""These name flags of other servers too."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in MIGRATION], ids=name_of)
+def test_flags_in_the_text_are_flags(page: Path, known_flags: set[str]) -> None:
+    """What stands in `code`; whole commands run in tests/e2e/test_documented_commands.py."""
+    code = " ".join(re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")))
+    assert set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*[a-z0-9])(?![\w-])", code)) <= known_flags
+
+
+@pytest.fixture(scope="module")
+def known_flags() -> set[str]:
+    """Those of `kvik serve`, and the fields and words by which the other commands and the scripts make theirs."""
+    named = {name for flag in serve_flags() for name in (flag.name, f"no-{flag.name}", *flag.aliases)}
+    text = "\n".join(
+        path.read_text() for room in ("src/kvik", "bench", "scripts") for path in (ROOT / room).rglob("*.py")
+    )
+    fields = set(re.findall(r"^    (\w+): [^\n]* = flag\(", text, re.MULTILINE))
+    literals = set(re.findall(r'"(?:--)?([a-z][a-z0-9-]+)"', text)) | set(re.findall(r"--([a-z][a-z0-9-]+)", text))
+    return {name.lstrip("-") for name in named} | {name.replace("_", "-") for name in fields} | literals
