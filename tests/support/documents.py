@@ -18,7 +18,7 @@ PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 PROGRAMS = ("kvik", ".venv/bin/kvik", "python", "pip", "make", "curl", "source", "git", "docker", "systemctl", "sudo")
 """What the first line of an indented block begins with where the block is for a shell; a fence says so itself."""
 _FENCE = re.compile(r"^\s*```(\w*)\s*$")
-_LINK = re.compile(r"(?<!!)\[[^\]\[]+\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]\[]+\]\(([^)\s]+)\)")
 _ANY_CODE = re.compile(r"^\s*```.*?^\s*```\s*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
@@ -99,7 +99,7 @@ def without_comment(command: str) -> str:
 
 
 def links(page: Path) -> list[str]:
-    """The targets of all links; what stands in code is none."""
+    """The targets of all links and pictures; what stands in code is none."""
     return _LINK.findall(_ANY_CODE.sub("", page.read_text(encoding="utf-8")))
 
 

@@ -13,7 +13,7 @@ PAGE = """# A `page` of *two*
 
     make serve
 
-Text with a [link](other.md#here) and `[none](in-code.md)`.
+Text with a [link](other.md#here), ![a picture](a.png) and `[none](in-code.md)`.
 
 ```bash
 # a remark
@@ -74,5 +74,5 @@ def test_comments_are_taken_off(command: str, expected: str) -> None:
 
 
 def test_links_and_anchors(page: Path) -> None:
-    assert links(page) == ["other.md#here"]
+    assert links(page) == ["other.md#here", "a.png"]
     assert anchors(page) == {"a-page-of-two", "a-page-of-two_1"}
