@@ -7,6 +7,7 @@
 #   make test-native        C++ tests under sanitizers, with pages that nobody may touch around each buffer
 #   make web                build the page of /ui, with npm; it is fetched if there is none
 #   make lint               ruff and mypy
+#   make docs               the documentation as a site, in build/site
 #   make bench              measure start, memory and throughput; writes docs/performance.md
 #   make clean              remove what was built
 
@@ -17,11 +18,12 @@ TORCH := 2.13.0
 ARGS ?=
 
 RUNTIME := $(VENV)/.runtime-is-set-up
+DOCS := $(VENV)/.docs-are-set-up
 DEVELOPMENT := $(VENV)/.development-is-set-up
 NATIVE := $(VENV)/.native-is-built
 WEB := $(VENV)/.web-is-built
 
-.PHONY: setup serve web test test-chaos test-native lint bench clean
+.PHONY: setup serve web test test-chaos test-native lint docs bench clean
 
 setup: $(RUNTIME) $(NATIVE)
 
@@ -46,6 +48,10 @@ lint: setup $(DEVELOPMENT)
 	$(BIN)/ruff check src tests bench scripts
 	$(BIN)/ruff format --check src tests bench scripts
 	$(BIN)/mypy
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@echo "build/site/index.html"
 
 bench: setup $(DEVELOPMENT)
 	$(BIN)/python -m bench $(ARGS)
@@ -76,8 +82,13 @@ $(WEB): $(shell find web -type f -not -path "web/node_modules/*" 2>/dev/null) sc
 	PYTHON=$(BIN)/python scripts/build-web
 	@touch $@
 
+# With the group docs: the tests build the site.
 $(DEVELOPMENT): pyproject.toml scripts/install-groups | $(RUNTIME)
-	PYTHON=$(BIN)/python scripts/install-groups test lint
+	PYTHON=$(BIN)/python scripts/install-groups test lint docs
+	@touch $@
+
+$(DOCS): pyproject.toml scripts/install-groups | $(VENV)/bin/python
+	PYTHON=$(BIN)/python scripts/install-groups docs
 	@touch $@
 
 clean:

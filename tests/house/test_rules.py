@@ -60,7 +60,7 @@ def test_nothing_that_serves_fetches(file: Path) -> None:
 WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 TELLS_THE_DATE = {
     "server/responses_api/answer.py", "server/completions/serving.py", "server/chat/prepare.py", "server/state.py",
-    "server/generative_scoring.py", "telemetry/lora_metrics.py", "text/sandbox.py",
+    "server/generative_scoring.py", "server/tracing/tracer.py", "telemetry/lora_metrics.py", "text/sandbox.py",
 }  # fmt: skip
 """Who says when something was made, for people to read. All else counts seconds that no setting of the clock moves."""
 

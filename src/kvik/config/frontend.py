@@ -136,6 +136,10 @@ class ServerConfig:
     )  # fmt: skip
     enable_log_requests: bool = flag(False, "log each request", group=GENERAL, common=True)
 
+    otlp_traces_endpoint: str | None = flag(
+        None, "send a trace of each request to this OpenTelemetry collector: a URL; needs kvik[tracing]",
+        group="ObservabilityConfig",
+    )  # fmt: skip
     metrics_prefix: str = flag(
         "kvik:,vllm:",
         "how names of metrics begin: one prefix, or several separated by commas to show each metric under all of them",

@@ -308,7 +308,6 @@ NOT_YET: tuple[Flag, ...] = (
     *_group(
         "ObservabilityConfig",
         _flag("show-hidden-metrics-for-version", "str", None, "re-show deprecated metrics"),
-        _flag("otlp-traces-endpoint", "str", None, "OTLP collector URL"),
         _flag("collect-detailed-traces", "str", None, "module-level spans"),
         _flag("per-request-spec-decode-metrics", "str", "none", "acceptance data in responses",
               choices="detailed/none/summary"),

@@ -24,7 +24,6 @@ from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient, OutputStream
-    from kvik.server.request_log import RequestLog
 
 OnClose = Callable[[Sequence[Sequence[RequestTimes]]], None]
 
@@ -66,12 +65,16 @@ class Generation:
 
     @classmethod
     async def start(
-        cls, client: EngineClient, call: EngineCall, ticket: Ticket | None = None, log: RequestLog | None = None
+        cls,
+        client: EngineClient,
+        call: EngineCall,
+        ticket: Ticket | None = None,
+        on_close: OnClose = lambda prompts: None,
     ) -> Generation:
         """Raises what `add_request` raises; then nothing of the request is left in the engine."""
         adding = client if call.choice is None else ChoosingClient(client, call.choice)
         streams: list[OutputStream] = []
-        generation = cls(streams) if log is None else cls(streams, lambda prompts: log.ended(call.request_id, prompts))
+        generation = cls(streams, on_close)
         try:
             is_bulk = len(call.prompts) > 1 and call.choice is None
             prompts: Sequence[Prompt] = await client.tokenize(call.prompts, call.options) if is_bulk else call.prompts

@@ -17,18 +17,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvik.config.limits import RequestLimits
-from kvik.engine_client.admission.ticket import Ticket
 from kvik.errors import InvalidRequestError
 from kvik.sampling_params import MAX_LOGPROB_TOKEN_IDS, OutputKind, SamplingParams
 from kvik.server.body import read_model
 from kvik.server.disconnect import unless_disconnected
 from kvik.server.fields import Int64, TokenId
-from kvik.server.generation import EngineCall, Generation
+from kvik.server.generation import EngineCall
+from kvik.server.generation_start import start_generation
 from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
-from kvik.server.tickets import ticket_of
 from kvik.server.usage import UsageCounter
 from kvik.server.validation import RequestModel
 from kvik.text.outputs import RequestOutput
@@ -72,8 +71,7 @@ async def generative_scoring(request: Request) -> Response:
         options=PromptOptions(),
     )  # fmt: skip
     log = RequestLog(state.config)
-    log.received(call)
-    outputs = await unless_disconnected(request.receive, _run(state, call, ticket_of(request), log))
+    outputs = await unless_disconnected(request.receive, _run(request, call, log))
     scores = [score(label_logprobs(output, body.label_token_ids), body.apply_softmax) for output in outputs]
     return json_response(_answer(request_id, model, scores, outputs, state.config.enable_prompt_tokens_details))
 
@@ -128,8 +126,8 @@ async def _ids(state: ServerState, parts: Sequence[Part], options: PromptOptions
     return [list(part.token_ids if isinstance(part, TokenizedPrompt) else part) for part in found]  # type: ignore[arg-type]
 
 
-async def _run(state: ServerState, call: EngineCall, ticket: Ticket | None, log: RequestLog) -> list[RequestOutput]:
-    generation = await Generation.start(state.client, call, ticket, log)
+async def _run(request: Request, call: EngineCall, log: RequestLog) -> list[RequestOutput]:
+    generation = await start_generation(request, call, log)
     try:
         return await generation.collect()
     finally:

@@ -31,6 +31,7 @@ from kvik.server.starting.progress import tell_manager
 from kvik.server.starting.record import StartRecord
 from kvik.server.systemd import ServiceManager, inherited_socket
 from kvik.server.tls import check_tls
+from kvik.server.tracing.check import read_target
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
 from kvik.telemetry.timeline import Timeline
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from kvik.engine_client.async_llm import AsyncLLM
     from kvik.engine_client.core_client import EngineCoreClient
     from kvik.messages import EngineFacts, Phase
+    from kvik.server.tracing.tracer import Tracer
 
 logger = get_logger(__name__)
 
@@ -84,6 +86,8 @@ def setup_server(config: ServerConfig) -> tuple[socket.socket, HandOver]:
     check_tls(config)
     formats_of(config)
     check_access(config)
+    if config.otlp_traces_endpoint is not None:
+        read_target(config.otlp_traces_endpoint)
     ServiceManager.of(os.environ, os.getpid())
     sock, hand_over = _listening_socket(config)
     warn_if_open(config, sock)
@@ -118,7 +122,7 @@ async def run_server_worker(
         try:
             # Imports run in a thread, so that signals, clients and the engine's messages are heard meanwhile.
             await asyncio.to_thread(_import_engine_client, timer)
-            importing = asyncio.create_task(asyncio.to_thread(_import_http, timer))
+            importing = asyncio.create_task(asyncio.to_thread(_import_http, timer, server_config))
             from kvik.telemetry.prefixes import parse_prefixes
             from kvik.telemetry.registry import create_registry
 
@@ -209,10 +213,28 @@ def _import_engine_client(timer: PhaseTimer) -> None:
         import kvik.telemetry.stat_loggers  # noqa: F401
 
 
-def _import_http(timer: PhaseTimer) -> None:
+def _import_http(timer: PhaseTimer, config: ServerConfig) -> None:
     with timer.phase("import http server"):
         import kvik.server.app
-        import kvik.server.serve  # noqa: F401
+        import kvik.server.serve
+    if config.otlp_traces_endpoint is not None:
+        with timer.phase("import tracing"):
+            import kvik.server.tracing.tracer  # noqa: F401
+
+
+@contextlib.contextmanager
+def tracing(endpoint: str | None) -> Iterator[Tracer | None]:
+    """Traces go to this collector as long as the context lasts, and a moment longer."""
+    if endpoint is None:
+        yield None
+        return
+    from kvik.server.tracing.tracer import Tracer
+
+    tracer = Tracer.to(read_target(endpoint))
+    try:
+        yield tracer
+    finally:
+        tracer.close()
 
 
 async def _serve(
@@ -244,6 +266,13 @@ async def _serve(
             logger.info("%s", line)
         gc.freeze()  # what the start has made lives as long as the process: no collection needs to walk it again
     manager = ServiceManager.of(os.environ, os.getpid())
-    on_ready = record.last_phase("listen")
-    async with serve_admin(app, admin_sock, config):
-        await serve_http(app, sock, state, stop, on_ready, hand_over, manager, desk)
+    is_listening = record.last_phase("listen")
+
+    def on_ready() -> None:
+        is_listening()
+        if state.tracer is not None:
+            state.tracer.record_start(record.timeline.phases, record.timeline.began_s)
+
+    with tracing(config.otlp_traces_endpoint) as state.tracer:
+        async with serve_admin(app, admin_sock, config):
+            await serve_http(app, sock, state, stop, on_ready, hand_over, manager, desk)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvik.config.frontend import ServerConfig
 from kvik.telemetry.log import get_logger
 from kvik.text.outputs import CompletionOutput
-from kvik.text.request_times import RequestTimes, joined
+from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.server.generation import EngineCall
@@ -48,10 +48,10 @@ class RequestLog:
         if self._logs_outputs:
             self._write("complete", request_id, answer.text, answer.token_ids, answer.finish_reason)
 
-    def ended(self, request_id: str, prompts: Sequence[Sequence[RequestTimes]]) -> None:
+    def ended(self, request_id: str, times: RequestTimes) -> None:
         """The last line of a request, whatever it ended with."""
-        if self._logs_requests and any(prompts):
-            logger.info("Finished request %s: %s", request_id, summary(joined(prompts)))
+        if self._logs_requests:
+            logger.info("Finished request %s: %s", request_id, summary(times))
 
     def _write(
         self, what: str, request_id: str, text: str, token_ids: Sequence[int], finish_reason: str | None

@@ -23,6 +23,7 @@ from kvik.text.parsing.formats import AnswerFormats
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient
+    from kvik.server.tracing.tracer import Tracer
     from kvik.text.tokenizer import Tokenizer
 
 
@@ -47,6 +48,8 @@ class ServerState:
     """Requests that are being worked on; counted only with --enable-server-load-tracking."""
     timeline: Timeline = field(default_factory=lambda: Timeline(FIRST_LINE_S, Expectation()))
     """How the server started, and how it replaced dead engines."""
+    tracer: Tracer | None = None
+    """Who is told of each request that has ended; None without --otlp-traces-endpoint."""
     fingerprint: str | None = None
     """`system_fingerprint` of answers."""
     adapters: AdapterRegistry = field(init=False)

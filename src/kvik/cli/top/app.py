@@ -105,14 +105,15 @@ class TopApp(App[None]):
         table.clear()
         rows = snapshot.requests or ()
         for request in rows:
-            table.add_row(*map(Text, request_row(request)), key=request.request_id)
-        ids = [request.request_id for request in rows]
+            table.add_row(*map(Text, request_row(request)), key=request.key)
+        ids = [request.key for request in rows]
         if chosen in ids:
             table.move_cursor(row=ids.index(chosen))
         note = snapshot.requests_note or ("" if rows or snapshot.scrape is None else "no live requests")
         self.query_one("#note", Static).update(note)
 
     def _chosen(self) -> str | None:
+        """The key of the row below the cursor."""
         table = self._table
         if not table.is_valid_coordinate(table.cursor_coordinate):
             return None
@@ -127,7 +128,8 @@ class TopApp(App[None]):
         if chosen is None:
             self.notify("no request is chosen", severity="warning")
             return
-        self.notify(await asyncio.to_thread(self._source.cancel, chosen), markup=False)
+        request_id = chosen.rpartition("/")[0]
+        self.notify(await asyncio.to_thread(self._source.cancel, request_id), markup=False)
         self._tick()
 
     def action_pause(self) -> None:

@@ -24,19 +24,31 @@ _UNREACHABLE = 0
 """Where others have a status."""
 
 
+POLL_HEADERS = {"x-kvik-poll": "1"}
+"""Keeps what is asked each second out of the server's access log."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
     """A row of /debug/requests."""
 
     request_id: str
+    index: int
+    """Of the answer, where a request has several."""
     state: str
     waiting_for: str
     age_s: float
     num_prompt_tokens: int
     num_cached_tokens: int
     num_output_tokens: int
-    num_blocks: int
+    num_blocks: int | None
+    """None: the engine has not said."""
     num_preemptions: int
+
+    @property
+    def key(self) -> str:
+        """Unique among the rows."""
+        return f"{self.request_id}/{self.index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +131,7 @@ class Source:
 
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> _Answer:
         data = None if body is None else json.dumps(body).encode()
-        headers = self._headers | ({"Content-Type": "application/json"} if data else {})
+        headers = self._headers | ({"Content-Type": "application/json"} if data else POLL_HEADERS)
         try:
             with urlopen(Request(self.url + path, data=data, headers=headers), timeout=TIMEOUT_S) as response:
                 return _Answer(response.status, response.read(MAX_ANSWER_BYTES).decode(errors="replace"))
@@ -172,11 +184,13 @@ def _live_requests(body: Any) -> tuple[LiveRequest, ...] | None:
 
 
 def _live_request(row: Mapping[str, Any]) -> LiveRequest:
-    counts = ("num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "num_blocks", "num_preemptions")
+    counts = ("index", "num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "num_preemptions")
+    num_blocks = row.get("num_blocks")
     return LiveRequest(
         request_id=str(row["request_id"]),
         state=str(row.get("state") or "?"),
         waiting_for=str(row.get("waiting_for") or ""),
         age_s=float(row.get("age_s") or 0.0),
+        num_blocks=None if num_blocks is None else int(num_blocks),
         **{name: int(row.get(name) or 0) for name in counts},
     )

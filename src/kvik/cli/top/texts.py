@@ -41,10 +41,11 @@ def request_row(request: LiveRequest) -> tuple[str, ...]:
         request.num_prompt_tokens,
         request.num_cached_tokens,
         request.num_output_tokens,
-        request.num_blocks,
+        "?" if request.num_blocks is None else request.num_blocks,
         request.num_preemptions,
     )
-    return (request.request_id, request.state, request.waiting_for, f"{request.age_s:.1f} s", *map(str, counts))
+    name = request.request_id + (f" [{request.index}]" if request.index else "")
+    return (name, request.state, request.waiting_for, f"{request.age_s:.1f} s", *map(str, counts))
 
 
 def _memory_line(line: MemoryLine, width: int) -> str:

@@ -20,12 +20,12 @@ from kvik.server.chat.prepare import PreparedChat, in_chat_terms, prepare_chat
 from kvik.server.chat.protocol import ChatCompletionRequest, Message
 from kvik.server.chat.serving import answer_context
 from kvik.server.disconnect import unless_disconnected
-from kvik.server.generation import EngineCall, Generation
+from kvik.server.generation import EngineCall
+from kvik.server.generation_start import start_generation
 from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
-from kvik.server.tickets import ticket_of
 from kvik.server.usage import UsageCounter
 from kvik.text.outputs import RequestOutput
 
@@ -57,9 +57,8 @@ async def create_chat_completion_batch(request: Request) -> Response:
     chats = [await _prepare(body, i, state, request_id, priority_of(request, body.priority)) for i in _indices(body)]
     log = RequestLog(state.config)
     call = _joint_call(chats)
-    log.received(call)
     try:
-        generation = await Generation.start(state.client, call, ticket_of(request), log)
+        generation = await start_generation(request, call, log)
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
     try:

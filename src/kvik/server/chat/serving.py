@@ -12,13 +12,12 @@ from kvik.server.chat.prepare import PreparedChat, in_chat_terms, prepare_chat
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.chat.stream import ChatStream
 from kvik.server.disconnect import unless_disconnected
-from kvik.server.generation import Generation
+from kvik.server.generation_start import start_generation
 from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 from kvik.server.streaming import stream_response
-from kvik.server.tickets import ticket_of
 from kvik.server.usage import stream_usage
 
 
@@ -30,8 +29,7 @@ async def create_chat_completion(request: Request) -> Response:
     log = RequestLog(state.config)
     try:
         chat = await prepare_chat(body, state, request_id, priority_of(request, body.priority))
-        log.received(chat.call)
-        generation = await Generation.start(state.client, chat.call, ticket_of(request), log)
+        generation = await start_generation(request, chat.call, log)
     except InvalidRequestError as error:
         raise in_chat_terms(error, body) from None
     context = answer_context(chat, state)

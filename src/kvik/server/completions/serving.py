@@ -20,13 +20,13 @@ from kvik.server.completions.stream import CompletionStream
 from kvik.server.disconnect import unless_disconnected
 from kvik.server.engine_call import to_engine_call
 from kvik.server.fields import to_sampling_params
-from kvik.server.generation import EngineCall, Generation
+from kvik.server.generation import EngineCall
+from kvik.server.generation_start import start_generation
 from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import json_response
 from kvik.server.state import ServerState, state_of
 from kvik.server.streaming import stream_response
-from kvik.server.tickets import ticket_of
 from kvik.server.usage import stream_usage
 
 
@@ -37,9 +37,8 @@ async def create_completion(request: Request) -> Response:
     request_id = f"cmpl-{request_id_base(request, body.request_id, state.limits)}"
     model, call = prepare_completion(body, state, request_id, priority_of(request, body.priority))
     log = RequestLog(state.config)
-    log.received(call)
     context = answer_context(body, state, call, model)
-    generation = await Generation.start(state.client, call, ticket_of(request), log)
+    generation = await start_generation(request, call, log)
     if body.stream:
         writer = CompletionStream(context, log, stream_usage(body.stream_options, state.config, body.return_timings))
         return stream_response(generation, writer, state.config.sse_keep_alive_interval)

@@ -14,6 +14,7 @@ from kvik.server.chat.prepare import PreparedChat, prepare_chat
 from kvik.server.disconnect import unless_disconnected
 from kvik.server.errors import describe, is_foreseen
 from kvik.server.generation import Generation
+from kvik.server.generation_start import start_generation
 from kvik.server.messages_api.answer import MessageContext, message
 from kvik.server.messages_api.chat_request import in_messages_terms, to_chat_request
 from kvik.server.messages_api.errors import error_body
@@ -23,7 +24,6 @@ from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import EventStreamResponse, json_response
 from kvik.server.state import ServerState, state_of
-from kvik.server.tickets import ticket_of
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
@@ -37,8 +37,7 @@ async def create_message(request: Request) -> Response:
     log = RequestLog(state.config)
     try:
         chat = await _prepare(body, state, request_id, priority_of(request, body.priority))
-        log.received(chat.call)
-        generation = await Generation.start(state.client, chat.call, ticket_of(request), log)
+        generation = await start_generation(request, chat.call, log)
     except InvalidRequestError as error:
         raise in_messages_terms(error) from None
     context = _context(body, chat, state)

@@ -15,6 +15,7 @@ from kvik.server.body import read_model
 from kvik.server.chat.prepare import PreparedChat
 from kvik.server.disconnect import unless_disconnected
 from kvik.server.generation import Generation
+from kvik.server.generation_start import start_generation
 from kvik.server.request_id import priority_of
 from kvik.server.request_log import RequestLog
 from kvik.server.responses import EventStreamResponse, json_response
@@ -30,7 +31,6 @@ from kvik.server.responses_api.run import ResponseRun
 from kvik.server.responses_api.store import OwnResponses, ResponseStore, StoredResponse
 from kvik.server.responses_api.writer import ResponseWriter
 from kvik.server.state import ServerState, state_of
-from kvik.server.tickets import ticket_of
 from kvik.text.parsing import AnswerParser
 
 
@@ -94,9 +94,8 @@ async def _accept(body: ResponsesRequest, request: Request, state: ServerState, 
         chat = await prepare_items(
             body, wishes, [*earlier, *items], state, response_id, priority_of(request, body.priority)
         )
-        log.received(chat.call)
         facts, parser = _facts(body, wishes, chat, state), chat.new_parser()
-        generation = await Generation.start(state.client, chat.call, ticket_of(request), log)
+        generation = await start_generation(request, chat.call, log)
     except InvalidRequestError as error:
         raise in_own_terms(error) from None
     return _Accepted(body, earlier, items, facts, parser, generation, log)

@@ -13,7 +13,8 @@ from kvik.errors import InvalidRequestError
 from kvik.sampling_params import SamplingParams
 from kvik.server.body import read_model
 from kvik.server.disconnect import unless_disconnected
-from kvik.server.generation import EngineCall, Generation, News
+from kvik.server.generation import EngineCall, News
+from kvik.server.generation_start import start_generation
 from kvik.server.logprobs import chat_logprobs, prompt_logprobs
 from kvik.server.request_id import priority_of, request_id_base
 from kvik.server.request_log import RequestLog
@@ -21,7 +22,6 @@ from kvik.server.responses import event, json_response
 from kvik.server.scale_out.protocol import GenerateRequest, check_built, in_sampling_terms, read_sampling_params
 from kvik.server.state import state_of
 from kvik.server.streaming import stream_response
-from kvik.server.tickets import ticket_of
 from kvik.server.usage import StreamUsage, UsageCounter, stream_usage
 from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestOutput
 from kvik.text.processor import PromptOptions
@@ -38,9 +38,8 @@ async def generate(request: Request) -> Response:
     request_id = request_id_base(request, body.request_id, state.limits)
     call = _engine_call(body, params, request_id, priority_of(request, body.priority))
     log = RequestLog(state.config)
-    log.received(call)
     try:
-        generation = await Generation.start(state.client, call, ticket_of(request), log)
+        generation = await start_generation(request, call, log)
     except InvalidRequestError as error:
         raise in_sampling_terms(error) from None
     answer = GenerateAnswerWriter(body, params, request_id, model, state.config.enable_prompt_tokens_details)

@@ -72,6 +72,20 @@ def test_a_request_is_cancelled_with_a_key_and_the_cursor_stays_on_its_own() -> 
         assert server.posted == [("/v1/abort", {"request_ids": ["b"]})]
 
 
+def test_the_answers_of_one_request_have_a_row_each() -> None:
+    async def script(app: TopApp, pilot: Pilot[None]) -> None:
+        table = app.query_one(DataTable)
+        await until(pilot, lambda: table.row_count == 2)
+        assert [str(table.get_row_at(i)[0]) for i in range(2)] == ["a", "a [1]"]
+        await pilot.press("down", "c")
+        await until(pilot, lambda: bool(server.posted))
+
+    two = {"requests": [{"request_id": "a", "index": i, "state": "decode", "num_blocks": None} for i in range(2)]}
+    with WatchedServer(fine() | {"/debug/requests": (200, two), "/v1/abort": (200, {"aborted": 1})}) as server:
+        drive(server.url, script)
+        assert server.posted == [("/v1/abort", {"request_ids": ["a"]})]
+
+
 def test_without_a_request_nothing_is_cancelled() -> None:
     async def script(app: TopApp, pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "no live requests" in text_of(app, "#note"))

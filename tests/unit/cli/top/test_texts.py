@@ -34,7 +34,7 @@ def test_the_largest_part_of_the_memory_comes_first() -> None:
 
 
 def test_a_request_has_a_cell_per_column() -> None:
-    row = request_row(LiveRequest("cmpl-1", "decode", "", 1.26, 10, 8, 2, 1, 0))
+    row = request_row(LiveRequest("cmpl-1", 0, "decode", "", 1.26, 10, 8, 2, 1, 0))
     assert row == ("cmpl-1", "decode", "", "1.3 s", "10", "8", "2", "1", "0")
     assert len(row) == len(COLUMNS)
 
