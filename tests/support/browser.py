@@ -65,8 +65,8 @@ class Visit:
 
     def close(self) -> None:
         self.page.close()
-        assert not self.foreign, "the page asked somebody else"
-        assert not self.faults
+        assert self.foreign == [], "the page asked somebody else"
+        assert not self.faults, "\n".join(self.faults)
 
     def serious_faults(self) -> list[str]:
         """What axe-core (https://github.com/dequelabs/axe-core) finds to be serious or critical."""

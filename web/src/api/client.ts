@@ -1,6 +1,6 @@
 /** Requests to the server: the key goes along, and what is refused becomes an `ApiError`. Knows no route. */
 import { apiUrl } from "./address";
-import { apiKey, keyWanted } from "./key";
+import { apiKey, wantKey } from "./key";
 
 /** What the server answered instead of a result, or that it did not answer: `status` is 0 then. */
 export class ApiError extends Error {
@@ -27,7 +27,7 @@ export async function ask(path: string, { method = "GET", body, signal, isPoll }
   const response = await reach(path, { method, signal, headers, body: body && JSON.stringify(body) });
   if (response.ok) return response;
   const error = await errorOf(response);
-  if (error.status === 401) keyWanted.value = error.message;
+  if (error.status === 401) wantKey(error.message, isPoll);
   throw error;
 }
 

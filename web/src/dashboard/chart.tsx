@@ -1,6 +1,5 @@
 /** Lines over the last minutes, with their values now or below the cursor. Colours are the page's. */
-import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
 
 import { inWords, stacked, type Column } from "./columns";
@@ -29,31 +28,27 @@ interface ChartProps {
 export function Chart({ title, note, lines, format, least = 0, isStacked = false }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const cursor = useSignal<number | null>(null);
+  const [cursor, setCursor] = useState<number | null>(null);
   const words = useId();
-  const columns = useComputed(() => lines.map((line) => history.value.map(line.of)));
+  const points = history.value;
+  const columns = lines.map((line) => points.map(line.of));
   useEffect(() => {
     const names = lines.map((line) => line.name);
-    const onCursor = (index: number | null): void => void (cursor.value = index);
-    const made = (plot.current = makePlot(place.current!, { names, format, least, isStacked, onCursor }));
-    draw(made, history.peek(), columns.peek(), isStacked);
-    const watch = new ResizeObserver(() => made.setSize({ width: place.current!.clientWidth, height: HEIGHT }));
-    watch.observe(place.current!);
+    const element = place.current!;
+    const made = (plot.current = makePlot(element, { names, format, least, isStacked, onCursor: setCursor }));
+    const watch = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
+    watch.observe(element);
     return () => {
       watch.disconnect();
       made.destroy();
       plot.current = null;
     };
   }, []);
-  useSignalEffect(() => {
-    const [points, values] = [history.value, columns.value];
-    if (plot.current) draw(plot.current, points, values, isStacked);
-  });
-  useSignalEffect(() => {
-    void paletteAge.value;
-    plot.current?.redraw();
-  });
-  const shown = cursor.value === null ? undefined : history.value[cursor.value];
+  useEffect(() => {
+    if (plot.current) draw(plot.current, points, columns, isStacked);
+  }, [points]);
+  useEffect(() => plot.current?.redraw(), [paletteAge.value]);
+  const shown = cursor === null ? undefined : points[cursor];
   return (
     <section class="card chart" aria-label={title}>
       <h3>
@@ -61,7 +56,7 @@ export function Chart({ title, note, lines, format, least = 0, isStacked = false
       </h3>
       <Legend lines={lines} format={format} isStacked={isStacked} shown={shown} />
       <p id={words} class="visually-hidden">
-        {inWords(lines.map((line) => line.name), columns.value, format)}
+        {inWords(lines.map((line) => line.name), columns, format)}
       </p>
       <div
         ref={place}

@@ -30,7 +30,7 @@ const ITL: Line[] = ["p50", "p95", "p99"].map((name, i) => ({ name, of: (p) => p
 
 export function Dashboard() {
   useEffect(watchMetrics, []);
-  // While it starts there is nothing else to see; panels keep their identity when they change places.
+  // While it starts there is nothing else to see.
   const isStarting = startReport.value?.status === "starting";
   return (
     <main class="dashboard">
@@ -38,7 +38,6 @@ export function Dashboard() {
       <KeyFigures />
       {metricsProblem.value && <p class="hint">{metricsProblem.value}</p>}
       <div class="cards">
-        {isStarting && <StartupPanel key="start" />}
         <Chart title="Requests at a time" lines={REQUESTS} format={count} least={4} />
         <Chart title="Tokens per second" note="of the last 5 s" lines={TOKENS} format={count} least={10} />
         <Chart title="Cache" lines={CACHE} format={percent} least={1} />
@@ -47,7 +46,7 @@ export function Dashboard() {
         <Chart title="Time between tokens" note="of the last minute" lines={ITL} format={seconds} />
         <RequestsPanel />
         <MemoryPanel />
-        {!isStarting && <StartupPanel key="start" />}
+        <StartupPanel isFirst={isStarting} />
       </div>
     </main>
   );

@@ -32,7 +32,7 @@ export function makePlot(place: HTMLElement, options: PlotOptions): uPlot {
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: SYNC },
       scales: {
-        x: { time: true, range: (plot) => timeRange(plot.data[0] as number[]) },
+        x: { time: true, range: (plot) => timeRange((plot.data?.[0] ?? []) as number[]) },
         y: { range: (_, __, most) => [0, Math.max(least, (most ?? 0) * 1.1) || 1] },
       },
       axes: [timeAxis(), { ...axis(), size: 56, space: 30, values: (_, values) => values.map(format) }],

@@ -3,14 +3,14 @@ import { connection, startReport, type Recovery, type StartPhase } from "../api/
 import { bytes, seconds } from "./format";
 import { barsOf, rateOf, type Bar } from "./waterfall";
 
-export function StartupPanel() {
+export function StartupPanel({ isFirst }: { isFirst: boolean }) {
   const report = startReport.value;
   if (report === null) return <NothingYet />;
   const end = Math.max(0, ...report.phases.map((phase) => phase.end_s ?? 0));
   const now = report.status === "starting" ? report.elapsed_s : end;
   const left = report.estimated_s_left;
   return (
-    <section class="card wide" aria-label="Start-up">
+    <section class={isFirst ? "card wide first" : "card wide"} aria-label="Start-up">
       <h2>
         Start-up <small>{report.status === "starting" ? `since ${seconds(now)}` : seconds(now)}</small>
         {left !== null && <small class="warn"> about {seconds(left)} left</small>}

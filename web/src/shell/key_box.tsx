@@ -1,7 +1,7 @@
 /** Asks for the API key when the server refuses to go on without one. */
 import { useEffect, useRef } from "preact/hooks";
 
-import { keyWanted, useKey } from "../api/key";
+import { declineKey, keyWanted, useKey } from "../api/key";
 
 export function KeyBox() {
   const box = useRef<HTMLDialogElement>(null);
@@ -14,7 +14,7 @@ export function KeyBox() {
     useKey(new FormData(event.target as HTMLFormElement).get("key") as string);
   }
   return (
-    <dialog ref={box} aria-labelledby="key-title" onCancel={() => (keyWanted.value = null)}>
+    <dialog ref={box} aria-labelledby="key-title" onCancel={declineKey}>
       <form onSubmit={take}>
         <h2 id="key-title">API key</h2>
         <p>{keyWanted.value}</p>

@@ -1,20 +1,32 @@
 /** One line while the server does not take requests: why, and how long still. Goes away by itself. */
-import { connection, isReady, startReport, type StartReport } from "../api/server_state";
+import { wantKey } from "../api/key";
+import { connection, startReport, type Connection, type StartReport } from "../api/server_state";
 
 export function StateLine() {
-  const told = isReady.value ? null : lineOf();
+  const told = lineOf(connection.value, startReport.value);
   return (
     <div role="status" class="state-line" hidden={told === null}>
       {told}
+      {connection.value === "locked" && (
+        <button class="quiet" onClick={() => wantKey("Keys are given by who runs the server.")}>
+          Give a key
+        </button>
+      )}
     </div>
   );
 }
 
-function lineOf(): string | null {
-  if (connection.value === "asking") return null;
-  if (connection.value === "locked") return "The server wants an API key.";
-  if (connection.value === "unreachable") return "The server does not answer. This page tries again by itself.";
-  return startReport.value && sentenceOf(startReport.value);
+function lineOf(state: Connection, report: StartReport | null): string | null {
+  switch (state) {
+    case "asking":
+      return null;
+    case "locked":
+      return "The server wants an API key.";
+    case "unreachable":
+      return "The server does not answer. This page tries again by itself.";
+    case "answered":
+      return report === null || report.status === "ready" ? null : sentenceOf(report);
+  }
 }
 
 export function sentenceOf(report: StartReport): string {

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 
 import { apiUrl } from "../../src/api/address";
 import { ApiError, ask } from "../../src/api/client";
-import { apiKey, keyWanted, useKey } from "../../src/api/key";
+import { apiKey, declineKey, keyWanted, useKey } from "../../src/api/key";
 import { eventsOf } from "../../src/api/sse";
 
 async function eventsIn(chunks: Uint8Array[]): Promise<string[]> {
@@ -63,6 +63,19 @@ describe("requests", () => {
     const taken = answering(Response.json({}));
     await ask("/startup", { isPoll: true });
     expect(taken.mock.calls[0]![1]!.headers).toEqual({ Authorization: "Bearer sesame", "x-kvik-poll": "1" });
+  });
+
+  it("asked again and again do not insist on a key", async () => {
+    answering(Response.json({}, { status: 401 }));
+    await expect(ask("/startup", { isPoll: true })).rejects.toThrow();
+    expect(keyWanted.value).not.toBeNull();
+    declineKey();
+    answering(Response.json({}, { status: 401 }));
+    await expect(ask("/startup", { isPoll: true })).rejects.toThrow();
+    expect(keyWanted.value).toBeNull();
+    answering(Response.json({ error: { message: "still" } }, { status: 401 }));
+    await expect(ask("/v1/chat/completions", { method: "POST", body: {} })).rejects.toThrow();
+    expect(keyWanted.value).toBe("still");
   });
 
   it("tell what was refused, and when to come again", async () => {

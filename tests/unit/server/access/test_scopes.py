@@ -13,6 +13,8 @@ from kvik.server.access.scopes import is_enough, named_need, need_of
 from support.server_without_engine import make_server
 
 PROBES = {"/health", "/live", "/ready", "/ping"}
+PAGE = {"/ui", "/ui/x"}
+"""Files without data."""
 
 
 def all_paths(monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -28,8 +30,8 @@ def test_every_route_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path for path in sorted(paths) if named_need(path) is None] == []
 
 
-def test_only_probes_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {path for path in all_paths(monkeypatch) if need_of(path) == "open"} == PROBES
+def test_only_probes_and_the_files_of_the_page_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {path for path in all_paths(monkeypatch) if need_of(path) == "open"} == PROBES | PAGE
 
 
 def test_what_acts_on_the_server_is_for_admins(monkeypatch: pytest.MonkeyPatch) -> None:
