@@ -28,7 +28,7 @@ export function makePlot(place: HTMLElement, options: PlotOptions): uPlot {
     {
       width: place.clientWidth || 300,
       height: HEIGHT,
-      padding: [8, 12, 0, 0],
+      padding: [8, 26, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: SYNC },
       scales: {
