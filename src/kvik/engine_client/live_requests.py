@@ -21,6 +21,10 @@ ENGINE_ANSWERS_WITHIN_S = 1.0
 """Between two of its steps; one that takes longer is told of as busy."""
 
 State = Literal["waiting", "prefill", "decode", "paused"]
+EngineWord = Literal["answered", "busy", "recovering", "dead"]
+"""What the engine had to say when it was asked."""
+Told = dict[str, dict[str, Any]]
+"""What it says of each of its sequences, by engine id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class LiveRequest:
 class LiveReport:
     """All sequences that are open, oldest first."""
 
-    engine: Literal["answered", "busy", "recovering", "dead"]
+    engine: EngineWord
     requests: list[LiveRequest] = field(default_factory=list)
 
 
@@ -75,7 +79,7 @@ class LiveRequests:
 
     async def report(self, *, is_recovering: bool, is_resting: bool) -> LiveReport:
         """`is_resting`: the engine is paused or asleep."""
-        known, engine = ({}, "recovering") if is_recovering else await self._ask_engine()
+        engine, known = await self._ask_engine(is_recovering)
         places = self._desk.places()
         num_ahead = sum(one["position"] is not None for one in known.values())
         now_s = time.monotonic()
@@ -85,21 +89,20 @@ class LiveRequests:
         ]
         if is_resting:
             requests = [_paused(live) for live in requests]
-        return LiveReport(engine, requests)  # type: ignore[arg-type]
+        return LiveReport(engine, requests)
 
-    async def _ask_engine(self) -> tuple[dict[str, dict[str, Any]], str]:
-        """What it says of each sequence, by engine id; and whether it did."""
+    async def _ask_engine(self, is_recovering: bool) -> tuple[EngineWord, Told]:
+        if is_recovering:
+            return "recovering", {}
         try:
             told = await asyncio.wait_for(self._describe(), ENGINE_ANSWERS_WITHIN_S)
-        except TimeoutError:
-            return {}, "busy"
         except EngineDeadError:
-            return {}, "dead"
-        except EngineError:
-            return {}, "busy"
+            return "dead", {}
+        except (TimeoutError, EngineError):
+            return "busy", {}
         running = [one | {"position": None} for one in told["running"]]
         waiting = [one | {"position": i} for i, one in enumerate(told["waiting"])]
-        return {one["request_id"]: one for one in [*running, *waiting]}, "answered"
+        return "answered", {one["request_id"]: one for one in [*running, *waiting]}
 
     def _live(
         self,
