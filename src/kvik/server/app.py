@@ -140,8 +140,8 @@ def _add_routes(app: FastAPI, config: ServerConfig) -> None:
     get("/version", basic.version)
     get("/metrics", basic.metrics, response_class=PlainTextResponse)
     get("/metrics{rest:path}", basic.metrics, include_in_schema=False)
-    get("/ui", ui, include_in_schema=False)
-    get("/ui/{name:path}", ui_file, include_in_schema=False)
+    for path, handler in (("/ui", ui), ("/ui/{name:path}", ui_file)):
+        app.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
     get("/v1/models", models.list_models)
     get("/v1/models/{model_id:path}", models.retrieve_model)
     post("/tokenize", tokenize.tokenize, tokenize.TokenizeRequest)

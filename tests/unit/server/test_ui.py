@@ -33,6 +33,8 @@ def test_the_page_and_its_files(server: Server) -> None:
     assert "immutable" in answer.headers["cache-control"]
     assert server.http.get("/ui/").headers["cache-control"] == "no-cache"
     assert server.http.get("/ui/nothing").status_code == 404
+    head = server.http.head("/ui/")
+    assert (head.status_code, head.text, head.headers["content-length"]) == (200, "", str(len("<p>page")))
 
 
 @pytest.mark.usefixtures("page")
