@@ -1,4 +1,4 @@
-"""What every test may rely on: the log is as the test before found it."""
+"""What every test may rely on: the log is as the test before found it, and GPU tests have a GPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+
+from kvik.platforms.gpus import find_gpus
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +18,8 @@ def log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers, logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not (found := find_gpus()).visible:
+        pytest.skip(f"needs a GPU: {found.why_none}")

@@ -20,6 +20,7 @@ from kvik import __version__
 from kvik.config import env
 from kvik.errors import ConfigError
 from kvik.platforms.cpu import available_memory_bytes, num_cores, total_memory_bytes
+from kvik.platforms.gpus import Gpus, find_gpus
 
 USAGE = "kvik collect-env [--json]"
 PACKAGES = (
@@ -61,11 +62,18 @@ def report(environ: Mapping[str, str] = os.environ) -> Report:
             "num_usable_cores": num_cores(),
             "num_cores": os.cpu_count(),
         },
+        "gpus": _gpus(find_gpus(environ)),
         "memory": {"total_bytes": total_memory_bytes(), "available_bytes": available_memory_bytes()},
         "kernels": kernels([sys.executable, "-m", "kvik.kernels.report"]),
         "packages": {name: _version(name) for name in PACKAGES},
         "environment": {name: _shown(name, environ[name]) for name in sorted(environ) if _is_ours(name)},
     }
+
+
+def _gpus(found: Gpus) -> dict[str, Any]:
+    """Those that this process may use, as the driver tells of them."""
+    told = {"driver": found.driver, "num_installed": found.num_installed, "visible": [str(g) for g in found.visible]}
+    return told | ({"why_none": found.why_none} if found.why_none else {})
 
 
 def kernels(command: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from kvik.config import EngineConfig
 from kvik.executor.base import MemoryPart
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.platforms import cpu
+from kvik.platforms.choice import gpu_lines, why_cpu
+from kvik.platforms.gpus import find_gpus
 from kvik.runner.model_runner import ModelRunner
 from kvik.step import StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
@@ -24,6 +26,7 @@ class UniProcExecutor:
 
     def start(self, phases: PhaseTimer) -> EngineFacts:
         with phases.phase("platform"):
+            _tell_device(self._config.device.device)
             self._runner = ModelRunner(self._config, _num_threads(self._config.device.cpu_threads))
         return self._runner.start(phases)
 
@@ -50,6 +53,13 @@ class UniProcExecutor:
 
     def shutdown(self) -> None:
         self._runner = None
+
+
+def _tell_device(asked: str) -> None:
+    found = find_gpus()
+    for line in gpu_lines(found):
+        logger.info("%s", line)
+    logger.info("Computing on the CPU: %s", why_cpu(asked, found))
 
 
 def _num_threads(asked: int | None) -> int:

@@ -21,7 +21,6 @@ def facts() -> dict[str, Any]:
         "available": [*(native.available_isas() if native is not None else ()), "reference"],
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "torch_cuda": torch.version.cuda,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 
 

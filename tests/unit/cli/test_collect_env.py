@@ -67,7 +67,7 @@ def test_it_is_json_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setattr("kvik.cli.collect_env.kernels", lambda command: {})
     assert main(["collect-env", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {
-        "versions", "cpu", "memory", "kernels", "packages", "environment",
+        "versions", "cpu", "gpus", "memory", "kernels", "packages", "environment",
     }  # fmt: skip
 
 
