@@ -122,6 +122,12 @@ def test_house_a_and_the_shelf_load_no_torch(statement: str) -> None:
     assert not loaded & {"torch", "transformers"}
 
 
+def test_tracing_is_loaded_for_those_who_ask_for_it_only() -> None:
+    """The web framework brings OpenTelemetry's interface along; who sends spans is another matter."""
+    loaded = modules_after("import kvik.server.launcher, kvik.server.app, kvik.server.serve")
+    assert not loaded & {"opentelemetry.sdk", "opentelemetry.exporter", "kvik.server.tracing.tracer"}
+
+
 def test_llguidance_is_loaded_for_the_first_grammar_only() -> None:
     assert "llguidance" not in modules_after("import kvik.server.launcher, kvik.engine.core, kvik.text.processor")
 

@@ -43,13 +43,14 @@ class RequestTimes:
 
     @property
     def queue_s(self) -> float:
-        """In the queues of both processes; until its end, for a sequence that never ran."""
+        """In the queues of both processes; until its end, for a sequence of which the engine has not said that it ran:
+        it says so with the first token."""
         return _span(self.queued_s, self.scheduled_s or self.finished_s)
 
     @property
     def prefill_s(self) -> float:
-        """From the first admission to the first token."""
-        return _span(self.scheduled_s, self.first_token_s)
+        """From the first admission to the first token, or to the end without one."""
+        return _span(self.scheduled_s, self.first_token_s or self.finished_s)
 
     @property
     def decode_s(self) -> float:

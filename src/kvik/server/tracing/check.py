@@ -34,16 +34,24 @@ class Target:
 
 def read_target(endpoint: str, environ: Mapping[str, str] = os.environ) -> Target:
     """Raises `ConfigError` for an address that is none, a protocol that is none, or a package that is not installed."""
+    endpoint, is_grpc = _as_http(endpoint)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{_FLAG} takes a URL such as http://127.0.0.1:4318, got {endpoint!r}")
     protocol = _protocol(environ)
     if protocol is None:
-        protocol = "grpc" if _port_of(endpoint) == _GRPC_PORT else "http/protobuf"
+        protocol = "grpc" if is_grpc or _port_of(endpoint) == _GRPC_PORT else "http/protobuf"
     _check_installed(protocol, endpoint)
     if protocol == "http/protobuf" and parts.path in ("", "/"):
-        endpoint = endpoint.rstrip("/") + "/v1/traces"
+        endpoint = parts._replace(path="/v1/traces").geturl()
     return Target(endpoint, protocol)
+
+
+def _as_http(endpoint: str) -> tuple[str, bool]:
+    """grpc://HOST and grpcs://HOST, as some write it, are http and https with gRPC in them."""
+    scheme, colon, rest = endpoint.partition("://")
+    plain = {"grpc": "http", "grpcs": "https"}.get(scheme)
+    return (endpoint, False) if plain is None else (plain + colon + rest, True)
 
 
 def _port_of(endpoint: str) -> int | None:

@@ -22,6 +22,8 @@ logger = get_logger(__name__)
 
 SEND_TIMEOUT_S = 5
 """For one batch; then it is lost."""
+MAX_QUEUE_SIZE = 2048
+"""Spans that wait to be sent, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
 END_TIMEOUT_S = 2.0
 """For what is left when the server ends."""
 
@@ -31,11 +33,16 @@ def open_provider(target: Target, exporter: SpanExporter | None = None) -> Trace
 
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_EXPORTER_OTLP_* (headers, certificates, compression) hold.
     """
-    named = os.environ.get("OTEL_SERVICE_NAME") or "kvik"
-    resource = Resource.create({"service.name": named, "service.version": __version__})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_Quiet(exporter or _exporter(target), target.url)))
+    provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+    most = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or MAX_QUEUE_SIZE)
+    watched = _Watched(exporter or _exporter(target), target.url, most)
+    provider.add_span_processor(_WatchedQueue(watched, max_queue_size=most))
     return provider
+
+
+def _resource() -> Resource:
+    is_named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return Resource.create({"service.version": __version__} | ({} if is_named else {"service.name": "kvik"}))
 
 
 def close_provider(provider: TracerProvider) -> None:
@@ -45,18 +52,36 @@ def close_provider(provider: TracerProvider) -> None:
     ending.join(END_TIMEOUT_S)
 
 
-class _Quiet(SpanExporter):
+class _Watched(SpanExporter):
     """Tells once that spans get lost, and once that they do no longer."""
 
-    def __init__(self, inner: SpanExporter, url: str) -> None:
+    def __init__(self, inner: SpanExporter, url: str, max_queue_size: int = 2048) -> None:
         self._inner = inner
         self._url = url
+        self._max_queue_size = max_queue_size
+        self._num_queued = 0
+        self._lock = threading.Lock()
         self._fails = False
+        self._overflows = False
         # Its own lines would come with each batch.
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         logging.getLogger("opentelemetry").propagate = False
 
+    def queued(self) -> None:
+        """One more span waits to be sent; beyond so many the oldest is lost."""
+        with self._lock:
+            self._num_queued += 1
+            is_lost = self._num_queued > self._max_queue_size
+            self._num_queued -= is_lost
+        if is_lost and not self._overflows:
+            self._overflows = True
+            logger.warning("traces are made faster than %s takes them, and some are lost", self._url)
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        with self._lock:
+            self._num_queued = max(0, self._num_queued - len(spans))
+            if self._num_queued < self._max_queue_size // 2:
+                self._overflows = False
         try:
             result = self._inner.export(spans)
         except Exception as error:
@@ -79,15 +104,33 @@ class _Quiet(SpanExporter):
         self._fails = fails
 
 
+class _WatchedQueue(BatchSpanProcessor):
+    """Counts what it queues: by itself it drops without a word."""
+
+    def __init__(self, watched: _Watched, max_queue_size: int) -> None:
+        super().__init__(watched, max_queue_size=max_queue_size, max_export_batch_size=min(512, max_queue_size))
+        self._watched = watched
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self._watched.queued()
+        super().on_end(span)
+
+
 def _exporter(target: Target) -> SpanExporter:
+    """What the environment says of time and TLS goes before our own."""
     exporter: SpanExporter
+    timeout = None if _is_set("TIMEOUT") else SEND_TIMEOUT_S
     if target.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
-        insecure = target.url.startswith("http://")
-        exporter = GrpcExporter(endpoint=target.url, insecure=insecure, timeout=SEND_TIMEOUT_S)
+        insecure = None if _is_set("INSECURE") else target.url.startswith("http://")
+        exporter = GrpcExporter(endpoint=target.url, insecure=insecure, timeout=timeout)
         return exporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
-    exporter = HttpExporter(endpoint=target.url, timeout=SEND_TIMEOUT_S)
+    exporter = HttpExporter(endpoint=target.url, timeout=timeout)
     return exporter
+
+
+def _is_set(name: str) -> bool:
+    return any(os.environ.get(prefix + name) for prefix in ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"))

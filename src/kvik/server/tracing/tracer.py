@@ -47,8 +47,9 @@ class Tracer:
             attributes=_attributes(request_id, model, params, times),
             start_time=at_ns(times.arrival_s),
         )
-        if times.finish_reason in (None, "error", "abort"):
-            span.set_status(Status(StatusCode.ERROR, times.finish_reason or "not finished"))
+        reasons = (times.finish_reason or "not finished").split(", ")  # one per answer that ended in a way of its own
+        if bad := [reason for reason in reasons if reason in ("not finished", "error", "abort")]:
+            span.set_status(Status(StatusCode.ERROR, ", ".join(bad)))
         inside = trace.set_span_in_context(span)
         for name, start_s, end_s, more in _phases(times):
             phase = self._tracer.start_span(name, context=inside, start_time=at_ns(start_s), attributes=more)
@@ -117,7 +118,7 @@ def _phases(times: RequestTimes) -> list[tuple[str, float, float, Attributes]]:
     phases = [
         ("prepare", times.arrival_s, times.queued_s, {}),
         ("queue", times.queued_s, times.scheduled_s or times.finished_s, waited),
-        ("prefill", times.scheduled_s, times.first_token_s, cached),
+        ("prefill", times.scheduled_s, times.first_token_s or times.finished_s, cached),
         ("decode", times.first_token_s, times.last_token_s, generated),
     ]
     return [(name, start_s, end_s, more) for name, start_s, end_s, more in phases if start_s and end_s >= start_s]

@@ -22,6 +22,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *protocols: str) -> None:
         ("http://h:4318", "http://h:4318/v1/traces"),
         ("http://h:4318/", "http://h:4318/v1/traces"),
         ("https://h/otlp/v1/traces", "https://h/otlp/v1/traces"),
+        ("http://h:4318?tenant=a", "http://h:4318/v1/traces?tenant=a"),
     ],
 )
 def test_addresses_for_http(endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +33,8 @@ def test_addresses_for_http(endpoint: str, url: str, monkeypatch: pytest.MonkeyP
 def test_the_port_of_grpc_means_grpc_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, HTTP, GRPC)
     assert read_target("http://h:4317", {}) == Target("http://h:4317", "grpc")
+    assert read_target("grpc://h:9999", {}) == Target("http://h:9999", "grpc")
+    assert read_target("grpcs://h:9999", {}) == Target("https://h:9999", "grpc")
     asked = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": HTTP}
     assert read_target("http://h:4317", asked) == Target("http://h:4317/v1/traces", "http/protobuf")
     assert read_target("http://h:9", {"OTEL_EXPORTER_OTLP_PROTOCOL": GRPC}).protocol == "grpc"

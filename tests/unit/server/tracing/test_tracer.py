@@ -104,6 +104,17 @@ def test_what_went_wrong_says_so(reason: str) -> None:
     assert Kept().record()["llm_request"].status.status_code is StatusCode.UNSET
 
 
+@pytest.mark.parametrize("reason", ["stop, abort", "length, error"])
+def test_one_answer_that_went_wrong_is_enough(reason: str) -> None:
+    status = Kept().record(replace(TIMES, finish_reason=reason))["llm_request"].status
+    assert (status.status_code, status.description) == (StatusCode.ERROR, reason.split(", ")[1])
+
+
+def test_who_is_aborted_in_its_prefill_was_in_it() -> None:
+    aborted = RequestTimes(BASE_S, BASE_S + 1, BASE_S + 2, finished_s=BASE_S + 5, finish_reason="abort")
+    assert seconds(Kept().record(aborted)["prefill"]) == pytest.approx(3)
+
+
 def test_a_start_is_a_trace_too() -> None:
     kept = Kept()
     kept.tracer.record_start([Phase("a", "api", 1.0, 2.0), Phase("b", "engine", 2.0, 4.0, 7)], 0.5)
@@ -150,13 +161,39 @@ def test_a_collector_that_does_not_answer_keeps_nobody(monkeypatch: pytest.Monke
     collector.free.set()
 
 
+def test_a_collector_that_is_too_slow_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("kvik"), "propagate", True)
+    caplog.set_level(logging.INFO, "kvik")
+    watched = export._Watched(Collector(), TARGET.url, max_queue_size=4)
+    for _ in range(2):
+        for _ in range(6):
+            watched.queued()
+        assert len(caplog.records) == 1
+        assert "some are lost" in caplog.text
+        watched.export([])
+    watched.export([None] * 4)  # type: ignore[list-item]
+    for _ in range(5):
+        watched.queued()
+    assert len(caplog.records) == 2
+
+
+def test_the_environment_may_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert export._resource().attributes["service.name"] == "kvik"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=mine,team=a")
+    assert export._resource().attributes["service.name"] == "mine"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "ours")
+    assert export._resource().attributes["service.name"] == "ours"
+
+
 def test_a_collector_that_is_away_is_told_of_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("kvik"), "propagate", True)
     caplog.set_level(logging.INFO, "kvik")
     collector = Collector()
-    quiet = export._Quiet(collector, TARGET.url)
+    quiet = export._Watched(collector, TARGET.url)
     for collector.is_down in (True, True, False, False, True):
         quiet.export([])
     words = [record.getMessage().split(" to ")[0] for record in caplog.records]
