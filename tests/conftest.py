@@ -1,13 +1,17 @@
-"""What every test may rely on: the log is as the test before found it, and GPU tests have a GPU."""
+"""What every test may rely on: the log is as the test before found it, and GPU tests have a GPU; without
+one, Triton's kernels run in its interpreter."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from kvik.platforms.gpus import find_gpus
+
+os.environ.setdefault("TRITON_INTERPRET", "0" if find_gpus().visible else "1")  # read when triton is first imported
 
 
 @pytest.fixture(autouse=True)

@@ -170,6 +170,8 @@ class EngineFacts(msgspec.Struct, array_like=True, frozen=True):
     """What the engine's process takes beside all else that is counted."""
     device_memory_bytes: int = 0
     """What the device was taken to have."""
+    graphs_bytes: int = 0
+    """Captured CUDA graphs."""
 
     @property
     def kv_cache_size_tokens(self) -> int:
@@ -242,6 +244,10 @@ class SpecDecodeStats(_Part):
     """The token after the accepted ones, which a step brings anyway, is not counted."""
     num_accepted_tokens_per_pos: list[int] = []
     """By place in the draft; as long as the longest draft."""
+
+
+NOTED_GRAMMAR_WAIT_S = 0.05
+"""A grammar that was ready sooner kept nobody waiting."""
 
 
 class WaitingFor(_Part):

@@ -15,6 +15,8 @@ from kvik.errors import ModelFileError
 from kvik.messages import EngineFacts, LoraRequest, TokenLogprobs
 from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan, StepResult
 
+FAILED_DIGEST = -1
+"""Of what a request that has failed was to write: nobody knows what is there."""
 GARBAGE_TOKEN = 10**6
 """Sampled from wrong keys and values; must never reach a client."""
 
@@ -35,10 +37,22 @@ class FakeRow:
     num_computed_tokens: int | None = None
     draft_token_ids: list[int] = field(default_factory=list)
     """Of the step that runs."""
+    has_failed: bool = False
 
     def digest(self, position: int) -> int:
         lora = self.admitted.lora
         return hash((lora, *[*self.token_ids, *self.draft_token_ids][: position + 1]))
+
+
+@dataclass
+class LateStep:
+    """Computed when its result is asked for, as late as can be."""
+
+    executor: FakeExecutor
+    plan: StepPlan
+
+    def result(self) -> StepResult:
+        return self.executor.execute(self.plan)
 
 
 class FakeExecutor:
@@ -57,6 +71,8 @@ class FakeExecutor:
         failing: Mapping[str, int] | None = None,
         period: int | None = None,
     ) -> None:
+        self.idle_pieces = 0
+        """Pieces of work left for idle moments."""
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.max_model_len = max_model_len
@@ -114,8 +130,17 @@ class FakeExecutor:
             if admitted.lora is not None:
                 self.load_lora(admitted.lora, admitted.lora_slot)
         failed_ids = {s.request_id for s in plan.scheduled if self._fails(s)}
+        for request_id in failed_ids:
+            self.rows[request_id].has_failed = True
         self._write_all(plan, failed_ids)
         return StepResult([self._answer(s, failed_ids) for s in plan.scheduled])
+
+    def submit(self, plan: StepPlan) -> LateStep:
+        return LateStep(self, plan)
+
+    def use_idle_time(self) -> bool:
+        self.idle_pieces -= self.idle_pieces > 0
+        return self.idle_pieces > 0
 
     def count_progress_at(self, address: int) -> None:
         pass
@@ -129,6 +154,8 @@ class FakeExecutor:
             self.loaded[slot] = lora
 
     def _fails(self, share: ScheduledRequest) -> bool:
+        if self.rows[share.request_id].has_failed:
+            return True  # it was planned before anybody knew
         position = self.failing.get(share.request_id)
         first = share.num_computed_tokens
         return position is not None and first <= position < first + share.num_known_tokens
@@ -143,7 +170,7 @@ class FakeExecutor:
             assert written.isdisjoint(slots), "two requests write one slot"
             written.update(slots)
             if share.request_id in failed_ids:
-                self.memory.update(dict.fromkeys(slots, -1))
+                self.memory.update(dict.fromkeys(slots, FAILED_DIGEST))
             else:
                 self.memory.update(slots)
 
@@ -152,7 +179,7 @@ class FakeExecutor:
         assert share.num_scheduled_tokens > 0
         assert row.num_computed_tokens in (None, share.num_computed_tokens), "computed tokens jump"
         row.num_computed_tokens = share.num_computed_tokens + share.num_known_tokens
-        assert row.num_computed_tokens <= len(row.token_ids), "more tokens scheduled than known"
+        assert row.num_computed_tokens <= len(row.token_ids) or row.has_failed, "more tokens scheduled than known"
         assert not share.draft_token_ids or row.num_computed_tokens == len(row.token_ids), "drafts before their turn"
         row.draft_token_ids = share.draft_token_ids
         row.table += share.new_block_ids
@@ -171,8 +198,10 @@ class FakeExecutor:
             return SampledTokens(share.request_id, [], error="failed on purpose")
         num_computed = share.num_computed_tokens + share.num_known_tokens
         num_read = num_computed + share.num_draft_tokens
-        is_sound = all(self.memory.get(self._slot(row, p)) == row.digest(p) for p in range(num_read))
-        assert is_sound or failed_ids, f"{share.request_id} would read keys and values of other tokens"
+        digests = {p: self.memory.get(self._slot(row, p)) for p in range(num_read)}
+        is_sound = all(digest == row.digest(p) for p, digest in digests.items())
+        is_failures_fault = FAILED_DIGEST in digests.values()
+        assert is_sound or is_failures_fault, f"{share.request_id} would read keys and values of other tokens"
         answer = SampledTokens(share.request_id, [], prompt_logprobs=self._prompt_logprobs(row, share))
         if num_computed == len(row.token_ids):
             answer.token_ids = self._sample(row, share) if is_sound else [GARBAGE_TOKEN]

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "blocks": set(),
     "drafting": set(),
     "executor": {"runner", "platforms"},
-    "runner": {"models", "layers", "weights", "sampling", "kernels", "platforms"},
+    "runner": {"compilation", "models", "layers", "weights", "sampling", "kernels", "platforms"},
+    "compilation": {"models", "layers", "kernels"},
     "models": {"layers", "weights"},
     "layers": {"kernels", "weights"},
     "sampling": {"kernels"},
@@ -47,7 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": set(),
     "platforms": set(),
 }
-IMPORTS_TORCH = {"executor", "runner", "models", "layers", "weights", "sampling", "kernels", "platforms", "convert"}
+IMPORTS_TORCH = {
+    "executor", "runner", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms", "convert"
+}  # fmt: skip
 
 
 def room_of(file: Path) -> str:

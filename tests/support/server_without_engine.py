@@ -23,10 +23,10 @@ from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.app import build_app, init_app_state
 from kvik.server.state import ServerState
 from kvik.telemetry.ledger import Ledger
+from kvik.telemetry.request_times import RequestTimes
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import CompletionOutput, Logprob, PositionLogprobs, RequestOutput
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, Processor, Prompt, PromptOptions, TokenizedPrompt
-from kvik.text.request_times import RequestTimes
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"

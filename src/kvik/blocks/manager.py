@@ -30,6 +30,10 @@ class SequenceBlocks:
     num_cached_blocks: int = 0
     """The first so many blocks of the table can be found by other sequences."""
 
+    def emptied(self) -> SequenceBlocks:
+        """The same sequence without blocks; those stay with this one."""
+        return SequenceBlocks(self.salt, block_hashes=self.block_hashes, root=self.root)
+
 
 class KVCacheManager:
     """Hands out, shares, caches and takes back blocks of `block_size` tokens."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from kvik.config.compilation import LEVELS
 from kvik.config.flags import flag
 from kvik.config.values import AUTO
 
@@ -25,6 +26,7 @@ KV_CACHE_DTYPES = (
 MODEL, LOAD, CACHE, SCHEDULER = "ModelConfig", "LoadConfig", "CacheConfig", "SchedulerConfig"
 STRUCTURED = "StructuredOutputsConfig"
 LORA = "LoRAConfig"
+COMPILATION = "CompilationConfig"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,7 @@ class EngineArgs:
         "says",
         group=MODEL, aliases=("-q",), common=True,
     )  # fmt: skip
-    enforce_eager: bool = flag(
-        False, "accepted: nothing is compiled or captured on a CPU anyway", group=MODEL, common=True
-    )
+    enforce_eager: bool = flag(False, "compile nothing and capture no CUDA graphs, as -O0", group=MODEL, common=True)
     enable_sleep_mode: bool = flag(
         False, "let operators put the engine to sleep and give its memory back (POST /sleep in development mode: see "
         "docs/development-mode.md)",
@@ -139,6 +139,10 @@ class EngineArgs:
     )
     watermark: float = flag(0.0, "share of the KV blocks that admission leaves free", group=SCHEDULER)
     stream_interval: int = flag(1, "tokens per chunk of a stream", group=SCHEDULER)
+    async_scheduling: bool | None = flag(
+        None, "plan a step while the last one is computed; unset: on a GPU, where there are no drafts",
+        group=SCHEDULER, common=True,
+    )  # fmt: skip
     max_num_queued_reqs: int | None = flag(
         None, "prompts, waiting and running, from which on the answer is 429; unset: no limit", group=SCHEDULER
     )
@@ -160,6 +164,32 @@ class EngineArgs:
         "are needed", group=LORA,
     )  # fmt: skip
 
+    attention_backend: str | None = flag(
+        None, "attention kernels: on a GPU TRITON_ATTN, FLASH_ATTN or FLASHINFER (of packages that must be installed), "
+        "or TORCH_SDPA; on a CPU CPU_ATTN or TORCH_SDPA; unset: the first of them",
+        group="AttentionConfig", common=True,
+    )  # fmt: skip
+    attention_config: dict[str, Any] = flag(  # noqa: RUF009
+        {}, 'a JSON object: {"backend": ...} is --attention-backend', group="VllmConfig", aliases=("-ac",)
+    )
+    cudagraph_capture_sizes: tuple[int, ...] | None = flag(
+        None, "numbers of tokens whose steps are captured as CUDA graphs; unset: 1, 2, 4, 8, 16, ... up to twice "
+        "--max-num-seqs, 512 at most",
+        group=COMPILATION, kind="int_list", common=True,
+    )  # fmt: skip
+    max_cudagraph_capture_size: int | None = flag(
+        None, "the largest of them, where the others are left open", group=COMPILATION
+    )
+    optimization_level: str = flag(
+        "2", "0: nothing compiled, no CUDA graphs; 1: graphs between attention; 2: graphs of whole decode steps too; "
+        "3: torch.compile as well, in the background while serving, used if it is faster",
+        group="VllmConfig", choices=LEVELS, aliases=("-O",), common=True,
+    )  # fmt: skip
+    compilation_config: dict[str, Any] = flag(  # noqa: RUF009
+        {}, "what is compiled and captured, a JSON object: mode, backend, splitting_ops, compile_sizes, "
+        "inductor_compile_config, cache_dir, cudagraph_mode, cudagraph_capture_sizes, max_cudagraph_capture_size",
+        group="VllmConfig", aliases=("-cc",), common=True,
+    )  # fmt: skip
     performance_mode: str = flag(
         "balanced", "throughput doubles the defaults of --max-num-batched-tokens and --max-num-seqs",
         group="VllmConfig", choices=("balanced", "interactivity", "throughput"),

@@ -26,7 +26,7 @@ GROUPS: dict[str, str] = {
     "CacheConfig": "the KV cache",
     "OffloadConfig": "weights outside the device",
     "SchedulerConfig": "what runs when, and how much of it in one step",
-    "CompilationConfig": "captured graphs",
+    "CompilationConfig": "captured CUDA graphs",
     "KernelConfig": "choice of kernels",
     "AttentionConfig": "choice of attention kernels",
     "MambaConfig": "state space models",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kvik.config.attention import AttentionConfig
+from kvik.config.compilation import CompilationConfig
 from kvik.config.lora import LoraConfig
 from kvik.config.speculative import SpeculativeConfig
 from kvik.config.structured_outputs import StructuredOutputsConfig
@@ -78,6 +80,8 @@ class SchedulerConfig:
     """Open prompts from which on new ones are refused; None: no limit."""
     max_num_queued_tokens: int | None = None
     """Tokens of waiting prompts above which new ones are refused; None: no limit of the engine's."""
+    async_scheduling: bool | None = None
+    """Plan a step while the last one is computed. None: where that is faster, and without drafts."""
 
 
 @dataclass(frozen=True)
@@ -118,5 +122,7 @@ class EngineConfig:
     speculative: SpeculativeConfig | None = None
     """None: no drafts."""
     structured_outputs: StructuredOutputsConfig = field(default_factory=StructuredOutputsConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    compilation: CompilationConfig = field(default_factory=CompilationConfig)
     lora: LoraConfig | None = None
     """None: no adapters."""

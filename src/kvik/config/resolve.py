@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvik.config import env
+from kvik.config.attention import attention_config_of
+from kvik.config.compilation import compilation_config_of
 from kvik.config.engine import (
     CacheConfig,
     DeviceConfig,
@@ -62,10 +64,11 @@ def open_model_of(args: EngineArgs) -> ModelFile:
 def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
     """Resolve and check `args` against the opened checkpoint. Raises `ConfigError`; logs what was decided."""
     model = _model_config(args, model_file)
+    scheduler = _scheduler_config(args, model.max_model_len or model.spec.max_position_embeddings)
     config = EngineConfig(
         model=model,
         cache=_cache_config(args, model.spec),
-        scheduler=_scheduler_config(args, model.max_model_len or model.spec.max_position_embeddings),
+        scheduler=scheduler,
         load=_load_config(args, model_file),
         device=_device_config(args),
         observability=ObservabilityConfig(
@@ -73,7 +76,22 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         ),
         speculative=speculative_config_of(args.speculative_config, args.spec_method, args.spec_tokens),
         structured_outputs=structured_outputs_config_of(args.structured_outputs_config, _grammar_limits(args)),
+        attention=attention_config_of(args.attention_backend, args.attention_config),
+        compilation=compilation_config_of(
+            args.compilation_config,
+            level=args.optimization_level,
+            enforce_eager=args.enforce_eager,
+            capture_sizes=args.cudagraph_capture_sizes,
+            max_capture_size=args.max_cudagraph_capture_size,
+            max_num_seqs=scheduler.max_num_seqs,
+            max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        ),
         lora=lora_config_of(args, model.dtype),
+    )
+    _require(
+        not (config.scheduler.async_scheduling and config.speculative is not None),
+        "--async-scheduling plans a step before the tokens of the last one are known, and drafts are made of them; "
+        "leave out --async-scheduling or --speculative-config",
     )
     _log_decisions(config)
     return config
@@ -88,7 +106,7 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
         spec=with_given_eos_ids(model_file.spec, args),
         tokenizer=str(tokenizer),
         served_model_names=args.served_model_name or (args.model or EMBEDDED_MODEL_NAME,),
-        dtype=_dtype(args.dtype, model_file.spec.dtype),
+        dtype=_dtype(args.dtype, model_file.spec.dtype, args.device),
         matmul_precision=args.matmul_precision,
         quantization=_quantization(args.quantization or (None if args.model else UNPACKED), model_file),
         max_model_len=_max_model_len(args.max_model_len, model_file.spec.max_position_embeddings),
@@ -98,15 +116,17 @@ def _model_config(args: EngineArgs, model_file: ModelFile) -> ModelConfig:
     )
 
 
-def _dtype(asked: str, of_checkpoint: str) -> str:
+def _dtype(asked: str, of_checkpoint: str, device: str) -> str:
     if asked in ("half", "float16"):
+        if device == "cuda":
+            return "float16"
         raise ConfigError(
             f"--dtype {asked} cannot be computed on a CPU: use --dtype bfloat16, or --dtype float32 to keep every "
-            "digit of a float16 checkpoint"
+            "digit of a float16 checkpoint; for a GPU say --device cuda, too"
         )
     if asked != "auto":
         return "float32" if asked == "float" else asked
-    if of_checkpoint == "float16":
+    if of_checkpoint == "float16" and device != "cuda":
         logger.warning("The checkpoint is float16, which a CPU does not compute: casting to bfloat16")
         return "bfloat16"
     return of_checkpoint
@@ -215,6 +235,7 @@ def _scheduler_config(args: EngineArgs, max_model_len: int) -> SchedulerConfig:
         stream_interval=interval,
         max_num_queued_reqs=most,
         max_num_queued_tokens=most_tokens,
+        async_scheduling=args.async_scheduling,
     )
 
 
@@ -275,8 +296,6 @@ def _load_config(args: EngineArgs, model_file: ModelFile) -> LoadConfig:
 
 
 def _device_config(args: EngineArgs) -> DeviceConfig:
-    if args.device == "cuda":
-        raise NotSupportedYetError("--device cuda")
     threads = args.cpu_threads
     _require(threads is None or threads >= 1, f"--cpu-threads takes 1 or more, got {threads}")
     return DeviceConfig(device=args.device, cpu_threads=threads)

@@ -1,6 +1,7 @@
 """The engine itself: requests in, steps, answers out. Knows no socket, no signal and no process.
 
-One step reads as three calls: schedule, execute, update.
+One step reads as three calls: schedule, execute, update. With steps ahead, each is planned while the one before it is
+computed (`overlap.py`): schedule and submit the next, then update with the one that is over.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvik.config import EngineConfig
+from kvik.engine.overlap import FinishedStep, StepLine, num_steps_ahead
 from kvik.engine.rest import Rest
 from kvik.engine.step_clock import StepClock
 from kvik.engine.utilities import Utility, call_utility
@@ -31,6 +33,9 @@ GRAMMAR_WAIT_S = 0.002
 
 IDLE_S = 0.3
 """So long without work, the engine does what may come in handy: soon after a start, but in nobody's way."""
+
+READING = {"check_integrity", "describe", "get_facts", "get_supported_tasks", "is_sleeping", "pause", "resume"}
+"""Utilities that may be called while a step is under way; all others come after it."""
 
 
 class EngineCore:
@@ -56,7 +61,12 @@ class EngineCore:
         """The loop around this engine says here what passing messages on took."""
         self._facts: EngineFacts | None = None
         self._scheduler: Scheduler | None = None
+        self._steps = StepLine(executor, 0, clock)
+        self._early: list[TokenDelta] = []
+        """Of steps that had to be over before something else: they go out with the next ones."""
         self._preparer: Preparer | None = None
+        self._may_want_idle_time = True
+        """Since the last step something may be left to do for when there is nothing to do."""
         self._rest = Rest(executor, lambda: self.scheduler)
         self._utilities: dict[str, Utility] = {
             "add_lora": self.add_lora,
@@ -91,6 +101,7 @@ class EngineCore:
                 Constraints(self._preparer),
                 self._config.lora,
             )
+        self._steps = StepLine(self._executor, num_steps_ahead(self._config, facts), self._clock)
         self._facts = facts
         return facts
 
@@ -106,12 +117,14 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Whether `step` has something to do; a resting engine has last words of ended requests at most."""
-        return self.scheduler.has_work if self._rest.may_compute else self.scheduler.has_last_words
+        if self._rest.may_compute:
+            return bool(self._early) or self.scheduler.has_work
+        return bool(self._early or self._steps) or self.scheduler.has_last_words
 
     @property
     def patience_s(self) -> float | None:
         """How long to wait for a message before `use_idle_time`; None: for ever, there is nothing to do."""
-        return None if self._preparer is None or self._preparer.is_warm else IDLE_S
+        return IDLE_S if self._may_want_idle_time else None
 
     def turn(self) -> None:
         """The loop around this engine is alive."""
@@ -119,9 +132,11 @@ class EngineCore:
             self._pulse.turn()
 
     def use_idle_time(self) -> None:
-        """Read the vocabulary for grammars, in a thread."""
-        if self._preparer is not None:
+        """Read the vocabulary for grammars, in a thread; then what the executor likes to have ready."""
+        if self._preparer is not None and not self._preparer.is_warm:
             self._preparer.warm_up()
+        else:
+            self._may_want_idle_time = self._executor.use_idle_time()
 
     def add_request(self, request: NewRequest) -> None:
         """Queue a request. Never raises for what is wrong with it: that is its own last word, in the next step."""
@@ -139,50 +154,66 @@ class EngineCore:
         self.scheduler.fail(request_id, error)
 
     def abort(self, request_ids: Sequence[str]) -> None:
-        """End requests wherever they stand; their blocks are free at once. Unknown ids are ignored."""
+        """End requests wherever they stand; their blocks are free once no step uses them. Unknown ids are ignored."""
         self.scheduler.abort(request_ids)
 
     def step(self) -> StepOutputs | None:
-        """Compute one step. None when it brought nothing to anybody and statistics are off, or there is no work."""
+        """Compute one step, or begin one while the one before it is under way.
+
+        None when it brought nothing to anybody and statistics are off, nothing is over yet, or there is no work.
+        """
         started_s = self._clock()
         scheduler = self.scheduler
         if not self.has_work:
             return None
         self.times.go()
+        self._may_want_idle_time = True
         plan = self._plan_step() if self._rest.may_compute else None
-        if plan is None and self._preparer is not None:
+        if plan is None and not self._steps and self._preparer is not None:
             self._preparer.wait(GRAMMAR_WAIT_S)
-        deltas = scheduler.take_ended()
-        if plan is not None:
-            deltas += self._compute(plan)
-        if self._pulse is not None:
+        deltas, self._early = self._early + scheduler.take_ended(), []
+        finished = self._turn(plan, started_s)
+        if finished is not None:
+            deltas += self._take_in(finished)
+        elif plan is not None and not deltas:
+            return None
+        if self._pulse is not None and not self._steps:
             self._pulse.between_steps()
         ended_s = self._clock()
-        if plan is not None:
-            scheduler.learn_step_time(plan, ended_s - started_s)
         if not self._config.observability.log_stats:
             return StepOutputs(deltas, ended_s) if deltas else None
         stats = scheduler.stats()
-        stats.step_time_s = ended_s - started_s
-        stats.step_times = None if plan is None else self.times.take()
+        stats.step_time_s = ended_s - (started_s if finished is None else finished.started_s)
+        stats.step_times = None if finished is None else self.times.take()
         return StepOutputs(deltas, ended_s, stats)
 
-    def _compute(self, plan: StepPlan) -> list[TokenDelta]:
+    def _turn(self, plan: StepPlan | None, started_s: float) -> FinishedStep | None:
         self.times.scheduled()
-        result = self._executor.execute(plan)
-        self.times.executed(result.sample_s)
-        deltas = self.scheduler.update(plan, result)
+        finished = self._steps.turn(plan, started_s)
+        self.times.executed(0.0 if finished is None else finished.result.sample_s)
+        return finished
+
+    def _take_in(self, step: FinishedStep) -> list[TokenDelta]:
+        deltas = self.scheduler.update(step.plan, step.result)
         self.times.updated()
+        self.scheduler.learn_step_time(step.plan, self._clock() - step.started_s)
         return deltas
 
+    def _finish_steps(self) -> None:
+        """Wait for all that is under way."""
+        while (step := self._steps.turn(None)) is not None:
+            self._early += self._take_in(step)
+
     def _plan_step(self) -> StepPlan | None:
-        """`schedule`, while the pulse shows whom a failure from here on is about: all at first, then the step's."""
+        """`schedule`, while the pulse shows whom a failure from here on is about: all at first, then the steps'."""
         if self._pulse is None:
             return self.scheduler.schedule()
         self._pulse.planning()
         plan = self.scheduler.schedule()
-        if plan is not None:
-            self._pulse.computing([share.request_id for share in plan.scheduled])
+        planned_ids = [] if plan is None else [share.request_id for share in plan.scheduled]
+        present_ids = list(dict.fromkeys([*self._steps.request_ids, *planned_ids]))
+        if present_ids:
+            self._pulse.computing(present_ids)
         return plan
 
     def shutdown(self) -> None:
@@ -195,6 +226,8 @@ class EngineCore:
 
     def utility(self, method: str, args: Sequence[Any]) -> Any:
         """Call one of the methods below by its name. Raises `EngineError` for an unknown name or wrong arguments."""
+        if method not in READING:
+            self._finish_steps()
         return call_utility(self._utilities, method, args)
 
     def reset_prefix_cache(self, reset_running_requests: bool = False) -> bool:

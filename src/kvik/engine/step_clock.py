@@ -34,8 +34,13 @@ class StepClock:
         self._times.schedule_s += self._lap_s()
 
     def executed(self, sample_s: float) -> None:
-        """`sample_s` of the time since the last call went into choosing tokens."""
-        self._times.execute_s += self._lap_s() - sample_s
+        """`sample_s` of the time since the last call went into choosing tokens.
+
+        Steps that are planned ahead were waited for since then, for less than they took.
+        """
+        lap_s = self._lap_s()
+        sample_s = min(sample_s, lap_s)
+        self._times.execute_s += lap_s - sample_s
         self._times.sample_s += sample_s
 
     def updated(self) -> None:

@@ -17,9 +17,9 @@ from kvik.engine_client.beam_search import BeamModel, BeamSearch
 from kvik.engine_client.stream import close_all
 from kvik.errors import EngineRequestError
 from kvik.sampling_params import BeamSearchParams, SamplingParams
+from kvik.telemetry.request_times import RequestTimes, joined
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, TokenizedPrompt
-from kvik.text.request_times import RequestTimes, joined
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient, OutputStream

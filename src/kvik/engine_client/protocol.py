@@ -12,10 +12,10 @@ from kvik.engine_client.live_requests import LiveReport
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.telemetry.ledger import Ledger
+from kvik.telemetry.request_times import RequestTimes
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, PromptOptions
-from kvik.text.request_times import RequestTimes
 from kvik.text.tokenizer import Tokenizer
 
 

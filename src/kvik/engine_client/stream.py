@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kvik.errors import SlowReaderError
+from kvik.telemetry.request_times import RequestTimes
 from kvik.text.outputs import CompletionOutput, RequestOutput
-from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import OutputStream

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from kvik.config import EngineConfig
-from kvik.executor.base import MemoryPart
+from kvik.executor.base import MemoryPart, StepInFlight
+from kvik.executor.device_choice import open_device
 from kvik.messages import EngineFacts, LoraRequest
-from kvik.platforms import cpu
-from kvik.platforms.choice import gpu_lines, why_cpu
-from kvik.platforms.gpus import find_gpus
 from kvik.runner.model_runner import ModelRunner
 from kvik.step import StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
 
-logger = logging.getLogger(__name__)
-
 
 class UniProcExecutor:
-    """Runs the model in the calling process and thread; the kernels spread over their own threads."""
+    """Runs the model in the calling process and thread; on a CPU, submitted steps in one thread beside it, and the
+    kernels spread over their own."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._runner: ModelRunner | None = None
+        self._worker: ThreadPoolExecutor | None = None
+        """From the first submitted step on."""
 
     def start(self, phases: PhaseTimer) -> EngineFacts:
         with phases.phase("platform"):
-            _tell_device(self._config.device.device)
-            self._runner = ModelRunner(self._config, _num_threads(self._config.device.cpu_threads))
+            self._runner = ModelRunner(self._config, open_device(self._config))
         return self._runner.start(phases)
 
     def execute(self, plan: StepPlan) -> StepResult:
         assert self._runner is not None, "start() comes first"
         return self._runner.execute(plan)
+
+    def submit(self, plan: StepPlan) -> StepInFlight:
+        assert self._runner is not None, "start() comes first"
+        if self._runner.launches:
+            return self._runner.submit(plan)
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, "step")
+        return self._worker.submit(self._runner.execute, plan)
 
     def release(self, part: MemoryPart) -> int:
         assert self._runner is not None, "start() comes first"
@@ -47,27 +53,16 @@ class UniProcExecutor:
         assert self._runner is not None, "start() comes first"
         self._runner.count_progress_at(address)
 
+    def use_idle_time(self) -> bool:
+        assert self._runner is not None, "start() comes first"
+        return self._runner.use_idle_time()
+
     def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
         assert self._runner is not None, "start() comes first"
         self._runner.load_lora(lora, slot)
 
     def shutdown(self) -> None:
+        if self._worker is not None:
+            self._worker.shutdown(cancel_futures=True)
+            self._worker = None
         self._runner = None
-
-
-def _tell_device(asked: str) -> None:
-    found = find_gpus()
-    for line in gpu_lines(found):
-        logger.info("%s", line)
-    logger.info("Computing on the CPU: %s", why_cpu(asked, found))
-
-
-def _num_threads(asked: int | None) -> int:
-    """Threads that compute: as asked, else a thread per core."""
-    num_cores = cpu.num_cores()
-    if asked is not None and asked > num_cores:
-        logger.warning(
-            "--cpu-threads %d is more than the %d core(s) that this process may use: threads will wait for each other. "
-            "Leave it out to use all cores.", asked, num_cores,
-        )  # fmt: skip
-    return asked or num_cores

@@ -1,12 +1,17 @@
-"""Which native kernels run, and on how many threads. Knows no op.
+"""Which kernels run, and on how many threads. Knows no op.
 
 The environment variable KVIK_ISA names the instruction set to use instead of the best one: "avx512_vnni",
 "avx512", "avx2", "generic", or "reference" for plain torch. Meant for tests and for narrowing down a fault.
+
+Tensors on a GPU go to the Triton kernels. A test may have Triton's interpreter stand in for the GPU: then tensors on
+the CPU take the GPU's way, `with standing_in_for_gpu()`, for which TRITON_INTERPRET=1 is set before triton is imported.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +37,19 @@ def _load() -> Any:
 
 
 native: Any = _load()
+_cpu_is_gpu = False
+"""Whether the interpreter stands in for a GPU."""
+
+
+@contextmanager
+def standing_in_for_gpu() -> Iterator[None]:
+    """Inside, the CPU's tensors are computed by Triton kernels in the interpreter, laid out as on a GPU."""
+    global _cpu_is_gpu
+    before, _cpu_is_gpu = _cpu_is_gpu, True
+    try:
+        yield
+    finally:
+        _cpu_is_gpu = before
 
 
 def isa() -> str:
@@ -63,4 +81,25 @@ def num_threads() -> int:
 
 def runs_native(x: torch.Tensor) -> bool:
     """Whether a native kernel takes this tensor: it lies in CPU memory as fp32 or bf16."""
-    return native is not None and x.is_cpu and (x.dtype is torch.bfloat16 or x.dtype is torch.float32)
+    return is_native(x) and (x.dtype is torch.bfloat16 or x.dtype is torch.float32)
+
+
+def is_native(x: torch.Tensor) -> bool:
+    """Whether native kernels compute where this tensor lies."""
+    return native is not None and x.is_cpu and not _cpu_is_gpu
+
+
+def packs(device: torch.device | str) -> bool:
+    """Whether weights on this device are laid out for native kernels."""
+    return native is not None and torch.device(device).type == "cpu" and not _cpu_is_gpu
+
+
+def is_gpu(device: torch.device | str) -> bool:
+    """Whether weights on this device are laid out for Triton kernels."""
+    kind = torch.device(device).type
+    return kind == "cuda" or (_cpu_is_gpu and kind == "cpu")
+
+
+def runs_triton(x: torch.Tensor) -> bool:
+    """Whether a Triton kernel takes this tensor: it lies on a GPU, or the interpreter stands in for one."""
+    return x.is_cuda or (_cpu_is_gpu and x.is_cpu)

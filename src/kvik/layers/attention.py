@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from kvik.kernels.paged_attention import paged_attention
 from kvik.kernels.rope import rope_and_cache
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.norm import RMSNorm
@@ -53,6 +52,11 @@ class Attention:
         self._unit_offset = q_norm.unit_offset if q_norm is not None else False
 
     def __call__(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
+        if batch.at_attention is not None:
+            return batch.at_attention(self.attend, qkv)
+        return self.attend(qkv, batch)
+
+    def attend(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         kv = batch.kv[self._layer]
         q = rope_and_cache(
             qkv,
@@ -68,7 +72,7 @@ class Attention:
             eps=self._eps,
             unit_offset=self._unit_offset,
         )
-        return paged_attention(
+        return kv.attention(
             q,
             kv.k,
             kv.v,
@@ -79,4 +83,5 @@ class Attention:
             head_dim=self._head_dim,
             scale=self._scale,
             window=self._window,
+            max_query_len=batch.max_query_len,
         )

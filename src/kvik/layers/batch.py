@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+from kvik.kernels.paged_attention import paged_attention
+from kvik.kernels.paged_attention.backends import PagedAttention
 
 
 @dataclass(slots=True)
@@ -13,6 +17,8 @@ class LayerKV:
 
     k: torch.Tensor
     v: torch.Tensor
+    attention: PagedAttention = paged_attention
+    """What reads them."""
 
 
 @dataclass(slots=True)
@@ -28,3 +34,12 @@ class ForwardBatch:
     logits_rows: torch.Tensor  # [R] int32, the rows whose logits are wanted
     kv: list[LayerKV]  # one per layer
     lora_slots: torch.Tensor | None = None  # [T] int32, the slot of the row's adapter, -1: none; None: none at all
+    max_query_len: int | None = None  # most tokens of a request in this pass; None: not said
+    fill_in: Callable[[torch.Tensor], None] | None = None  # writes into token_ids those that the host does not know yet
+    at_attention: AtAttention | None = None  # called in place of each attention; None: it is simply computed
+
+
+Attend = Callable[[torch.Tensor, ForwardBatch], torch.Tensor]
+"""One layer's attention: qkv [T, (Hq + 2 Hkv) D] and a batch -> [T, Hq D]."""
+AtAttention = Callable[[Attend, torch.Tensor], torch.Tensor]
+"""Given a layer's attention and its qkv, what the layer goes on with: where a pass is cut into pieces."""

@@ -12,9 +12,9 @@ _HEAD = "lm_head.weight"
 
 
 class Embedding:
-    """ids [T] int32 -> their rows of the matrix, times `scale` [T, H] fp32."""
+    """ids [T] int32 -> their rows of the matrix, times `scale` [T, H], in the dtype that is computed in."""
 
-    __slots__ = ("scale", "weight")
+    __slots__ = ("_dtype", "scale", "weight")
 
     def __init__(
         self,
@@ -26,25 +26,26 @@ class Embedding:
         packed: bool = False,
         scale: float = 1.0,
     ) -> None:
-        """`packed`: laid out for a head to multiply with. `scale` is rounded to fp32."""
+        """`packed`: laid out for a head to multiply with. `scale` is rounded to that dtype."""
         self.weight: torch.Tensor | PackedWeight
         if packed:
             (self.weight,) = table.packed({f"{name}.weight": vocab_size}, hidden_size)
         else:
             self.weight = table.table(f"{name}.weight", vocab_size, hidden_size)
         self.scale = scale
+        self._dtype = table.compute_dtype
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        return embedding(ids, self.weight, torch.float32, self.scale)
+        return embedding(ids, self.weight, self._dtype, self.scale)
 
 
 def take_rows(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """x [T, H] fp32, rows [R] int32 -> [R, H]. Raises IndexError for a row outside [0, T)."""
-    return embedding(rows, x, torch.float32)
+    """x [T, H], rows [R] int32 -> [R, H]. Raises IndexError for a row outside [0, T); on a GPU that is zeros."""
+    return embedding(rows, x, x.dtype)
 
 
 class LMHead:
-    """hidden [R, H] -> logits [R, V], both fp32."""
+    """hidden [R, H] -> logits [R, V] fp32."""
 
     __slots__ = ("weight",)
 
@@ -61,4 +62,4 @@ class LMHead:
         table.unused.add(_HEAD)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        return linear(hidden, self.weight)
+        return linear(hidden, self.weight, dtype=torch.float32)

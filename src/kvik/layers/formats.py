@@ -78,7 +78,7 @@ def q8_0_of_q5_0(blocks: torch.Tensor) -> torch.Tensor:
     """Rows of q5_0 blocks uint8 [r, bytes] -> the same values as rows of q8_0 blocks."""
     split = blocks.reshape(-1, _Q5_0_BYTES)
     scale, high_bits, nibbles = split[:, :2], split[:, 2:6], split[:, 6:]
-    shifts = torch.arange(8, dtype=torch.uint8)
+    shifts = torch.arange(8, dtype=torch.uint8, device=blocks.device)
     fifth = (high_bits[:, :, None] >> shifts & 1).flatten(1) << 4
     codes = (torch.cat([nibbles & 15, nibbles >> 4], dim=1) | fifth).view(torch.int8) - 16
     return torch.cat([scale, codes.view(torch.uint8)], dim=1).view(blocks.shape[0], -1)

@@ -29,7 +29,7 @@ class MergedLinear:
         self.bias = table.vector({f"{prefix}.{part}.bias": n for part, n in parts.items()}) if bias else None
         self._columns = [0, *accumulate(weight.n for weight in self.weights)]
         self._num_outputs = self._columns[-1]
-        self._lora = LoraTarget(prefix, parts, num_inputs)
+        self._lora = LoraTarget(prefix, parts, num_inputs, table.device)
         table.lora_targets.append(self._lora)
 
     def __call__(self, x: torch.Tensor, lora_slots: torch.Tensor | None = None) -> torch.Tensor:

@@ -17,13 +17,16 @@ __all__ = ["LoraFactors", "LoraTarget"]
 class LoraTarget:
     """The projections of one merged layer, each of which an adapter may change."""
 
-    __slots__ = ("_slots", "num_inputs", "prefix", "sizes")
+    __slots__ = ("_device", "_slots", "num_inputs", "prefix", "sizes")
 
-    def __init__(self, prefix: str, sizes: Mapping[str, int], num_inputs: int) -> None:
+    def __init__(
+        self, prefix: str, sizes: Mapping[str, int], num_inputs: int, device: torch.device | str = "cpu"
+    ) -> None:
         """`sizes`: outputs of each projection by its name below `prefix`, in the order of the merged result."""
         self.prefix = prefix
         self.sizes = dict(sizes)
         self.num_inputs = num_inputs
+        self._device = device
         self._slots: LoraSlots | None = None
 
     @property
@@ -37,7 +40,7 @@ class LoraTarget:
 
     def reserve(self, num_slots: int, max_rank: int, dtype: torch.dtype) -> None:
         """Make room for `num_slots` adapters of rank `max_rank` at most, kept in `dtype`."""
-        self._slots = LoraSlots(list(self.sizes.values()), self.num_inputs, num_slots, max_rank, dtype)
+        self._slots = LoraSlots(list(self.sizes.values()), self.num_inputs, num_slots, max_rank, dtype, self._device)
 
     def write(self, slot: int, factors: Mapping[str, LoraFactors]) -> None:
         """Put an adapter into a slot: its factors by full name, of which those of this target are taken."""

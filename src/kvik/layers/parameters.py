@@ -18,7 +18,7 @@ from kvik.layers.formats import FormatOf, float_format
 from kvik.layers.lora import LoraTarget
 
 _DUMMY_STD = 0.02
-_FLOATS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_FLOATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 _PIECE_ELEMENTS = 1 << 22  # of a tensor that is converted at a time, so that no whole matrix exists unpacked
 
 
@@ -55,7 +55,7 @@ class Parameter:
 
 class ParameterTable:
     """The declared tensors of one model and their memory on `device`: matrices in the format that `format_of` names,
-    else in `dtype`; vectors in fp32."""
+    else in `dtype`; vectors in `compute_dtype`, in which activations go from layer to layer."""
 
     def __init__(
         self,
@@ -63,9 +63,11 @@ class ParameterTable:
         dtype: torch.dtype,
         device: str | torch.device = "cpu",
         format_of: FormatOf | None = None,
+        compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.architecture = architecture
         self.dtype = dtype
+        self.compute_dtype = compute_dtype
         self.device = device
         self.by_name: dict[str, Parameter] = {}
         self.unused: set[str] = set()
@@ -113,8 +115,9 @@ class ParameterTable:
         return weight
 
     def vector(self, lengths_by_name: Mapping[str, int]) -> torch.Tensor:
-        """Memory for vectors one behind another: name -> its length. Norms and biases: few, so they are kept exact."""
-        tensor = self._empty(sum(lengths_by_name.values()), dtype=torch.float32)
+        """Memory for vectors one behind another: name -> its length. Norms and biases: few, so they are not rounded
+        below what is computed in."""
+        tensor = self._empty(sum(lengths_by_name.values()), dtype=self.compute_dtype)
         first = 0
         for name, length in lengths_by_name.items():
             self._declare(Parameter(name, (length,), _row_writer(tensor[first : first + length].unsqueeze(0))))
@@ -126,13 +129,13 @@ class ParameterTable:
         self._declare(Parameter(name, (length,), lambda _, values: write(values[0]), optional=True))
 
     def fill_random(self, seed: int) -> None:
-        """Values of normal(0, 0.02) instead of a checkpoint's; the same for the same seed, model and torch."""
-        generator = torch.Generator().manual_seed(seed)
+        """Values of normal(0, 0.02) instead of a checkpoint's; the same for the same seed, model, device and torch."""
+        generator = torch.Generator(self.device).manual_seed(seed)
         for parameter in self.by_name.values():
             if parameter.optional:
                 continue
             for first, end in parameter.row_ranges():
-                values = torch.randn(end - first, parameter.num_columns, generator=generator)
+                values = torch.randn(end - first, parameter.num_columns, generator=generator, device=self.device)
                 parameter.write(first, values.mul_(_DUMMY_STD))
 
     def release(self) -> int:

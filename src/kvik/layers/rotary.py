@@ -28,7 +28,7 @@ class RotaryTable:
 
     def apply_factors(self, factors: torch.Tensor) -> None:
         """Divide each frequency by its factor [head_dim / 2]. The table is rewritten in place."""
-        self._fill(self._inverse_frequencies / factors.float())
+        self._fill(self._inverse_frequencies / factors.float().to(self._inverse_frequencies.device))
 
     def _fill(self, frequencies: torch.Tensor) -> None:
         positions = torch.arange(self.cos_sin.shape[0], dtype=torch.int32)

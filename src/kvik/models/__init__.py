@@ -33,10 +33,13 @@ def build_model(
     *,
     max_positions: int | None = None,
     format_of: FormatOf | None = None,
+    compute_dtype: torch.dtype = torch.float32,
 ) -> Model:
     """The model of `spec`, its memory reserved and its weights still to be loaded.
 
-    `dtype`, bfloat16 or float32, is how matrices are stored; the KV cache may be either. All is computed in fp32.
+    `dtype`, bfloat16 or float32, or float16 where that is computed in, is how matrices are stored, and the embedding;
+    `compute_dtype`, of activations and of vectors such as norms: fp32 on a CPU, on a GPU as `dtype`. Sums are fp32 on
+    either.
     `max_positions` is how many tokens a request may have, prompt and answer together; None is what the model was
     made for. `format_of` tells which matrices are kept in another format than `dtype`; see layers/formats.py.
     Raises `UnsupportedArchitectureError`, or `ConfigError` for another dtype.
@@ -46,7 +49,7 @@ def build_model(
         raise UnsupportedArchitectureError(
             f"architecture {spec.architecture} is not one of those that kvik has: {', '.join(ARCHITECTURES)}"
         )
-    if dtype not in (torch.bfloat16, torch.float32):
+    if dtype not in (torch.bfloat16, torch.float32, compute_dtype):
         raise ConfigError(f"models run in bfloat16 or float32, not {str(dtype).removeprefix('torch.')}; use --dtype")
-    table = ParameterTable(spec.architecture, dtype, device, format_of)
+    table = ParameterTable(spec.architecture, dtype, device, format_of, compute_dtype)
     return architecture(spec, table, max_positions or spec.max_position_embeddings)

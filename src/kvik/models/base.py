@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from kvik.layers.attention import Attention
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.embedding import Embedding, LMHead, take_rows
 from kvik.layers.load import Checkpoint, OnBytes, OnShard, load_parameters
@@ -18,10 +19,13 @@ from kvik.layers.lora import LoraTarget
 from kvik.layers.norm import RMSNorm
 from kvik.layers.parameters import ParameterTable
 from kvik.modelfile.spec import ModelSpec
+from kvik.weights.lane import Lane
 
 
 class DecoderLayer(Protocol):
     """One layer. The residual sum is kept apart, so that each norm can add to it in the same pass over memory."""
+
+    attention: Attention
 
     def forward(self, delta: torch.Tensor | None, residual: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         """Add `delta`, what the layer before computed (None for the first), to `residual` in place, and return
@@ -42,6 +46,7 @@ class Model:
     ) -> None:
         self.spec = spec
         self.dtype = table.dtype
+        self.compute_dtype = table.compute_dtype
         self._table = table
         self.layers = layers
         self.norm = norm
@@ -61,6 +66,16 @@ class Model:
         return dict(self._table.num_bytes_by_format)
 
     @property
+    def formats(self) -> dict[str, str]:
+        """How each tensor of the checkpoint is kept, by its name."""
+        return {name: parameter.format for name, parameter in self._table.by_name.items()}
+
+    @property
+    def attentions(self) -> list[Attention]:
+        """In the order in which a pass meets them."""
+        return [layer.attention for layer in self.layers]
+
+    @property
     def lora_targets(self) -> list[LoraTarget]:
         """The linear layers that adapters may change."""
         return self._table.lora_targets
@@ -71,13 +86,19 @@ class Model:
             target.reserve(num_slots, max_rank, dtype)
         return sum(target.num_bytes for target in self.lora_targets)
 
-    def load(self, checkpoint: Checkpoint, on_shard: OnShard | None = None, on_bytes: OnBytes | None = None) -> None:
-        """Fill the weights; `on_shard(name, num_done, num_shards)` is called after each shard, `on_bytes(num_bytes)`
-        after each tensor.
+    def load(
+        self,
+        checkpoint: Checkpoint,
+        on_shard: OnShard | None = None,
+        on_bytes: OnBytes | None = None,
+        lane: Lane | None = None,
+    ) -> None:
+        """Fill the weights, by `lane` where they are on another device; `on_shard(name, num_done, num_shards)` is
+        called after each shard, `on_bytes(num_bytes)` after each tensor.
 
         Raises `ModelFileError` where checkpoint and configuration disagree.
         """
-        load_parameters(self._table, checkpoint, on_shard, on_bytes)
+        load_parameters(self._table, checkpoint, on_shard, on_bytes, lane)
 
     def release(self) -> int:
         """Give back the memory of the weights, bytes; the model is of no use until the next `load` or `load_dummy`."""
@@ -88,7 +109,7 @@ class Model:
         self._table.fill_random(seed)
 
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
-        """Compute all T tokens, writing their keys and values to the batch's cache -> normed hidden [T, H] fp32."""
+        """Compute all T tokens, writing their keys and values to the batch's cache -> normed hidden [T, H]."""
         residual = self.embedding(batch.token_ids)
         delta = None
         for layer in self.layers:

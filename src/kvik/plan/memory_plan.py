@@ -83,7 +83,7 @@ def compute(config: EngineConfig, stored: StoredWeights, device: Device) -> Outc
     activations = device.activations_bytes
     if activations is None:
         framework = framework_bytes(config) if device.framework_bytes is None else device.framework_bytes
-        activations = framework + activation_bytes(config, share)
+        activations = framework + activation_bytes(config, share, device.kind)
     budget = MemoryBudget(
         total_bytes=device.total_bytes,
         utilization=cache.gpu_memory_utilization,
@@ -92,7 +92,7 @@ def compute(config: EngineConfig, stored: StoredWeights, device: Device) -> Outc
         graphs_bytes=device.graphs_bytes,
         adapters_bytes=adapters_bytes(config),
     )
-    kv_dtype = kv_cache_dtype(config)
+    kv_dtype = kv_cache_dtype(config, device.kind)
     elements = kv_elements(kv_dtype)
     block_bytes = kv_block_bytes(share, cache.block_size, elements)
     num_blocks = max(0, usable_blocks(cache, budget, block_bytes))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kvik.config.engine import EngineConfig
 from kvik.modelfile.spec import ModelSpec
+from kvik.plan.formats import Kind
 from kvik.plan.kv_cache import KVElements
 from kvik.plan.tensors import matrices, rotary_elements
 
@@ -22,10 +23,13 @@ _KV_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 _KV_SCALE_BYTES = {"int8": 4}
 
 
-def kv_cache_dtype(config: EngineConfig) -> str:
-    """How keys and values are stored: "auto" is fp16 for a bf16 model, as many bytes and 11 significant bits, not 8."""
+def kv_cache_dtype(config: EngineConfig, kind: Kind = "cpu") -> str:
+    """How keys and values are stored. "auto" is the model's dtype on a GPU; on a CPU fp16 for a bf16 model, as many
+    bytes and 11 significant bits, not 8."""
     if config.cache.kv_cache_dtype != "auto":
         return config.cache.kv_cache_dtype
+    if kind != "cpu":
+        return config.model.dtype
     return "float32" if config.model.dtype == "float32" else "float16"
 
 
@@ -52,13 +56,14 @@ def framework_bytes(config: EngineConfig) -> int:
     return FRAMEWORK_BYTES + rotary_elements(spec, positions) * FP32_BYTES
 
 
-def activation_bytes(config: EngineConfig, share: ModelSpec | None = None) -> int:
+def activation_bytes(config: EngineConfig, share: ModelSpec | None = None, kind: Kind = "cpu") -> int:
     """Most bytes of intermediate tensors that are alive at once in a step that uses the whole token budget.
 
-    All of them are fp32, whatever the model's dtype. The widest moment of a layer is the gated MLP: residual, what the
-    layer before added to it, attention's output, its norm, gate and up, their product; or attention: the first two, a
-    norm, q, k and v, q rotated, the output. At the end the logits of every request and draft stand beside the sampler's
-    copy. `share` is the part of the model that one of several devices has.
+    On a CPU all of them are fp32, whatever the model's dtype; on a GPU those of layers are in that dtype. The widest
+    moment of a layer is the gated MLP: residual, what the layer before added to it, attention's output, its norm, gate
+    and up, their product; or attention: the first two, a norm, q, k and v, q rotated, the output. At the end the logits
+    of every request and draft stand beside the sampler's copy. `share` is the part of the model that one of several
+    devices has.
     """
     spec, scheduler = share or config.model.spec, config.scheduler
     mlp = 4 * spec.hidden_size + 3 * spec.intermediate_size
@@ -69,7 +74,8 @@ def activation_bytes(config: EngineConfig, share: ModelSpec | None = None) -> in
         rank = -(-config.lora.max_lora_rank // 16) * 16
         layer_elements += scheduler.max_num_batched_tokens * (3 * rank + spec.hidden_size)
         logits_elements += max_logits_rows(config) * config.model.spec.vocab_size
-    return FP32_BYTES * (layer_elements + logits_elements)
+    layer_bytes = FP32_BYTES if kind == "cpu" else _KV_BYTES[config.model.dtype]
+    return layer_bytes * layer_elements + FP32_BYTES * logits_elements
 
 
 def max_logits_rows(config: EngineConfig) -> int:

@@ -33,7 +33,7 @@ class BatchBuilder:
         for row, scheduled in zip(rows, plan.scheduled, strict=True):
             self._table.append_blocks(row, scheduled.new_block_ids)
             self._table.write_drafts(row, scheduled.draft_token_ids)
-            reaches_end = scheduled.num_computed_tokens + scheduled.num_known_tokens == row.num_tokens
+            reaches_end = scheduled.num_computed_tokens + scheduled.num_known_tokens == row.num_sure_tokens
             num_logits = 1 + scheduled.num_draft_tokens if reaches_end else 0
             shares.append((row.index, scheduled.num_computed_tokens, scheduled.num_scheduled_tokens, num_logits))
             num_tokens += scheduled.num_scheduled_tokens

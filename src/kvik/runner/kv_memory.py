@@ -1,4 +1,4 @@
-"""How much memory keys and values get on this machine, and taking it. The arithmetic itself is `kvik.plan`'s."""
+"""How much memory keys and values get on a CPU, and taking it. The arithmetic itself is `kvik.plan`'s."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from kvik.config import EngineConfig
 from kvik.errors import InsufficientMemoryError
 from kvik.kernels import runtime
 from kvik.kernels.paged_attention import allocate_kv_cache
+from kvik.kernels.paged_attention.backends import Backend
 from kvik.layers.batch import LayerKV
 from kvik.messages import EngineFacts
-from kvik.plan import GIB, NUM_NULL_BLOCKS, KVCachePlan, MemoryBudget, available_kv_bytes, plan_kv_cache
+from kvik.plan import GIB, KVCachePlan, MemoryBudget, available_kv_bytes, plan_kv_cache
 from kvik.plan.explanation import explanation
 from kvik.plan.memory_plan import Device, compute
 from kvik.plan.step_memory import activation_bytes, framework_bytes, kv_cache_dtype, kv_elements, usable_memory_bytes
@@ -109,14 +110,11 @@ def _explanation(config: EngineConfig, budget: MemoryBudget, stored: StoredWeigh
     return explanation(compute(config, stored, device), stored)
 
 
-def allocate_kv(config: EngineConfig, facts: EngineFacts) -> list[LayerKV]:
+def allocate_kv(config: EngineConfig, num_blocks: int, attention: Backend) -> list[LayerKV]:
     """One pair of tensors per layer; address space now, memory as blocks are first written."""
     spec, dtype = config.model.spec, kv_cache_torch_dtype(config)
-    num_blocks = facts.num_blocks + NUM_NULL_BLOCKS
-    return [
-        LayerKV(*allocate_kv_cache(num_blocks, spec.num_kv_heads, spec.head_dim, facts.block_size, dtype))
-        for _ in range(spec.num_layers)
-    ]
+    shape = num_blocks, spec.num_kv_heads, spec.head_dim, config.cache.block_size
+    return [LayerKV(*allocate_kv_cache(*shape, dtype), attention.attend) for _ in range(spec.num_layers)]
 
 
 def _log(config: EngineConfig, budget: MemoryBudget, plan: KVCachePlan) -> None:

@@ -5,36 +5,37 @@ Knows nothing of queues, clients or text: a plan comes in, a result goes out, an
 
 from __future__ import annotations
 
-import logging
 import time
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from kvik.config import EngineConfig
 from kvik.errors import ConfigError, InsufficientMemoryError, KvikError, RequestError
-from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.pages import give_back_pages
 from kvik.kernels.tape import Counts
-from kvik.layers.batch import LayerKV
-from kvik.layers.formats import float_format, formats_in_memory
+from kvik.layers.batch import ForwardBatch, LayerKV
+from kvik.layers.formats import formats_in_memory
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile import ModelFile, open_model
 from kvik.models import Model, build_model
-from kvik.plan.step_memory import activation_bytes, max_logits_rows
+from kvik.plan import NUM_NULL_BLOCKS
+from kvik.plan.step_memory import max_logits_rows
 from kvik.plan.stored import stored_weights
 from kvik.plan.weights import StoredWeights
 from kvik.runner.adapters import Adapters
 from kvik.runner.batch_builder import BatchBuilder
-from kvik.runner.kv_memory import allocate_kv, check_room, plan_kv_memory
+from kvik.runner.device import Device
+from kvik.runner.last_tokens import LastTokens, places_in_flight
 from kvik.runner.progress import LoadingBar
 from kvik.runner.request_table import RequestTable
-from kvik.runner.result_builder import ResultBuilder
-from kvik.runner.taped_model import tape_model
+from kvik.runner.result_builder import PendingStep, ResultBuilder
 from kvik.runner.warm_up import warm_up_plan
 from kvik.runner.weights_progress import WeightsProgress
-from kvik.step import AdmittedRequest, SampledTokens, StepPlan, StepResult
-from kvik.telemetry.log import get_logger, log_once
+from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan, StepResult
+from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
 from kvik.weights import Checkpoint, open_checkpoint
 
@@ -46,24 +47,24 @@ GIB = 1 << 30
 class ModelRunner:
     """One model on one device. `start` once, then `execute` per step."""
 
-    def __init__(self, config: EngineConfig, num_threads: int) -> None:
+    def __init__(self, config: EngineConfig, device: Device) -> None:
         self._config = config
-        runtime.set_num_threads(num_threads)
+        self._device = device
 
     def start(self, phases: PhaseTimer) -> EngineFacts:
         """Load the weights, reserve the KV cache, warm up.
 
         Raises `ModelFileError`, `UnsupportedArchitectureError` or `InsufficientMemoryError`.
         """
-        self._say_what_computes()
+        self._device.say_what_computes()
         with phases.phase("load weights") as phase:
             model = self._load_model(WeightsProgress(phases, phase))
         started = time.perf_counter()
         with phases.phase("profile"):
             self._adapters, adapters_bytes = self._reserve_adapters(model)
-            facts = plan_kv_memory(self._config, model.weights_bytes, adapters_bytes, self._stored)
+            facts = self._device.size_kv(self._config, model, adapters_bytes, self._stored)
         with phases.phase("reserve KV cache") as phase:
-            self._kv: list[LayerKV] = allocate_kv(self._config, facts)
+            self._kv: list[LayerKV] = self._device.allocate_kv(self._config, facts.num_blocks + NUM_NULL_BLOCKS)
             phase.num_bytes = facts.kv_cache_bytes
         with phases.phase("capture"):
             self._prepare(model, facts)
@@ -75,18 +76,37 @@ class ModelRunner:
 
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step. What one request causes is its `SampledTokens.error`; its neighbours go on."""
+        return self.submit(plan).result()
+
+    def submit(self, plan: StepPlan) -> PendingStep | IncompleteStep:
+        """Build a step's batch and launch it, whether or not those before it are finished.
+
+        Inputs that a step before is still choosing are filled in on the device. `result` waits.
+        """
         for request_id in plan.dropped_request_ids:
             self._table.drop(request_id)
         refused = [failure for request in plan.admitted if (failure := self._admit(request)) is not None]
+        refused += [_unknown(s) for s in plan.scheduled if s.request_id not in self._table]
         if refused:
-            return self._execute_without(plan, refused)
+            return self._submit_without(plan, refused)
         batch, rows = self._batches.build(plan)
+        if places := places_in_flight(plan.scheduled, rows):
+            batch = self._filled_in(batch, places)
         hidden = self._model.forward(batch)
-        return self._results.build(plan, batch, rows, hidden)
+        return self._results.launch(plan, batch, rows, hidden)
+
+    @property
+    def launches(self) -> bool:
+        """Whether `submit` only queues a step's work, for a device to do by itself."""
+        return self._device.kind != "cpu"
 
     def count_progress_at(self, address: int) -> None:
         """Kernels count up the u64 at `address` from now on."""
-        runtime.count_progress_at(address)
+        self._device.count_progress_at(address)
+
+    def use_idle_time(self) -> bool:
+        """Do a piece of what later steps will be glad of. Whether there is more."""
+        return self._device.use_idle_time()
 
     def load_lora(self, lora: LoraRequest, slot: int | None) -> None:
         """Put an adapter into a slot that no request uses; None: only see whether it could be. Raises `KvikError`."""
@@ -114,6 +134,13 @@ class ModelRunner:
 
     # --- steps ---------------------------------------------------------------------------------------
 
+    def _filled_in(self, batch: ForwardBatch, places: list[tuple[int, int]]) -> ForwardBatch:
+        """With the tokens that steps before chose, at once, or on the device when the batch is there."""
+        if self._device.kind != "cpu":
+            return replace(batch, fill_in=partial(self._last_tokens.fill, places=places))
+        self._last_tokens.fill(batch.token_ids, places)
+        return batch
+
     def _admit(self, request: AdmittedRequest) -> SampledTokens | None:
         """Take the request in, or say why not."""
         try:
@@ -125,26 +152,13 @@ class ModelRunner:
             return SampledTokens(request.request_id, [], error=str(error), error_param=param)
         return None
 
-    def _execute_without(self, plan: StepPlan, refused: list[SampledTokens]) -> StepResult:
-        """Compute the requests of the plan that could be admitted, and report the others in their places."""
-        failures = {failure.request_id: failure for failure in refused}
+    def _submit_without(self, plan: StepPlan, refused: list[SampledTokens]) -> IncompleteStep:
+        """Launch the requests of the plan that could be admitted."""
+        failures = {failure.request_id: failure for failure in reversed(refused)}
         rest = [s for s in plan.scheduled if s.request_id not in failures]
-        result = self.execute(StepPlan([], rest, [])) if rest else StepResult([])
-        by_id = failures | {sampled.request_id: sampled for sampled in result.sampled}
-        return StepResult([by_id[s.request_id] for s in plan.scheduled], result.sample_s)
+        return IncompleteStep(plan, self.submit(StepPlan([], rest, [])) if rest else None, failures)
 
     # --- start ---------------------------------------------------------------------------------------
-
-    def _say_what_computes(self) -> None:
-        isa = runtime.isa()
-        if isa == "reference":
-            log_once(
-                logger,
-                logging.WARNING,
-                "no native kernels in this installation (no C++20 compiler when it was installed?): computing with "
-                "plain torch, which is many times slower. Install a compiler and reinstall kvik to change that.",
-            )
-        logger.info("Using %s kernels on %d threads.", isa, runtime.num_threads())
 
     def _load_model(self, progress: WeightsProgress) -> Model:
         asked = self._config.model
@@ -155,12 +169,16 @@ class ModelRunner:
         max_positions = asked.max_model_len or asked.spec.max_position_embeddings
         stored = model_file.quantization if model_file else None
         quantize_embedding = stored is not None and stored.embedding_bits == 8
-        floats = float_format(dtype, is_exact=asked.matmul_precision == "highest")
+        floats = self._device.float_format(self._config)
         formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
-        model = build_model(asked.spec, dtype, max_positions=max_positions, format_of=formats)
+        model = build_model(
+            asked.spec, dtype, self._device.place, max_positions=max_positions, format_of=formats,
+            compute_dtype=self._device.compute_dtype(dtype),
+        )  # fmt: skip
         self._stored: StoredWeights = stored_weights(model_file)
-        check_room(self._config, model.weights_bytes, self._stored)
-        self._fill(model, model_file, checkpoint, progress)
+        self._device.check_room(self._config, model.weights_bytes, self._stored)
+        with self._device.while_loading(self._config, model):
+            self._fill(model, model_file, checkpoint, progress)
         seconds = time.perf_counter() - started
         logger.info("Loading weights took %.2f seconds", seconds)
         logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)
@@ -187,10 +205,10 @@ class ModelRunner:
         kind = "gguf" if model_file.format == "gguf" else "safetensors"
         bar = LoadingBar(kind, enabled=self._config.load.use_tqdm_on_load)
         if progress is None:
-            model.load(checkpoint, bar.advance)
+            model.load(checkpoint, bar.advance, lane=self._device.lane())
         else:
             progress.begin(checkpoint.num_bytes, bar.advance)
-            model.load(checkpoint, progress.shard_done, progress.bytes_done)
+            model.load(checkpoint, progress.shard_done, progress.bytes_done, self._device.lane())
 
     def _reserve_adapters(self, model: Model) -> tuple[Adapters | None, int]:
         """Slots for adapters, if there are to be any, and their bytes."""
@@ -221,17 +239,38 @@ class ModelRunner:
             -(-facts.max_model_len // facts.block_size),
         )
         arrays = BatchArrays(*most, max_logits_rows(self._config))
-        arena_bytes = 2 * activation_bytes(self._config)
-        with_lora = self._adapters is not None
-        self._model = tape_model(model, kv, arrays, most, arena_bytes, with_lora=with_lora)
+        self._model = self._device.forward_pass(self._config, model, kv, arrays, most)
         self._batches = BatchBuilder(self._table, facts.block_size, kv, arrays)
-        self._results = ResultBuilder(self._model, self._table, self._config.model.logprobs_mode)
+        self._last_tokens = LastTokens(scheduler.max_num_seqs, self._device.place)
+        self._results = ResultBuilder(
+            self._model, self._table, self._config.model.logprobs_mode, self._last_tokens, self._device.to_host
+        )
 
     def _warm_up(self, facts: EngineFacts) -> None:
         """Run one small prompt and drop it, so that no first request pays for first touches of code and weights."""
         plan = warm_up_plan(facts.block_size, facts.max_model_len)
         self.execute(plan)
         self._table.drop(plan.scheduled[0].request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteStep:
+    """A launched step without those of its requests that could not be admitted."""
+
+    plan: StepPlan
+    launched: PendingStep | IncompleteStep | None
+    failures: dict[str, SampledTokens]
+
+    def result(self) -> StepResult:
+        """What was computed, and the failures in their places."""
+        result = StepResult([]) if self.launched is None else self.launched.result()
+        by_id = self.failures | {sampled.request_id: sampled for sampled in result.sampled}
+        return StepResult([by_id[s.request_id] for s in self.plan.scheduled], result.sample_s)
+
+
+def _unknown(share: ScheduledRequest) -> SampledTokens:
+    """The answer for who was refused in the step before, when this one was planned already."""
+    return SampledTokens(share.request_id, [], error="this request was not admitted")
 
 
 def _by_format(num_bytes_by_format: dict[str, int]) -> str:

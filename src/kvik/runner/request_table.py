@@ -1,6 +1,7 @@
 """What the runner remembers of each running request between steps: one row of tables per request.
 
-Written by `admit`, `append_blocks`, `append_token` and `drop`; read by the batch builder. Knows no tensor.
+Written by `admit`, `append_blocks`, `await_token`, `append_token` and `drop`; read by the batch builder. Knows no
+tensor.
 """
 
 from __future__ import annotations
@@ -13,18 +14,29 @@ from kvik.step import AdmittedRequest
 
 
 class RequestRow:
-    """One running request. `index` is its row in the tables."""
+    """One running request. `index` is its row in the tables, -1 once it is dropped."""
 
-    __slots__ = ("index", "lora_slot", "num_blocks", "num_prompt_tokens", "num_tokens", "request_id", "sampling")
+    __slots__ = (
+        "index", "lora_slot", "num_awaited_tokens", "num_blocks", "num_prompt_tokens", "num_tokens", "request_id",
+        "sampling",
+    )  # fmt: skip
 
     def __init__(self, index: int, request: AdmittedRequest, sampling: SamplingState) -> None:
         self.index = index
         self.request_id = request.request_id
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = len(request.token_ids)
+        """Whose ids are known here."""
+        self.num_awaited_tokens = 0
+        """Of steps that were launched and are not finished."""
         self.num_blocks = 0
         self.lora_slot = request.lora_slot
         self.sampling = sampling
+
+    @property
+    def num_sure_tokens(self) -> int:
+        """Known or awaited."""
+        return self.num_tokens + self.num_awaited_tokens
 
 
 class RequestTable:
@@ -43,6 +55,9 @@ class RequestTable:
 
     def __getitem__(self, request_id: str) -> RequestRow:
         return self._rows[request_id]
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,7 +87,17 @@ class RequestTable:
             end = row.num_tokens + len(draft_token_ids)
             self.token_ids[row.index, row.num_tokens : end] = draft_token_ids
 
+    def await_token(self, row: RequestRow) -> None:
+        """The next token is being chosen; until `append_token` tells it, -1 stands in its place."""
+        if row.num_sure_tokens < self.token_ids.shape[1]:
+            self.token_ids[row.index, row.num_sure_tokens] = -1
+        row.num_awaited_tokens += 1
+
     def append_token(self, row: RequestRow, token_id: int) -> None:
+        """The next token is known. Of a request that was dropped meanwhile nobody wants to know it."""
+        if row.index < 0:
+            return
+        row.num_awaited_tokens = max(0, row.num_awaited_tokens - 1)
         if row.num_tokens < self.token_ids.shape[1]:
             self.token_ids[row.index, row.num_tokens] = token_id
         row.num_tokens += 1
@@ -83,3 +108,4 @@ class RequestTable:
         row = self._rows.pop(request_id, None)
         if row is not None:
             self._free.append(row.index)
+            row.index = -1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
 
 import torch
 
 from kvik.errors import EngineRequestError
 from kvik.layers.batch import ForwardBatch
 from kvik.messages import TokenLogprobs
+from kvik.runner.device import ForwardPass, OnItsWay
+from kvik.runner.last_tokens import LastTokens
 from kvik.runner.request_table import RequestRow, RequestTable
-from kvik.runner.taped_model import ForwardPass
 from kvik.runner.verifier import Verifier
 from kvik.sampling import SampledToken, Sampler
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
@@ -20,33 +23,88 @@ _PROMPT_ROWS_AT_ONCE = 64
 
 
 class ResultBuilder:
-    def __init__(self, model: ForwardPass, table: RequestTable, logprobs_mode: str) -> None:
+    """Steps are launched in order and finished in order; a few may be launched and not finished."""
+
+    def __init__(
+        self,
+        model: ForwardPass,
+        table: RequestTable,
+        logprobs_mode: str,
+        last_tokens: LastTokens | None = None,
+        to_host: Callable[[torch.Tensor], OnItsWay] = lambda token_ids: token_ids,
+    ) -> None:
+        """`to_host`: see `Device`."""
         self._model = model
         self._table = table
         self._sampler = Sampler(logprobs_mode)
         self._verifier = Verifier(table, self._sampler)
+        self._to_host = to_host
+        self._last_tokens = last_tokens or LastTokens(len(table.token_ids))
+        self._unfinished: deque[PendingStep] = deque()
 
-    def build(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> StepResult:
-        """One entry per scheduled request; hidden [T, H]. Appends the new tokens to their requests' rows."""
+    def launch(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> PendingStep:
+        """Begin to choose tokens; hidden [T, H]. They are in their requests' rows once the step is finished.
+
+        Where every request of the step is a plain one, nothing here waits for the device.
+        """
         results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
         for i, (result, scheduled, row) in enumerate(zip(results, plan.scheduled, rows, strict=True)):
             if row.sampling.params.prompt_logprobs is not None:
                 self._score_prompt(result, scheduled, row, hidden, int(batch.query_start_loc[i]))
         ending = [
             i for i, (s, row) in enumerate(zip(plan.scheduled, rows, strict=True))
-            if s.num_computed_tokens + s.num_known_tokens == row.num_tokens
+            if s.num_computed_tokens + s.num_known_tokens == row.num_sure_tokens
         ]  # fmt: skip
-        sample_s = 0.0
+        pending = PendingStep(self, results)
         if ending:
             logits = self._model.logits(hidden, batch.logits_rows)
-            drafts = [plan.scheduled[i].draft_token_ids for i in ending]
-            masks = [plan.scheduled[i].token_masks for i in ending]
             started_s = time.perf_counter()
-            taken = self._verifier.sample(logits, [rows[i] for i in ending], drafts, masks)
-            sample_s = time.perf_counter() - started_s
-            for i, samples in zip(ending, taken, strict=True):
-                _fill(results[i], samples)
-        return StepResult(results, sample_s)
+            if all(_is_plain(plan.scheduled[i], rows[i]) for i in ending):
+                self._choose(pending, logits, ending, rows)
+            else:
+                self._verify(pending, logits, ending, rows, plan)
+            pending.sample_s = time.perf_counter() - started_s
+        self._unfinished.append(pending)
+        return pending
+
+    def finish(self, step: PendingStep) -> None:
+        """Take in what a step and those before it have chosen."""
+        while not step.is_finished:
+            self._take_in(self._unfinished.popleft())
+
+    def _choose(self, pending: PendingStep, logits: torch.Tensor, ending: list[int], rows: list[RequestRow]) -> None:
+        """The tokens stay where they were chosen, also for a next step that goes on from them."""
+        chosen = [rows[i] for i in ending]
+        states = [row.sampling.ahead(row.num_awaited_tokens) for row in chosen]
+        token_ids = self._sampler.choose(logits, states)
+        pending.token_ids = self._to_host(token_ids)
+        pending.ending = list(zip(ending, chosen, strict=True))
+        self._last_tokens.keep([row.index for row in chosen], token_ids)
+        for row in chosen:
+            self._table.await_token(row)
+
+    def _verify(
+        self, pending: PendingStep, logits: torch.Tensor, ending: list[int], rows: list[RequestRow], plan: StepPlan
+    ) -> None:
+        """With masks, drafts, logprobs or wishes that look at tokens: those before must be known, these are at once."""
+        while self._unfinished:
+            self._take_in(self._unfinished.popleft())
+        drafts = [plan.scheduled[i].draft_token_ids for i in ending]
+        masks = [plan.scheduled[i].token_masks for i in ending]
+        taken = self._verifier.sample(logits, [rows[i] for i in ending], drafts, masks)
+        for i, samples in zip(ending, taken, strict=True):
+            _fill(pending.results[i], samples)
+
+    def _take_in(self, step: PendingStep) -> None:
+        step.is_finished = True
+        if step.token_ids is None:
+            return
+        started_s = time.perf_counter()
+        for (i, row), sample in zip(step.ending, self._sampler.told(step.token_ids.tolist()), strict=True):
+            _fill(step.results[i], [sample])
+            if sample.error is None:
+                self._table.append_token(row, sample.token_id)
+        step.sample_s += time.perf_counter() - started_s
 
     def _score_prompt(
         self, result: SampledTokens, scheduled: ScheduledRequest, row: RequestRow, hidden: torch.Tensor, start: int
@@ -67,6 +125,33 @@ class ResultBuilder:
         except EngineRequestError as error:
             result.error = str(error)
         result.prompt_logprobs = scores
+
+
+class PendingStep:
+    """A step that was launched."""
+
+    def __init__(self, builder: ResultBuilder, results: list[SampledTokens]) -> None:
+        self._builder = builder
+        self.results = results
+        """One per scheduled request; complete once the step is finished."""
+        self.token_ids: OnItsWay | None = None
+        """[R], chosen or about to be; None: all that the step brings is in `results`."""
+        self.ending: list[tuple[int, RequestRow]] = []
+        """[R], the place in `results` and the row of each request that gets one of them."""
+        self.sample_s = 0.0
+        self.is_finished = False
+
+    def result(self) -> StepResult:
+        """Wait for the tokens."""
+        self._builder.finish(self)
+        return StepResult(self.results, self.sample_s)
+
+
+def _is_plain(scheduled: ScheduledRequest, row: RequestRow) -> bool:
+    """Whether its token depends on nothing but logits and its place."""
+    state = row.sampling
+    is_free = scheduled.token_masks is None and not scheduled.draft_token_ids
+    return is_free and not state.processors and not state.wants_logprobs
 
 
 def _fill(result: SampledTokens, samples: list[SampledToken]) -> None:

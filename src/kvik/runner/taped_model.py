@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,19 +19,10 @@ from kvik.kernels.tape import Counts, RecordingError, Tape
 from kvik.layers.batch import ForwardBatch, LayerKV
 from kvik.models import Model
 from kvik.runner.batch_builder import front_of
+from kvik.runner.device import ForwardPass
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
-
-
-class ForwardPass(Protocol):
-    """What a step needs of a model."""
-
-    def forward(self, batch: ForwardBatch) -> torch.Tensor:
-        """Compute all T tokens, writing their keys and values -> hidden [T or more, H], good until the next call."""
-
-    def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """What `forward` returned last, rows [R] int32 -> [R, V] fp32, good until the next call."""
 
 
 def tape_model(

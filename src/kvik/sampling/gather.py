@@ -16,7 +16,7 @@ def gather_logprobs(logits: Tensor, chosen: list[int], k: int, normalize: bool) 
 
     With `normalize` the values are log probabilities, otherwise the logits.
     """
-    columns = top_logprobs(logits, torch.tensor(chosen, dtype=torch.int64), k, normalize=normalize)
+    columns = top_logprobs(logits, torch.tensor(chosen, dtype=torch.int64).to(logits.device), k, normalize=normalize)
     ids, values, ranks = (column.tolist() for column in columns)
     return [_record(*row) for row in zip(ids, values, ranks, strict=True)]
 
@@ -26,7 +26,7 @@ def extend_with_tokens(record: TokenLogprobs, logits: Tensor, token_ids: list[in
     missing = [i for i in dict.fromkeys(token_ids) if i not in set(record.token_ids)]
     if not missing:
         return
-    values, ranks = token_logprobs(logits[None], torch.tensor([missing]), normalize=normalize)
+    values, ranks = token_logprobs(logits[None], torch.tensor([missing]).to(logits.device), normalize=normalize)
     record.token_ids += missing
     record.logprobs += values[0].tolist()
     record.ranks += ranks[0].tolist()

@@ -34,9 +34,10 @@ class AllowedTokens:
         self._allowed = _index(allowed)
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
-        kept = logits[self._allowed]
+        allowed = self._allowed.to(logits.device)
+        kept = logits[allowed]
         logits.fill_(-torch.inf)
-        logits[self._allowed] = kept
+        logits[allowed] = kept
 
     def append(self, token_id: int) -> None:
         pass
@@ -52,7 +53,7 @@ class BadWords:
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
         if len(self._always):
-            logits[self._always] = -torch.inf
+            logits[self._always.to(logits.device)] = -torch.inf
         for *beginning, last in self._longer:
             start = len(token_ids) - len(beginning)
             if start >= self._num_prompt_tokens and list(token_ids[start:]) == beginning:
@@ -71,7 +72,7 @@ class MinTokens:
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
         if len(token_ids) < self._masked_below:
-            logits[self._ending] = -torch.inf
+            logits[self._ending.to(logits.device)] = -torch.inf
 
     def append(self, token_id: int) -> None:
         pass
@@ -85,7 +86,7 @@ class LogitBias:
         self._values = torch.tensor(list(bias.values()), dtype=torch.float32)
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
-        logits[self._ids] += self._values
+        logits[self._ids.to(logits.device)] += self._values.to(logits.device)
 
     def append(self, token_id: int) -> None:
         pass
@@ -101,7 +102,7 @@ class Penalties:
         self._counts = counts
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
-        ids, counts = self._counts.token_ids, self._counts.output_counts
+        ids, counts = self._counts.token_ids.to(logits.device), self._counts.output_counts.to(logits.device)
         values = logits[ids]
         values = torch.where(values > 0, values / self._repetition, values * self._repetition)
         values -= self._frequency * counts

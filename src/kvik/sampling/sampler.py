@@ -16,6 +16,7 @@ from torch import Tensor
 from kvik.errors import ConfigError, EngineRequestError
 from kvik.kernels.sample import arg_max, kept_tokens, sample
 from kvik.messages import TokenLogprobs
+from kvik.sampling.columns import columns_of
 from kvik.sampling.gather import extend_with_tokens, gather_logprobs, is_sound
 from kvik.sampling.state import SamplingState
 from kvik.sampling.token_mask import TokenMask, apply_masks
@@ -64,9 +65,20 @@ class Sampler:
         for r, state in enumerate(states):
             for processor in state.processors:
                 processor.apply(logits[r], state.token_ids)
-        sampled = _finished(_choose(logits, states), logits, states)
+        sampled = _finished(_choose(logits, states).tolist(), logits, states)
         self._add_logprobs(sampled, logits, raw, states)
         return sampled
+
+    def choose(self, logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
+        """Token ids [R] int64 of rows that ask for nothing but a token: no mask, no processor, no logprobs.
+
+        They are on the device of the logits; -1 where a row has no sound distribution. Nothing is waited for.
+        """
+        return _choose(logits, states)
+
+    def told(self, token_ids: Sequence[int]) -> list[SampledToken]:
+        """What `choose` has chosen, once it is known."""
+        return [SampledToken(token_id, None, None) if token_id >= 0 else _FAILED for token_id in token_ids]
 
     def prompt_logprobs(self, logits: Tensor, target_ids: Sequence[int], k: int) -> list[TokenLogprobs]:
         """One record per row of logits [P, V]: the prompt's own next token, then the k best (-1: all) without it.
@@ -133,28 +145,16 @@ def _without_token(logits: Tensor, state: SamplingState) -> SampledToken:
     return SampledToken(-1, None, f"no token is left: {subject} out the whole vocabulary here", fields[0])
 
 
-def _choose(logits: Tensor, states: Sequence[SamplingState]) -> list[int]:
+def _choose(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
+    """[R] int64."""
     if all(state.params.is_greedy for state in states):
-        return arg_max(logits).tolist()
-    seeds = torch.tensor([s.seed for s in states], dtype=torch.int64)
-    positions = torch.tensor([s.position for s in states], dtype=torch.int64)
-    return sample(logits, *_filters(states), seeds, positions).tolist()
-
-
-def _filters(states: Sequence[SamplingState]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """temperature, top_k, top_p, min_p; [R] each."""
-    params = [s.params for s in states]
-    return (
-        torch.tensor([p.temperature for p in params], dtype=torch.float32),
-        torch.tensor([p.top_k for p in params], dtype=torch.int32),
-        torch.tensor([p.top_p for p in params], dtype=torch.float32),
-        torch.tensor([p.min_p for p in params], dtype=torch.float32),
-    )
+        return arg_max(logits)
+    return sample(logits, *columns_of(states, logits.device))
 
 
 def _after_filters(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
     """Logits over temperature, -inf where min-p, top-k or top-p ruled a token out; greedy rows as they are."""
-    temperature, top_k, top_p, min_p = _filters(states)
-    kept = kept_tokens(logits, temperature, top_k, top_p, min_p)
+    filters = columns_of(states, logits.device).filters
+    kept, temperature = kept_tokens(logits, *filters), filters[0]
     divisor = torch.where(temperature > 0, temperature, 1.0)
     return (logits / divisor[:, None]).masked_fill(~kept, -torch.inf)

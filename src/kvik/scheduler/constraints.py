@@ -75,7 +75,7 @@ class Constraints:
     def write_masks(self, draft: StepDraft) -> None:
         """Say in the plan which tokens may be chosen, for each request that gets some."""
         for request, share in draft.shares.items():
-            if request.constraint is not None and request.num_computed_tokens == request.num_tokens:
+            if request.constraint is not None and request.num_awaited_tokens:
                 share.token_masks = request.constraint.masks(share.draft_token_ids)
 
 

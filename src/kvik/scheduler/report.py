@@ -13,7 +13,7 @@ def describe_request(request: Request, now_s: float, waiting_for: str | None = N
         "request_id": request.request_id,
         "status": request.status.value,
         "waiting_for": waiting_for,
-        "is_decoding": request.is_decoding,
+        "is_decoding": request.num_tokens <= request.num_computed_tokens + 1,
         "age_s": round(now_s - request.arrival_time_s, 3),
         "priority": request.priority,
         "num_prompt_tokens": request.num_prompt_tokens,

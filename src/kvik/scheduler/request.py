@@ -20,6 +20,7 @@ from kvik.errors import EngineError
 from kvik.grammar.constraint import Constraint
 from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, RequestEvent, Resumed
 from kvik.sampling_params import SamplingParams
+from kvik.scheduler.ahead import runs_ahead
 from kvik.step import AdmittedRequest
 
 
@@ -55,7 +56,7 @@ _SUCCESSORS = {
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Invariant: num_computed_tokens <= num_tokens, with equality only while a step is in flight."""
+    """Invariant: num_computed_tokens < num_tokens + num_awaited_tokens."""
 
     request_id: str
     token_ids: list[int]
@@ -72,7 +73,11 @@ class Request:
     blocks: SequenceBlocks
     status: RequestStatus = RequestStatus.WAITING
     num_computed_tokens: int = 0
-    """Tokens whose keys and values are in the cache, those of the step in flight included."""
+    """Tokens whose keys and values are in the cache, those of the steps under way included."""
+    num_awaited_tokens: int = 0
+    """Steps under way that each choose a token for it: so many more are certain, by their places only."""
+    runs_ahead: bool = False
+    """Whether a step may compute a token that is still awaited."""
     num_cached_tokens: int | None = None
     """Prompt tokens found in the prefix cache at the first admission; None before it.
     0 where another engine has counted them."""
@@ -116,6 +121,7 @@ class Request:
             num_cached_tokens=None if message.resumed is None else 0,
             num_prompt_logprobs_sent=resumed.num_prompt_logprobs,
             lora=message.lora,
+            runs_ahead=runs_ahead(params),
         )
 
     @property
@@ -127,9 +133,15 @@ class Request:
         return len(self.token_ids) - self.num_prompt_tokens
 
     @property
-    def is_decoding(self) -> bool:
-        """Whether one token is known that is not computed: a stream that waits for its next."""
-        return len(self.token_ids) == self.num_computed_tokens + 1
+    def num_ready_tokens(self) -> int:
+        """Tokens that a step may compute now; 1: a stream that waits for its next.
+
+        Among them is one that is awaited, unless it must be known first, or ends the request by its place alone.
+        """
+        num_sure = len(self.token_ids) + self.num_awaited_tokens
+        if self.num_awaited_tokens and not (self.runs_ahead and num_sure < self.max_tokens_in_all):
+            return 0
+        return num_sure - self.num_computed_tokens
 
     def move_to(self, status: RequestStatus) -> None:
         """Raises `EngineError` for a transition that the picture above does not have."""

@@ -35,13 +35,14 @@ def why_unexpected(request: Request, sampled: SampledTokens, share: ScheduledReq
     """What is wrong with the tokens: when all known ones are computed, a step brings those of its drafts that came
     true and one more; else none."""
     token_ids, drafts = sampled.token_ids, share.draft_token_ids
-    num_least = 1 if request.num_computed_tokens == len(request.token_ids) else 0
+    num_computed = share.num_computed_tokens + share.num_known_tokens
+    num_least = 1 if num_computed == len(request.token_ids) else 0
     num_most = num_least + len(drafts) if num_least else 0
     if not num_least <= len(token_ids) <= num_most:
         return (
             f"the executor returned {len(token_ids)} tokens instead of {num_least}"
             f"{f' to {num_most}' if drafts else ''} "
-            f"with {request.num_computed_tokens} of {len(request.token_ids)} tokens computed"
+            f"with {num_computed} of {len(request.token_ids)} tokens computed"
         )
     if token_ids[:-1] != drafts[: max(0, len(token_ids) - 1)]:
         return f"the executor returned {len(token_ids)} tokens that are not the first drafts and one more"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 from kvik.blocks import KVCacheBlock, KVCacheManager
@@ -24,6 +25,7 @@ from kvik.scheduler.adapters import AdapterSlots, Turns
 from kvik.scheduler.constraints import Constraints, constraint_error, constraint_param
 from kvik.scheduler.counters import StepCounters
 from kvik.scheduler.draft import StepDraft
+from kvik.scheduler.flights import Flight, Flights, Holding
 from kvik.scheduler.limits import Limits
 from kvik.scheduler.policies import make_policy
 from kvik.scheduler.report import describe_request
@@ -31,7 +33,7 @@ from kvik.scheduler.request import FINISH_REASONS, Request, RequestStatus
 from kvik.scheduler.results import cut_to, make_delta, take_unsent_prompt_logprobs, why_unexpected
 from kvik.scheduler.speculation import Speculation
 from kvik.scheduler.stop import append_until_stop
-from kvik.scheduler.taint import requests_without_valid_blocks
+from kvik.scheduler.taint import tables_without_valid_blocks
 from kvik.scheduler.time_budget import TimeBudget
 from kvik.scheduler.waiting import HeldUp, Lack
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
@@ -40,8 +42,9 @@ from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 class Scheduler:
     """`num_blocks` are the usable blocks; their ids are 1 to num_blocks, so a runner's tensors have one row more.
 
-    `schedule` and `update` alternate: one step is in flight at most. `take_ended` gives the last words of requests
-    that ended outside of a step.
+    Each plan that `schedule` gives is computed in its turn and comes back to `update`, in the same order. The next
+    may be planned before that: what it can count on then is told in `flights.py`. `take_ended` gives the last words
+    of requests that ended outside of a step.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Scheduler:
         self._requests: dict[str, Request] = {}
         self._waiting = make_policy(config.policy)
         self._running: list[Request] = []
+        self._flights = Flights()
         self._dropped_ids: list[str] = []
         self._ended: list[TokenDelta] = []
         self._counters = StepCounters()
@@ -87,8 +91,8 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is a request, or the last word of one, that nobody has fetched."""
-        return bool(self._requests or self._ended)
+        """Whether there is a request, the last word of one that nobody has fetched, or a step under way."""
+        return bool(self._requests or self._ended or self._flights)
 
     @property
     def has_last_words(self) -> bool:
@@ -112,7 +116,10 @@ class Scheduler:
         self._requests[request.request_id] = request
 
     def abort(self, request_ids: Iterable[str]) -> None:
-        """End requests wherever they stand; their blocks are free at once. Unknown ids are finished ones: ignored."""
+        """End requests wherever they stand. Their blocks are free at once, or when the steps under way are over.
+
+        Unknown ids are finished ones: ignored.
+        """
         for request_id in request_ids:
             request = self._requests.get(request_id)
             if request is not None:
@@ -161,11 +168,14 @@ class Scheduler:
     # --- one step -----------------------------------------------------------------------------------
 
     def schedule(self) -> StepPlan | None:
-        """Plan the next step, or None when nothing can be computed now."""
+        """Plan the next step, or None when nothing can be computed now, or not before a step under way is over."""
         self._queue_prepared()
         draft = StepDraft(self._config.max_num_batched_tokens)
-        decoding = [r for r in self._running if r.is_decoding]
-        prompts = [r for r in self._running if not r.is_decoding]
+        ready = [(r.num_ready_tokens, r) for r in self._running]
+        decoding = [r for num_tokens, r in ready if num_tokens == 1]
+        prompts = [r for num_tokens, r in ready if num_tokens > 1]
+        if not self._flights.have_room(chain(decoding, prompts), self._blocks, self._longest_chunk()):
+            return None
         self._schedule_running(draft, decoding)
         num_prompts = min(len(prompts) + len(self._waiting), self._config.max_num_seqs)
         draft.prompt_time = self._time_budget.for_prompts(list(draft.shares.values()), num_prompts)
@@ -182,7 +192,9 @@ class Scheduler:
             self._constraints.write_masks(draft)
         if self._speculation is not None:
             self._speculation.planned()
-        return draft.plan(dropped)
+        plan = draft.plan(dropped)
+        self._flights.depart(plan, draft.shares)
+        return plan
 
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenDelta]:
         """Take in what a step brought; returns what is new for each request that has something new.
@@ -191,17 +203,21 @@ class Scheduler:
         """
         if [s.request_id for s in result.sampled] != [s.request_id for s in plan.scheduled]:
             raise EngineError(f"the executor answered for {len(result.sampled)} requests, not for those of the plan")
+        flight = self._flights.land(plan)
+        if flight is None:
+            raise EngineError("the executor answered for a step that is not the next one to end")
         if self._speculation is not None:
             self._speculation.computed(plan)
-        self._recompute_readers_of_failed(plan, result)
+        self._recompute_readers_of_failed(flight, result)
         deltas = []
-        for share, sampled in zip(plan.scheduled, result.sampled, strict=True):
-            request = self._requests.get(sampled.request_id)
-            if request is None or request.status is not RequestStatus.RUNNING:
+        for request, share, sampled in zip(flight.tables, plan.scheduled, result.sampled, strict=True):
+            if request.status is not RequestStatus.RUNNING or request in flight.void:
                 continue
             delta = self._absorb(request, sampled, share)
             if delta is not None:
                 deltas.append(delta)
+        for holding in flight.kept:
+            self._give_back(holding)
         self._running = [r for r in self._running if r.status is RequestStatus.RUNNING]
         return deltas
 
@@ -216,7 +232,7 @@ class Scheduler:
         for request in requests:
             if request.status is not RequestStatus.RUNNING:
                 continue  # preempted for the sake of one before it
-            num_wanted = min(len(request.token_ids) - request.num_computed_tokens, longest_chunk)
+            num_wanted = min(request.num_ready_tokens, longest_chunk)
             num_tokens = draft.fit(request.num_computed_tokens, num_wanted)
             if num_tokens == 0:
                 break
@@ -304,7 +320,14 @@ class Scheduler:
     def _advance(self, request: Request, num_tokens: int) -> None:
         """The plan is certain to compute these tokens, so requests planned from here on may share their blocks."""
         request.num_computed_tokens += num_tokens
-        self._blocks.cache_full_blocks(request.blocks, request.token_ids, request.num_computed_tokens)
+        if request.num_computed_tokens == request.num_tokens + request.num_awaited_tokens:
+            request.num_awaited_tokens += 1
+        self._publish(request)
+
+    def _publish(self, request: Request) -> None:
+        """Only tokens that are known can be looked for."""
+        num_tokens = min(request.num_computed_tokens, request.num_tokens)
+        self._blocks.cache_full_blocks(request.blocks, request.token_ids, num_tokens)
 
     def _longest_chunk(self) -> int:
         """Tokens that one request may take of a step; alone it may take all."""
@@ -334,7 +357,10 @@ class Scheduler:
         if share.draft_token_ids:
             self._counters.count_draft(share.num_draft_tokens, len(sampled.token_ids) - 1)
         num_taken, stop = append_until_stop(request, sampled.token_ids)
+        request.num_awaited_tokens -= 1
         request.num_computed_tokens += num_taken - 1  # drafts that came true; the token after them is not computed
+        if request.num_awaited_tokens:
+            self._publish(request)  # a step under way computes what has just become known
         cut_to(sampled, num_taken)
         delta = make_delta(request, sampled, prompt_logprobs)
         if stop is not None:
@@ -346,17 +372,18 @@ class Scheduler:
             self._release(request, status)
         return delta
 
-    def _recompute_readers_of_failed(self, plan: StepPlan, result: StepResult) -> None:
-        """Distrust the blocks that failed requests were to write, and preempt who shared them in this step."""
-        failed_ids = {s.request_id for s in result.sampled if s.error is not None}
-        if not failed_ids:
+    def _recompute_readers_of_failed(self, flight: Flight, result: StepResult) -> None:
+        """Distrust the blocks that failed requests were to write, and preempt who shared them, here or later."""
+        answers = zip(flight.tables.values(), result.sampled, strict=True)
+        failed = {blocks for blocks, sampled in answers if sampled.error is not None}
+        if not failed:
             return
-        tainted_ids = requests_without_valid_blocks(plan, failed_ids, self._requests, self._blocks.block_size)
-        shares = [(self._requests[s.request_id], s) for s in plan.scheduled if s.request_id in tainted_ids]
-        for request, share in shares:
-            self._blocks.uncache(request.blocks, share.num_computed_tokens)
-        for request, _ in reversed(shares):
-            if request.request_id not in failed_ids:
+        flights = [flight, *self._flights]
+        num_valid_tokens = tables_without_valid_blocks(flights, failed, self._blocks.block_size)
+        for blocks, num_tokens in num_valid_tokens.items():
+            self._blocks.uncache(blocks, num_tokens)
+        for request in reversed(self._running.copy()):
+            if request.blocks in num_valid_tokens and request.blocks not in failed:
                 self._preempt(request)
 
     # --- ends and interruptions ---------------------------------------------------------------------
@@ -364,11 +391,9 @@ class Scheduler:
     def _preempt(self, request: Request) -> None:
         """By recomputation: the blocks go, the tokens stay, and the prefix cache gives back what it still has."""
         self._running.remove(request)
-        self._blocks.free(request.blocks)
-        self._release_adapter(request)
-        self._dropped_ids.append(request.request_id)
+        self._let_go(request)
         request.move_to(RequestStatus.PREEMPTED)
-        request.num_computed_tokens = 0
+        request.num_computed_tokens = request.num_awaited_tokens = 0
         request.num_prompt_logprobs_seen = 0
         request.num_preemptions += 1
         request.waits_since_s = self._clock()
@@ -394,13 +419,23 @@ class Scheduler:
     def _release(self, request: Request, status: RequestStatus) -> None:
         """Forget a request. The runner is told to forget it too, if it knows it."""
         if request.status is RequestStatus.RUNNING:
-            self._dropped_ids.append(request.request_id)
-            self._release_adapter(request)
+            self._let_go(request)
         request.move_to(status)
-        self._blocks.free(request.blocks)
         if self._speculation is not None:
             self._speculation.forget(request)
         del self._requests[request.request_id]
+
+    def _let_go(self, request: Request) -> None:
+        """It runs no more: what it holds is free, as soon as no step under way uses it."""
+        self._dropped_ids.append(request.request_id)
+        holding = Holding(request.blocks, request.lora)
+        if not self._flights.keep(request, holding):
+            self._give_back(holding)
+
+    def _give_back(self, holding: Holding) -> None:
+        self._blocks.free(holding.blocks)
+        if self._adapters is not None and holding.lora is not None:
+            self._adapters.release(holding.lora)
 
     # --- adapters -----------------------------------------------------------------------------------
 
@@ -412,10 +447,6 @@ class Scheduler:
         """Free its slot, once the requests that run with it have ended."""
         if self._adapters is not None:
             self._adapters.forget(lora)
-
-    def _release_adapter(self, request: Request) -> None:
-        if self._adapters is not None and request.lora is not None:
-            self._adapters.release(request.lora)
 
     # --- for people and tests -----------------------------------------------------------------------
 
@@ -457,7 +488,8 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raises `EngineError` with the numbers that disagree. Walks all blocks: for idle moments and tests."""
-        self._blocks.check_integrity([request.blocks for request in self._requests.values()])
+        tables = [request.blocks for request in self._requests.values()]
+        self._blocks.check_integrity([*tables, *self._flights.held_tables])
         num_preparing = sum(r.status is RequestStatus.PREPARING for r in self._requests.values())
         num_known, num_queued = len(self._requests), len(self._running) + len(self._waiting) + num_preparing
         if num_known != num_queued:

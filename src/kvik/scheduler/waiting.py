@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kvik.messages import WaitingFor
+from kvik.messages import NOTED_GRAMMAR_WAIT_S, WaitingFor
 from kvik.scheduler.request import Request, RequestStatus
-
-NOTED_GRAMMAR_WAIT_S = 0.05
-"""A grammar that was ready sooner kept nobody."""
 
 
 class Lack(StrEnum):

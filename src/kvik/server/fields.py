@@ -20,6 +20,7 @@ from kvik.server.validation import RequestModel
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+ReturnTimings = Annotated[bool, Field(description="usage tells how long each phase of the request took")]
 
 _WITH_SERVER_DEFAULT = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
@@ -89,7 +90,7 @@ class GenerationFields(SamplingFields, ConstraintFields):
     request_id: str | None = Field(None, description="base of the answer's id; X-Request-Id wins")
     cache_salt: str | None = Field(None, description="isolates this request's entries of the prefix cache")
     repetition_detection: RepetitionFields | None = Field(None, description="finish reason: repetition")
-    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
+    return_timings: ReturnTimings = False
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = Field(None, description="logprobs name tokens as token_id:N")
     user: str | None = Field(None, description="ignored")

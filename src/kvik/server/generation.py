@@ -18,9 +18,9 @@ from kvik.messages import LoraRequest
 from kvik.sampling_params import SamplingParams
 from kvik.server.request_id import engine_request_id
 from kvik.server.responses import settle
+from kvik.telemetry.request_times import RequestTimes
 from kvik.text.outputs import RequestOutput
 from kvik.text.processor import Prompt, PromptOptions
-from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.engine_client.protocol import EngineClient, OutputStream

@@ -10,7 +10,7 @@ from kvik.server.generation import EngineCall, Generation
 from kvik.server.request_log import RequestLog
 from kvik.server.state import state_of
 from kvik.server.tickets import ticket_of
-from kvik.text.request_times import RequestTimes, joined
+from kvik.telemetry.request_times import RequestTimes, joined
 
 
 async def start_generation(request: Request, call: EngineCall, log: RequestLog) -> Generation:

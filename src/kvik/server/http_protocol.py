@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kvik.server.errors import describe_status
+from kvik.server.middleware.paths import POLLED_PATHS
 from kvik.server.responses import encode
 
 
@@ -35,12 +36,12 @@ class ConnectionRules:
 
 
 _POLL_HEADER = (b"x-kvik-poll", b"1")
-_POLLED = frozenset({"/startup", "/metrics", "/plan", "/debug/requests"})
+_POLLED = tuple(POLLED_PATHS)
 
 
 def _is_poll(scope: Any) -> bool:
-    """The page at /ui asks each second: such lines would bury all others."""
-    return scope["method"] == "GET" and _POLL_HEADER in scope["headers"] and scope["path"].endswith(tuple(_POLLED))
+    """The page at /ui asks each second: such lines would bury all others. Any prefix may stand before the path."""
+    return scope["method"] == "GET" and _POLL_HEADER in scope["headers"] and scope["path"].endswith(_POLLED)
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):

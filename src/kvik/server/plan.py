@@ -37,6 +37,8 @@ def plan_of(config: EngineConfig, facts: EngineFacts) -> dict[str, Any]:
         native=facts.kernels != "reference",
         weights_bytes=facts.weights_bytes,
         framework_bytes=facts.framework_bytes,
+        activations_bytes=None if facts.device == "cpu" else facts.activations_bytes + facts.framework_bytes,
+        graphs_bytes=facts.graphs_bytes,
     )
     stored = _stored(config)
     return report(compute(config, stored, device), stored, remembered_speed())

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from kvik.config.frontend import ServerConfig
 from kvik.telemetry.log import get_logger
+from kvik.telemetry.request_times import RequestTimes
 from kvik.text.outputs import CompletionOutput
-from kvik.text.request_times import RequestTimes
 
 if TYPE_CHECKING:
     from kvik.server.generation import EngineCall

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from kvik.config.frontend import ServerConfig
 from kvik.server.fields import StreamOptions
+from kvik.telemetry.request_times import RequestTimes, joined
 from kvik.text.outputs import RequestOutput
-from kvik.text.request_times import RequestTimes, joined
 
 
 class UsageCounter:

@@ -17,7 +17,8 @@ from kvik.telemetry.buckets import bucket_families
 from kvik.telemetry.lora_metrics import LoraInfo
 from kvik.telemetry.metric_maker import MetricMaker
 from kvik.telemetry.prefixes import OWN_PREFIX
-from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.telemetry.request_times import RequestTimes
+from kvik.telemetry.stats import IterationStats
 from kvik.telemetry.step_metrics import StepMetrics
 from kvik.telemetry.waiting_metrics import WaitingMetrics
 
@@ -207,24 +208,24 @@ class EngineMetrics:
         for finished in iteration.finished:
             self._record_finished(finished)
 
-    def _record_aborted(self, finished: FinishedRequestStats) -> None:
+    def _record_aborted(self, finished: RequestTimes) -> None:
         """A prompt counts once it has brought a token: before that, how far it got is known to the engine only."""
-        _add(self._aborted_tokens["generation"], finished.num_generation_tokens)
-        if finished.num_generation_tokens:
+        _add(self._aborted_tokens["generation"], finished.num_tokens)
+        if finished.num_tokens:
             _add(self._aborted_tokens["prompt"], finished.num_prompt_tokens - finished.num_cached_tokens)
 
-    def _record_finished(self, finished: FinishedRequestStats) -> None:
-        self._success[str(finished.finish_reason)].inc()
-        if finished.finish_reason is FinishReason.ABORT:
+    def _record_finished(self, finished: RequestTimes) -> None:
+        self._success[finished.finish_reason or ""].inc()
+        if finished.finish_reason == str(FinishReason.ABORT):
             self._record_aborted(finished)
-        self._e2e.observe(finished.e2e_s)
+        self._e2e.observe(finished.total_s)
         self._queue.observe(finished.queue_s)
         self._prefill.observe(finished.prefill_s)
         self._decode.observe(finished.decode_s)
         self._inference.observe(finished.inference_s)
         self._tpot.observe(finished.time_per_output_token_s)
         self._request_prompt.observe(finished.num_prompt_tokens)
-        self._request_generation.observe(finished.num_generation_tokens)
+        self._request_generation.observe(finished.num_tokens)
         self._request_computed.observe(finished.num_prompt_tokens - finished.num_cached_tokens)
         self._request_preemptions.observe(finished.num_preemptions)
         if finished.max_tokens is not None:

@@ -9,11 +9,11 @@ import time
 
 from kvik.messages import EventKind, FinishReason, TokenDelta, TokenLogprobs
 from kvik.sampling_params import OutputKind, SamplingParams
-from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.telemetry.request_times import RequestTimes
+from kvik.telemetry.stats import IterationStats
 from kvik.text.detokenizer import Detokenizer
 from kvik.text.logprobs import LogprobDecoder
 from kvik.text.outputs import CompletionOutput, PositionLogprobs
-from kvik.text.request_times import RequestTimes
 from kvik.text.tokenizer import Tokenizer
 
 
@@ -112,25 +112,14 @@ class Answer:
             self._logprobs = []  # the list is the output's now
         return output
 
-    def finished_stats(self) -> FinishedRequestStats:
-        """Counts and durations, once `finish_reason` is set."""
+    def finish_times(self) -> RequestTimes:
+        """The times with all that is known at the end, once `finish_reason` is set."""
         assert self.finish_reason is not None
         times = self.times
         times.finished_s = time.monotonic()
         times.finish_reason = str(self.finish_reason)
-        return FinishedRequestStats(
-            finish_reason=self.finish_reason,
-            num_prompt_tokens=len(self._prompt_token_ids),
-            num_generation_tokens=self.num_tokens,
-            num_cached_tokens=self.num_cached_tokens,
-            max_tokens=self._params.max_tokens,
-            num_preemptions=times.num_preemptions,
-            e2e_s=times.total_s,
-            queue_s=times.queue_s,
-            prefill_s=times.prefill_s,
-            decode_s=times.decode_s,
-            inference_s=times.inference_s,
-        )
+        times.max_tokens = self._params.max_tokens
+        return times
 
     @property
     def token_ids(self) -> list[int]:

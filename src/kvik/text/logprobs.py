@@ -25,7 +25,8 @@ class LogprobDecoder:
     def token_text(self, preceding_ids: Sequence[int], token_id: int) -> str:
         """The token's own text, special tokens included.
 
-        A token that ends within a character leaves it out; the one that completes it has it whole.
+        A token that ends within a character leaves it out; the one that completes it has it whole. A text's own U+FFFD,
+        which decoders put for bytes that are no character, is left out, too.
         """
         if self._backend is None:
             return ""

@@ -15,12 +15,12 @@ from kvik.errors import ConstraintError, EngineRequestError
 from kvik.messages import FinishReason, NewRequest, Resumed, StepOutputs, TokenDelta, TokenLogprobs
 from kvik.sampling_params import OutputKind
 from kvik.telemetry.log import get_logger
+from kvik.telemetry.request_times import RequestTimes
 from kvik.telemetry.stats import IterationStats
 from kvik.text.answer import Answer
 from kvik.text.logprobs import LogprobDecoder
 from kvik.text.outputs import CompletionOutput, PositionLogprobs, RequestOutput
 from kvik.text.processor import ProcessedRequest
-from kvik.text.request_times import RequestTimes
 from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
@@ -218,7 +218,7 @@ class OutputProcessor:
         """Book an answer that has ended, and its request if it was the last one."""
         del self._answers[answer.engine_id]
         entry.num_open -= 1
-        stats.finished.append(answer.finished_stats())
+        stats.finished.append(answer.finish_times())
         if entry.num_open == 0:
             del self._requests[entry.request.internal_id]
             stats.finished_n.append(len(entry.answers))

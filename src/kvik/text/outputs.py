@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kvik.text.request_times import RequestTimes
+from kvik.telemetry.request_times import RequestTimes
 
 
 class Logprob(NamedTuple):

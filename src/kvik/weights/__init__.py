@@ -2,12 +2,12 @@
 
 from kvik.modelfile import ModelFile
 from kvik.modelfile.gguf import read_gguf_header
-from kvik.weights.checkpoint import Checkpoint, RawTensor, Shard
+from kvik.weights.checkpoint import Checkpoint, FileSpan, RawTensor, Shard
 from kvik.weights.folder import FolderCheckpoint
 from kvik.weights.gguf import GgufCheckpoint
 from kvik.weights.quantized import QuantizedCheckpoint
 
-__all__ = ["Checkpoint", "RawTensor", "Shard", "open_checkpoint"]
+__all__ = ["Checkpoint", "FileSpan", "RawTensor", "Shard", "open_checkpoint"]
 
 
 def open_checkpoint(model_file: ModelFile) -> Checkpoint:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """Where a tensor's bytes lie, from the start of a file."""
+
+    path: Path
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class RawTensor:
     """How values are stored: "f32", "f16", "bf16", an integer such as "i64", or a block format of GGUF: "q4_k"."""
     data: torch.Tensor
     """uint8 [num_bytes], in most cases a view of the mapped file. Read it, don't write: it may be gone and reread."""
+    span: FileSpan | None = None
+    """Where the same bytes can be read from; None where they are in no file as they are in `data`."""
 
 
 class Shard(Protocol):
@@ -29,9 +40,11 @@ class Shard(Protocol):
     @property
     def name(self) -> str: ...
 
-    def tensors(self) -> Iterator[RawTensor]:
+    def tensors(self, *, read_ahead: bool = True) -> Iterator[RawTensor]:
         """The tensors in the order in which they lie in the file. A tensor's pages are dropped as the next is asked
-        for; its data stays valid (it would be read from the file again)."""
+        for; its data stays valid (it would be read from the file again).
+
+        `read_ahead`: the system is told to have the file in its cache. False where it is read by its spans."""
         ...
 
     def release(self) -> None:

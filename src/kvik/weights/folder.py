@@ -48,8 +48,8 @@ class SafetensorsShard:
         """Names of the tensors, as they will be called, and how each is stored."""
         return {called: self._file.infos[name].fmt for name, called in self._names.items()}
 
-    def tensors(self) -> Iterator[RawTensor]:
-        return self._file.tensors(self._names)
+    def tensors(self, *, read_ahead: bool = True) -> Iterator[RawTensor]:
+        return self._file.tensors(self._names, read_ahead=read_ahead)
 
     def tensor(self, called: str) -> RawTensor:
         return self._file.tensor(self._stored_names[called], called)

@@ -15,7 +15,7 @@ from kvik.errors import ModelFileError
 from kvik.modelfile.gguf import GgufHeader, GgufTensor
 from kvik.modelfile.gguf_names import hf_name
 from kvik.modelfile.spec import ModelSpec
-from kvik.weights.checkpoint import RawTensor, Shard
+from kvik.weights.checkpoint import FileSpan, RawTensor, Shard
 from kvik.weights.mapped_file import MappedFile
 
 _PERMUTED: Final = ("LlamaForCausalLM", "MistralForCausalLM")
@@ -52,14 +52,16 @@ class GgufShard:
         self._tensors = sorted(named, key=lambda pair: pair[1].offset)
         self.formats = {name: tensor.type.name for name, tensor in named}
         self._file = MappedFile(header.path)
+        self._path = header.path
         self.name = header.path.name
         self.num_bytes = sum(tensor.num_bytes for _, tensor in named)
         if any(tensor.offset + tensor.num_bytes > self._file.size for _, tensor in named):
             raise ModelFileError(f"{header.path} has become shorter since its header was read")
 
-    def tensors(self) -> Iterator[RawTensor]:
+    def tensors(self, *, read_ahead: bool = True) -> Iterator[RawTensor]:
         for name, tensor in self._tensors:
-            self._file.read_ahead(tensor.offset + tensor.num_bytes)
+            if read_ahead:
+                self._file.read_ahead(tensor.offset + tensor.num_bytes)
             yield self._as_hugging_face(name, tensor)
             self._file.drop(tensor.offset, tensor.num_bytes)
 
@@ -67,7 +69,8 @@ class GgufShard:
         self._file.drop_all()
 
     def _as_hugging_face(self, name: str, tensor: GgufTensor) -> RawTensor:
-        raw = RawTensor(name, tensor.shape, tensor.type.name, self._file.view(tensor.offset, tensor.num_bytes))
+        data = self._file.view(tensor.offset, tensor.num_bytes)
+        raw = RawTensor(name, tensor.shape, tensor.type.name, data, FileSpan(self._path, tensor.offset))
         if self._spec.architecture in _PERMUTED and ".self_attn.q_proj." in name:
             return _with_split_halves(raw, self._spec.num_heads)
         if self._spec.architecture in _PERMUTED and ".self_attn.k_proj." in name:

@@ -76,7 +76,8 @@ class _QuantizedShard:
         self._checkpoint = checkpoint
         self.name = shard.name
 
-    def tensors(self) -> Iterator[RawTensor]:
+    def tensors(self, *, read_ahead: bool = True) -> Iterator[RawTensor]:
+        """Reads ahead in any case: codes and scales are joined here, on the host."""
         for raw in self._shard.tensors():
             joined = self._checkpoint.joined(raw)
             if joined is not None:

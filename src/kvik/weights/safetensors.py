@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kvik.errors import ModelFileError
 from kvik.modelfile.json_file import parse_json_object
-from kvik.weights.checkpoint import RawTensor
+from kvik.weights.checkpoint import FileSpan, RawTensor
 from kvik.weights.mapped_file import MappedFile
 
 _MAX_HEADER_BYTES: Final = 100_000_000
@@ -46,11 +46,12 @@ class SafetensorsFile:
         self._file = MappedFile(path)
         self.infos: dict[str, TensorInfo] = self._read_header()
 
-    def tensors(self, names: dict[str, str]) -> Iterator[RawTensor]:
+    def tensors(self, names: dict[str, str], *, read_ahead: bool = True) -> Iterator[RawTensor]:
         """The tensors that are keys of `names`, each under the name it maps to."""
         for info in self.infos.values():
             if info.name in names:
-                self._file.read_ahead(info.offset + info.num_bytes)
+                if read_ahead:
+                    self._file.read_ahead(info.offset + info.num_bytes)
                 yield self.tensor(info.name, names[info.name])
                 self._file.drop(info.offset, info.num_bytes)
 
@@ -60,7 +61,7 @@ class SafetensorsFile:
         data = self._file.view(info.offset, info.num_bytes)
         if info.offset % info.value_bytes:
             data = data.clone()  # to be seen as values it must be aligned
-        return RawTensor(called, info.shape, info.fmt, data)
+        return RawTensor(called, info.shape, info.fmt, data, FileSpan(self.path, info.offset))
 
     def release(self) -> None:
         self._file.drop_all()

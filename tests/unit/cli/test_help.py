@@ -50,7 +50,8 @@ def test_the_state_of_a_flag() -> None:
     flags = {f.name: f for f in FLAGS}
     assert status_text(flags["port"]) == "supported"
     assert status_text(flags["tensor-parallel-size"]) == "not supported yet"
-    assert status_text(flags["async-scheduling"]) == "not supported yet, but false is accepted"
+    assert status_text(flags["distributed-executor-backend"]) == "not supported yet, but uni is accepted"
+    assert status_text(flags["async-scheduling"]) == "supported"
 
 
 @pytest.mark.parametrize(

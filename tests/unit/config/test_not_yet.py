@@ -15,12 +15,10 @@ FLAGS = serve_flags()
     ("dest", "value"),
     [
         ("tensor_parallel_size", 2),
-        ("async_scheduling", True),
         ("fully_sharded_loras", True),
         ("limit_mm_per_prompt", {"image": 1}),
         ("swa_bounded_replay", False),
         ("runner", "pooling"),
-        ("attention_backend", "FLASH_ATTN"),
         ("hf_token", "secret"),
     ],
 )
@@ -35,10 +33,8 @@ def test_what_kvik_does_not_have_is_refused(dest: str, value: Any) -> None:
     ("dest", "value"),
     [
         ("tensor_parallel_size", 1),
-        ("async_scheduling", False),
-        ("optimization_level", "0"),
         ("limit_mm_per_prompt", {"image": 0, "video": 0}),
-        ("compilation_config", {}),
+        ("kernel_config", {}),
         ("language_model_only", True),
         ("distributed_executor_backend", "uni"),
         ("ignore_patterns", ("original/**/*",)),

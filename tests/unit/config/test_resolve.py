@@ -153,7 +153,7 @@ def test_what_cannot_be_is_refused(model_file: ModelFile, given: dict[str, Any],
 
 @pytest.mark.parametrize(
     "given",
-    [{"device": "cuda"}, {"load_format": "tensorizer"},
+    [{"load_format": "tensorizer"},
      {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "nvfp4"}, {"performance_mode": "interactivity"}],
 )  # fmt: skip
 def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any]) -> None:
@@ -254,3 +254,12 @@ def test_drafts_are_asked_for_and_refused(model_file: ModelFile) -> None:
     )
     with pytest.raises(ConfigError, match="'method' takes ngram or suffix"):
         resolve(model_file, spec_method="eagle3")
+
+
+def test_steps_are_planned_ahead_as_asked_but_not_with_drafts(model_file: ModelFile) -> None:
+    assert resolve(model_file).scheduler.async_scheduling is None
+    assert resolve(model_file, async_scheduling=True).scheduler.async_scheduling is True
+    asked = {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}
+    assert resolve(model_file, async_scheduling=False, speculative_config=asked).speculative is not None
+    with pytest.raises(ConfigError, match="leave out --async-scheduling or --speculative-config"):
+        resolve(model_file, async_scheduling=True, speculative_config=asked)

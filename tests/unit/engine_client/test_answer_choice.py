@@ -19,9 +19,9 @@ from kvik.engine_client.stream import close_all
 from kvik.errors import EngineRequestError, QueueFullError
 from kvik.sampling_params import BeamSearchParams, SamplingParams
 from kvik.server.generation import EngineCall, Generation
+from kvik.telemetry.request_times import RequestTimes
 from kvik.text.outputs import CompletionOutput, Logprob, RequestOutput
 from kvik.text.processor import DEFAULT_PROMPT_OPTIONS
-from kvik.text.request_times import RequestTimes
 
 PROMPT = [1, 2]
 BEAMS = BeamSearchParams(beam_width=3, max_tokens=3, ignore_eos=True)

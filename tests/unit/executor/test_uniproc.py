@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from kvik.config import CacheConfig, DeviceConfig, EngineConfig, LoadConfig, ModelConfig
-from kvik.executor.uniproc import UniProcExecutor, _num_threads
+from kvik.executor.device_choice import num_threads
+from kvik.executor.uniproc import UniProcExecutor
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.platforms import cpu
 from kvik.runner.warm_up import warm_up_plan
@@ -34,8 +35,8 @@ def test_a_step_from_start_to_shutdown() -> None:
 
 def test_more_threads_than_cores_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     cores = cpu.num_cores()
-    assert _num_threads(None) == cores
-    assert _num_threads(1) == 1
+    assert num_threads(None) == cores
+    assert num_threads(1) == 1
     assert not caplog.records
-    assert _num_threads(cores + 1) == cores + 1
+    assert num_threads(cores + 1) == cores + 1
     assert f"--cpu-threads {cores + 1} is more than the {cores} core(s)" in caplog.text

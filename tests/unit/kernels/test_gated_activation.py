@@ -27,7 +27,7 @@ def exact(x: torch.Tensor, kind: str) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("rows", "size"), [(1, 1), (2, 15), (3, 16), (1, 1536), (33, 513), (65, 100)])
-def test_against_float64_and_the_reference(isa: str, rows: int, size: int, kind: str, dtype: torch.dtype) -> None:
+def test_against_float64_and_the_reference(backend: str, rows: int, size: int, kind: str, dtype: torch.dtype) -> None:
     x = random(rows, size, dtype)
     result, expected = gated_activation(x, kind), exact(x, kind)
     assert result.dtype == dtype
@@ -40,7 +40,7 @@ def test_against_float64_and_the_reference(isa: str, rows: int, size: int, kind:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_ends_of_the_range(isa: str, kind: str) -> None:
+def test_the_ends_of_the_range(backend: str, kind: str) -> None:
     gate = torch.tensor([[0.0, -0.0, 1e-30, -1e-30, 88.0, -88.0, 1e20, -1e20, 3e38, float("inf")]])
     x = torch.cat([gate, torch.ones_like(gate)], dim=1)
     torch.testing.assert_close(gated_activation(x, kind), reference.gated_activation(x, kind), rtol=2e-6, atol=1e-35)
@@ -48,7 +48,7 @@ def test_the_ends_of_the_range(isa: str, kind: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_value_does_not_depend_on_its_neighbours(isa: str, kind: str, dtype: torch.dtype) -> None:
+def test_a_value_does_not_depend_on_its_neighbours(backend: str, kind: str, dtype: torch.dtype) -> None:
     x = random(70, 601, dtype)
     whole = gated_activation(x, kind)
     assert torch.equal(torch.cat([gated_activation(row[None], kind) for row in x]), whole)
@@ -62,7 +62,7 @@ def test_a_value_does_not_depend_on_its_neighbours(isa: str, kind: str, dtype: t
     assert torch.equal(poisoned[same], whole[same])
 
 
-def test_takes_rows_that_are_not_contiguous(isa: str) -> None:
+def test_takes_rows_that_are_not_contiguous(backend: str) -> None:
     x = random(4, 32, torch.float32)
     assert torch.equal(gated_activation(x[:, :32], "silu"), gated_activation(x[:, :32].clone(), "silu"))
 

@@ -38,7 +38,7 @@ def transformers_norm(x: torch.Tensor, weight: torch.Tensor, unit_offset: bool) 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("unit_offset", [False, True])
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 64, 576])
-def test_as_transformers(isa: str, size: int, unit_offset: bool, dtype: torch.dtype) -> None:
+def test_as_transformers(backend: str, size: int, unit_offset: bool, dtype: torch.dtype) -> None:
     x, weight = inputs(5, size, dtype)
     expected = transformers_norm(x, weight, unit_offset)
     assert_nearly_equal(reference.rms_norm(x, weight, EPS, unit_offset=unit_offset), expected)
@@ -48,7 +48,7 @@ def test_as_transformers(isa: str, size: int, unit_offset: bool, dtype: torch.dt
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("unit_offset", [False, True])
 @pytest.mark.parametrize("size", [7, 576])
-def test_add_changes_the_residual_in_place(isa: str, size: int, unit_offset: bool, dtype: torch.dtype) -> None:
+def test_add_changes_the_residual_in_place(backend: str, size: int, unit_offset: bool, dtype: torch.dtype) -> None:
     x, weight = inputs(65, size, dtype)
     residual, _ = inputs(65, size, dtype, seed=1)
     total = residual + x
@@ -58,7 +58,7 @@ def test_add_changes_the_residual_in_place(isa: str, size: int, unit_offset: boo
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_row_does_not_depend_on_its_neighbours(isa: str, dtype: torch.dtype) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(backend: str, dtype: torch.dtype) -> None:
     x, weight = inputs(200, 100, dtype)
     alone = torch.cat([rms_norm(row[None], weight, EPS) for row in x])
     assert torch.equal(rms_norm(x, weight, EPS), alone)
@@ -70,14 +70,14 @@ def test_a_row_does_not_depend_on_its_neighbours(isa: str, dtype: torch.dtype) -
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_writes_only_its_rows(isa: str, dtype: torch.dtype) -> None:
+def test_writes_only_its_rows(backend: str, dtype: torch.dtype) -> None:
     x, weight = inputs(3, 13, dtype)
     guarded = torch.full((5, 13), 42.0, dtype=dtype)
     add_rms_norm(x, guarded[1:4], weight, EPS)
     assert (guarded[[0, 4]] == 42).all()
 
 
-def test_takes_rows_that_are_not_contiguous(isa: str) -> None:
+def test_takes_rows_that_are_not_contiguous(backend: str) -> None:
     x, weight = inputs(4, 32, torch.float32)
     assert torch.equal(rms_norm(x[:, :16], weight[:16], EPS), rms_norm(x[:, :16].clone(), weight[:16], EPS))
     with pytest.raises(ValueError, match=r"residual has strides \(32, 1\).*contiguous"):

@@ -76,11 +76,12 @@ MIXES = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("mix", MIXES, ids=str)
 @pytest.mark.parametrize("vocab_size", [1, 2, 15, 16, 17, 1000, 32003])
-def test_equals_the_reference(mix, vocab_size):
-    rows = 3 if vocab_size > 10000 else 12
+def test_equals_the_reference(mix, vocab_size, backend):
+    if backend == "triton" and vocab_size > 1000 and len(mix) < 4:
+        pytest.skip("slow in the interpreter; one mix of each filter is enough")
+    rows = 2 if backend == "triton" else 3 if vocab_size > 10000 else 12
     logits = random_logits(rows, vocab_size, seed=vocab_size)
     seeds, positions = torch.arange(rows) * 77 - 5, torch.arange(rows) * 3
     chosen = choose(logits, **mix, seeds=seeds, positions=positions)
@@ -127,7 +128,7 @@ def test_frequencies_after_filters():
     assert float(((observed[kept] - expected) ** 2 / expected).sum()) < 16.3
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("vocab_size", [1, 2, 15, 16, 17, 31, 33, 1000])
 def test_arg_max_takes_the_lowest_id_of_a_tie(vocab_size):
     logits = random_logits(8, vocab_size).mul_(2).round_()
@@ -142,7 +143,7 @@ def test_masked_tokens_are_never_chosen():
     assert set(choose(logits, seeds=torch.arange(50)).tolist()) == {7, 299}
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("where", [0, 15, 16, 99])
 def test_an_unsound_row_fails_alone(temperature, where):
@@ -157,9 +158,8 @@ def test_an_unsound_row_fails_alone(temperature, where):
         assert arg_max(logits).tolist() == got
 
 
-@pytest.mark.usefixtures("isa")
-def test_a_row_does_not_depend_on_its_neighbours():
-    logits = random_logits(20, 3000)
+def test_a_row_does_not_depend_on_its_neighbours(backend):
+    logits = random_logits(20, 300 if backend == "triton" else 3000)
     mixes = [MIXES[i % len(MIXES)] for i in range(20)]
     columns = {
         name: [mix.get(name, off) for mix in mixes]

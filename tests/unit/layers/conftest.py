@@ -30,7 +30,7 @@ class FakeShard:
     raws: list[RawTensor]
     is_released: bool = False
 
-    def tensors(self) -> Iterator[RawTensor]:
+    def tensors(self, *, read_ahead: bool = True) -> Iterator[RawTensor]:
         assert not self.is_released
         yield from self.raws
 

@@ -11,6 +11,7 @@ from kvik.config import CacheConfig, DeviceConfig, EngineConfig, LoadConfig, Mod
 from kvik.errors import InsufficientMemoryError
 from kvik.messages import EngineFacts
 from kvik.modelfile.spec import ModelSpec, RopeSpec
+from kvik.runner.cpu_device import CpuDevice
 from kvik.runner.model_runner import ModelRunner
 from kvik.sampling_params import SamplingParams
 from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan
@@ -42,7 +43,7 @@ def start(model: dict[str, Any] | None = None, **cache: Any) -> tuple[ModelRunne
         load=LoadConfig(load_format="dummy"),
         device=DeviceConfig(cpu_threads=2),
     )
-    runner, phases = ModelRunner(config, num_threads=2), PhaseTimer("test")
+    runner, phases = ModelRunner(config, CpuDevice(num_threads=2)), PhaseTimer("test")
     return runner, runner.start(phases), phases
 
 

@@ -41,6 +41,29 @@ def test_rows_are_given_again_when_their_request_is_dropped(table: RequestTable)
     assert len(table) == 2
 
 
+def test_an_awaited_token_has_its_place_before_it_is_known(table: RequestTable) -> None:
+    table.admit(admitted("a", [5, 6, 7]))
+    row = table["a"]
+    table.await_token(row)
+    table.await_token(row)
+    assert (row.num_tokens, row.num_sure_tokens) == (3, 5)
+    assert table.token_ids[row.index, :5].tolist() == [5, 6, 7, -1, -1]
+    table.append_token(row, 8)
+    assert (row.num_tokens, row.num_sure_tokens) == (4, 5)
+    assert table.token_ids[row.index, :5].tolist() == [5, 6, 7, 8, -1]
+
+
+def test_a_token_that_comes_after_its_request_was_dropped_changes_nobodys_row(table: RequestTable) -> None:
+    table.admit(admitted("a", [5, 6, 7]))
+    gone = table["a"]
+    table.await_token(gone)
+    table.drop("a")
+    table.admit(admitted("b", [1, 2]))
+    table.append_token(gone, 8)
+    assert table.token_ids[table["b"].index, :3].tolist() == [1, 2, 7]
+    assert table["b"].num_tokens == 2
+
+
 def test_the_token_after_the_last_position_has_no_place_and_needs_none(table: RequestTable) -> None:
     table.admit(admitted("a", list(range(10))))
     row = table["a"]

@@ -14,6 +14,7 @@ from kvik.config import CacheConfig, EngineConfig, LoadConfig, ModelConfig, Sche
 from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import TokenLogprobs
 from kvik.modelfile.spec import ModelSpec, RopeSpec
+from kvik.runner.cpu_device import CpuDevice
 from kvik.runner.model_runner import ModelRunner
 from kvik.sampling_params import SamplingParams
 from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan
@@ -46,7 +47,7 @@ def runner() -> ModelRunner:
         speculative=SpeculativeConfig("ngram", 5),
         load=LoadConfig(load_format="dummy"),
     )
-    runner = ModelRunner(config, num_threads=2)
+    runner = ModelRunner(config, CpuDevice(num_threads=2))
     runner.start(PhaseTimer("test"))
     return runner
 

@@ -1,10 +1,16 @@
-"""Random traffic on small pools: whatever happens, each request gets the tokens it would have got alone."""
+"""Random traffic on small pools: whatever happens, each request gets the tokens it would have got alone.
+
+So it does when steps are planned while the ones before are under way.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 from fake_executor import FakeExecutor, fake_token
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,7 +21,9 @@ from kvik.config.speculative import SpeculativeConfig
 from kvik.messages import EventKind, FinishReason, LoraRequest, NewRequest, Resumed, TokenDelta
 from kvik.sampling_params import SamplingParams
 from kvik.scheduler import Scheduler
-from kvik.step import StepPlan
+from kvik.scheduler.constraints import Constraints, GrammarWish
+from kvik.step import ScheduledRequest, StepPlan
+from kvik.structured_outputs import StructuredOutputs
 
 VOCAB_SIZE = 12
 EOS = 0
@@ -36,6 +44,9 @@ class Arrival:
     abort_step: int | None
     fails_at: int | None
     adapter: int | None = None
+    has_grammar: bool = False
+    looks_at_tokens: bool = False
+    """It has a wish that keeps it from running ahead of its own tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,43 @@ class Setting:
     period: int | None = None
     """Of each request's answer; None: it does not repeat."""
     lora: LoraConfig = LoraConfig()  # noqa: RUF009
+    num_under_way: int = 0
+    """Steps that may be under way while another one is planned."""
+
+
+class Followed:
+    """A grammar that allows anything. Its mask is the number of tokens that it has been told of."""
+
+    def __init__(self) -> None:
+        self.num_told = 0
+        self.error: str | None = None
+        self.is_complete = False
+
+    def count_valid(self, token_ids: list[int]) -> int:
+        return len(token_ids)
+
+    def masks(self, draft_token_ids: list[int]) -> np.ndarray:
+        return np.array([[self.num_told + i] for i in range(1 + len(draft_token_ids))], np.uint32)
+
+    def advance(self, token_id: int) -> bool:
+        self.num_told += 1
+        return True
+
+
+class PromptPreparer:
+    """Grammars are there when they are asked for again."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Followed]] = []
+
+    def submit(self, request_id: str, wish: GrammarWish) -> None:
+        followed = Followed()
+        followed.num_told = len(wish.answer_token_ids)
+        self.asked.append((request_id, followed))
+
+    def take_ready(self) -> list[tuple[str, Followed]]:
+        ready, self.asked = self.asked, []
+        return ready
 
 
 class Metronome:
@@ -77,6 +125,8 @@ arrivals = st.builds(
     abort_step=rarely,
     fails_at=rarely,
     adapter=st.sampled_from([None, None, 1, 2, 3]),
+    has_grammar=st.sampled_from([False, False, False, True]),
+    looks_at_tokens=st.sampled_from([False, False, False, True]),
 )
 
 
@@ -100,7 +150,8 @@ def setups(draw: st.DrawFn) -> Setting:
     period = draw(st.sampled_from([None, 1, 2, 4]))
     max_loras = draw(st.integers(1, 3))
     lora = LoraConfig(max_loras=max_loras, max_cpu_loras=draw(st.integers(max_loras, 4)))
-    return Setting(scheduler, cache, draw(st.integers(1, 20)), speculative, period, lora)
+    num_under_way = draw(st.sampled_from([0, 1, 1, 2])) if speculative is None else 0
+    return Setting(scheduler, cache, draw(st.integers(1, 20)), speculative, period, lora, num_under_way)
 
 
 def drafts(method: str, num_tokens: int) -> SpeculativeConfig:
@@ -126,8 +177,13 @@ class Client:
             MAX_MODEL_LEN,
             Metronome(),
             setting.speculative,
-            lora=setting.lora,
+            Constraints(PromptPreparer()),  # type: ignore[arg-type]
+            setting.lora,
         )
+        self.under_way: deque[StepPlan] = deque()
+        self.tables: dict[str, list[int]] = {}
+        """As the plans tell of them, up to the newest one."""
+        self.tables_under_way: deque[list[list[int]]] = deque()
         self.executor = FakeExecutor(
             num_blocks=setting.num_blocks,
             block_size=setting.cache.block_size,
@@ -142,7 +198,7 @@ class Client:
         last_arrival = max((a.step for a in self.arrivals.values()), default=0)
         # Each step that computes anything moves at least one token; recomputation repeats a request's tokens at most
         # once for each token that an older request gains.
-        bound = 100 + last_arrival + MAX_MODEL_LEN * MAX_MODEL_LEN * len(self.arrivals)
+        bound = 100 + 2 * last_arrival + MAX_MODEL_LEN * MAX_MODEL_LEN * len(self.arrivals)
         step = 0
         while step <= last_arrival or self.scheduler.has_work:
             assert step < bound, "a request starves"
@@ -172,18 +228,58 @@ class Client:
     def _step(self) -> None:
         plan = self.scheduler.schedule()
         self._collect(self.scheduler.take_ended())
-        if plan is None:
-            return
+        if plan is not None:
+            self._check_plan(plan)
+            self.under_way.append(plan)
+        if self.under_way and (plan is None or len(self.under_way) > self.setting.num_under_way):
+            self._land(self.under_way.popleft())
+        self.scheduler.check_integrity()
+
+    def _land(self, plan: StepPlan) -> None:
+        """Computed as late as can be: whatever was planned meanwhile must not have changed this plan."""
+        self._collect(self.scheduler.update(plan, self.executor.execute(plan)))
+        self.tables_under_way.popleft()
+        self.scheduler.learn_step_time(plan, 1e-3 * (1 + plan.num_scheduled_tokens))
+        stats = self.scheduler.stats()
+        assert stats.num_running <= self.setting.scheduler.max_num_seqs
+        self.num_accepted += stats.spec_decode.num_accepted_tokens if stats.spec_decode is not None else 0
+
+    def _check_plan(self, plan: StepPlan) -> None:
         assert plan.num_scheduled_tokens <= self.setting.scheduler.max_num_batched_tokens
         assert len(plan.scheduled) <= self.setting.scheduler.max_num_seqs
         assert len({s.request_id for s in plan.scheduled}) == len(plan.scheduled)
         self._check_adapters(plan)
-        self._collect(self.scheduler.update(plan, self.executor.execute(plan)))
-        self.scheduler.learn_step_time(plan, 1e-3 * (1 + plan.num_scheduled_tokens))
-        self.scheduler.check_integrity()
-        stats = self.scheduler.stats()
-        assert stats.num_running <= self.setting.scheduler.max_num_seqs
-        self.num_accepted += stats.spec_decode.num_accepted_tokens if stats.spec_decode is not None else 0
+        self._check_blocks(plan)
+        for share in plan.scheduled:
+            self._check_known(share)
+
+    def _check_blocks(self, plan: StepPlan) -> None:
+        """What a request gets to write to is used by no step that is under way."""
+        in_use = set(chain.from_iterable(chain.from_iterable(self.tables_under_way)))
+        for request_id in plan.dropped_request_ids:
+            self.tables.pop(request_id, None)
+        for share in plan.scheduled:
+            first_written = 0 if share.request_id in self.tables else share.num_computed_tokens // self._block_size
+            assert in_use.isdisjoint(share.new_block_ids[first_written:]), "a block of a step under way is handed out"
+            self.tables.setdefault(share.request_id, []).extend(share.new_block_ids)
+        self.tables_under_way.append([list(self.tables[share.request_id]) for share in plan.scheduled])
+
+    def _check_known(self, share: ScheduledRequest) -> None:
+        """Who looks at its tokens knows them all, and its grammar was told of each."""
+        arrival = self.arrivals[share.request_id]
+        num_known = len(arrival.prompt) + len(self.tokens(share.request_id))
+        num_computed = share.num_computed_tokens + share.num_known_tokens
+        assert share.input_in_flight == (num_computed > num_known)
+        assert not (share.input_in_flight and (arrival.has_grammar or arrival.looks_at_tokens))
+        if arrival.has_grammar and num_computed == num_known:
+            assert share.token_masks is not None
+            assert share.token_masks[0, 0] == num_known - len(arrival.prompt)
+        else:
+            assert share.token_masks is None
+
+    @property
+    def _block_size(self) -> int:
+        return self.setting.cache.block_size
 
     def _check_adapters(self, plan: StepPlan) -> None:
         adapters = [self.arrivals[share.request_id].adapter for share in plan.scheduled]
@@ -209,6 +305,8 @@ def as_request(request_id: str, arrival: Arrival) -> NewRequest:
             max_tokens=arrival.max_tokens,
             stop_token_ids=[STOP],
             prompt_logprobs=0 if arrival.prompt_logprobs else None,
+            structured_outputs=StructuredOutputs(compiled="any") if arrival.has_grammar else None,
+            presence_penalty=0.5 if arrival.looks_at_tokens else 0.0,
         ),
         arrival_time_s=float(arrival.step),
         eos_token_id=EOS,
@@ -236,6 +334,7 @@ def alone(request_id: str, arrival: Arrival, setting: Setting) -> tuple[list[int
 
 
 ROOMY = Setting(SchedulerConfig(max_num_batched_tokens=64), CacheConfig(block_size=4), num_blocks=64)
+AHEAD = dataclasses.replace(ROOMY, num_under_way=1)
 SAME_PROMPT = Arrival(0, (2, 3) * 6, 5, 0, None, False, None, None)
 
 
@@ -243,6 +342,12 @@ SAME_PROMPT = Arrival(0, (2, 3) * 6, 5, 0, None, False, None, None)
 @given(setting=setups(), arrivals=st.lists(arrivals, max_size=8))
 @example(setting=ROOMY, arrivals=[dataclasses.replace(SAME_PROMPT, fails_at=2), SAME_PROMPT, SAME_PROMPT])
 @example(setting=dataclasses.replace(ROOMY, num_blocks=5), arrivals=[SAME_PROMPT] * 3)
+@example(setting=AHEAD, arrivals=[dataclasses.replace(SAME_PROMPT, fails_at=2), *[SAME_PROMPT] * 2])
+@example(
+    setting=AHEAD, arrivals=[dataclasses.replace(SAME_PROMPT, fails_at=2), dataclasses.replace(SAME_PROMPT, step=1)]
+)
+@example(setting=AHEAD, arrivals=[dataclasses.replace(SAME_PROMPT, fails_at=13), *[SAME_PROMPT] * 2])
+@example(setting=dataclasses.replace(AHEAD, num_blocks=5), arrivals=[SAME_PROMPT] * 3)
 def test_every_request_gets_what_it_would_get_alone(setting: Setting, arrivals: list[Arrival]) -> None:
     client = Client(setting, arrivals)
     client.run()
@@ -256,6 +361,7 @@ def test_every_request_gets_what_it_would_get_alone(setting: Setting, arrivals: 
 @settings(max_examples=200, deadline=None)
 @given(setting=setups(), arrivals=st.lists(arrivals, max_size=6), crashes=st.frozensets(st.integers(1, 40), max_size=4))
 @example(setting=ROOMY, arrivals=[SAME_PROMPT] * 3, crashes=frozenset({2}))
+@example(setting=AHEAD, arrivals=[SAME_PROMPT] * 3, crashes=frozenset({2, 4}))
 def test_another_engine_goes_on_with_the_same_tokens(
     setting: Setting, arrivals: list[Arrival], crashes: frozenset[int]
 ) -> None:
@@ -288,18 +394,30 @@ def test_text_that_repeats_takes_fewer_steps(method: str, num_requests: int, blo
     assert num_accepted[0] == 0 < num_accepted[1]
 
 
+def test_streams_go_on_while_the_last_step_is_under_way() -> None:
+    """As many steps as without: each is planned before the one before it is over, but the request's end is not known
+    before its length says so. Who looks at its tokens waits for them."""
+    client = Client(AHEAD, [SAME_PROMPT])
+    client.run()
+    assert client.executor.num_steps == 5
+    patient = dataclasses.replace(SAME_PROMPT, looks_at_tokens=True)
+    client = Client(AHEAD, [SAME_PROMPT, patient])
+    client.run()
+    for request_id, arrival in client.arrivals.items():
+        check_answer(client, request_id, arrival)
+
+
 def check_answer(client: Client, request_id: str, arrival: Arrival) -> None:
     deltas, tokens = client.deltas[request_id], client.tokens(request_id)
     last = deltas[-1]
     expected, reason, stop_reason = alone(request_id, arrival, client.setting)
-    if (
-        arrival.fails_at is not None
-        and arrival.fails_at < last.num_cached_tokens
-        and "on purpose" not in (last.error or "")
-    ):
-        # A position that comes from the prefix cache is never computed for this request, so it cannot fail.
+    if arrival.fails_at is not None and arrival.fails_at < last.num_cached_tokens:
+        # A position that comes from the prefix cache is not computed for this request, so it cannot fail, unless the
+        # request is preempted and the cache has lost it until then.
         healthy = dataclasses.replace(arrival, fails_at=None)
         expected, reason, stop_reason = alone(request_id, healthy, client.setting)
+        if last.finish_reason is FinishReason.ERROR and "on purpose" in (last.error or ""):
+            expected, reason, stop_reason = expected[: len(tokens)], FinishReason.ERROR, None
     assert last.finish_reason is not None
     if last.finish_reason is FinishReason.ABORT:
         assert arrival.abort_step is not None

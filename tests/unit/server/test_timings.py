@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kvik.text.request_times import RequestTimes
+from kvik.telemetry.request_times import RequestTimes
 from support.server_without_engine import Server, events_of
 
 MakeServer = Callable[..., Server]

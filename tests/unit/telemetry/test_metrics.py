@@ -17,7 +17,8 @@ from kvik.messages import EngineFacts, FinishReason, SchedulerStats, SpecDecodeS
 from kvik.modelfile import ModelSpec, RopeSpec
 from kvik.telemetry.metrics import EngineMetrics
 from kvik.telemetry.registry import CONTENT_TYPE, create_registry, render
-from kvik.telemetry.stats import FinishedRequestStats, IterationStats
+from kvik.telemetry.request_times import RequestTimes
+from kvik.telemetry.stats import IterationStats
 from kvik.telemetry.step_metrics import STEP_PARTS
 from kvik.telemetry.waiting_metrics import WAITED_FOR
 
@@ -154,9 +155,9 @@ def test_a_step(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
 
 
 def test_a_finished_request(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
-    finished = FinishedRequestStats(
-        finish_reason=FinishReason.LENGTH, num_prompt_tokens=10, num_generation_tokens=5, num_cached_tokens=4,
-        max_tokens=5, num_preemptions=1, e2e_s=8.0, queue_s=1.0, prefill_s=2.0, decode_s=4.0, inference_s=6.0,
+    finished = RequestTimes(
+        1.0, 1.5, 2.5, 4.5, 8.5, finished_s=9.0, finish_reason="length", num_prompt_tokens=10, num_tokens=5,
+        num_cached_tokens=4, max_tokens=5, num_preemptions=1,
     )  # fmt: skip
     metrics.record(
         None, IterationStats(finished=[finished, finished], finished_n=[2], finished_max_generation_tokens=[5])
@@ -174,7 +175,7 @@ def test_a_finished_request(registry: CollectorRegistry, metrics: EngineMetrics)
 
 
 def test_a_request_without_a_limit_is_not_in_its_histogram(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
-    finished = FinishedRequestStats(finish_reason=FinishReason.STOP, num_prompt_tokens=1, num_generation_tokens=1)
+    finished = RequestTimes(1.0, finish_reason="stop", num_prompt_tokens=1, num_tokens=1)
     metrics.record(None, IterationStats(finished=[finished]))
     assert value(registry, "request_params_max_tokens_count") == 0
     assert value(registry, "request_time_per_output_token_seconds_sum") == 0
@@ -238,8 +239,10 @@ def test_no_adapter_metric_without_adapters(registry: CollectorRegistry, metrics
 
 
 def test_what_was_computed_for_nobody(registry: CollectorRegistry, metrics: EngineMetrics) -> None:
-    def ended(reason: FinishReason, num_generated: int) -> FinishedRequestStats:
-        return FinishedRequestStats(reason, 10, num_generated, num_cached_tokens=4)
+    def ended(reason: FinishReason, num_generated: int) -> RequestTimes:
+        return RequestTimes(
+            1.0, finish_reason=str(reason), num_prompt_tokens=10, num_tokens=num_generated, num_cached_tokens=4
+        )
 
     finished = [ended(FinishReason.ABORT, 3), ended(FinishReason.ABORT, 0), ended(FinishReason.STOP, 9)]
     metrics.record(None, IterationStats(finished=finished))

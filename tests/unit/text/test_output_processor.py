@@ -173,7 +173,7 @@ def test_an_error_of_the_engine_ends_the_whole_request_and_no_other() -> None:
     assert "out of luck" in str(error)
     assert isinstance(output, RequestOutput)
     assert bench.request.engine_requests[1].request_id in result.aborts
-    assert [f.finish_reason for f in result.stats.finished] == [ERROR, ERROR]
+    assert [f.finish_reason for f in result.stats.finished] == ["error", "error"]
     assert bench.processor.num_open == 1
 
 
@@ -226,9 +226,9 @@ def test_times_and_statistics() -> None:
     result = bench.step(bench.delta([99], LENGTH), time_s=16.0)
     (finished,) = result.stats.finished
     assert (finished.queue_s, finished.prefill_s, finished.decode_s, finished.inference_s) == (2.0, 3.0, 1.0, 4.0)
-    assert (finished.num_generation_tokens, finished.num_preemptions, finished.max_tokens) == (3, 1, 3)
+    assert (finished.num_tokens, finished.num_preemptions, finished.max_tokens) == (3, 1, 3)
     assert (finished.num_prompt_tokens, finished.num_cached_tokens) == (2, 1)
-    assert finished.e2e_s > 0
+    assert finished.total_s > 0
     assert (result.stats.finished_n, result.stats.finished_max_generation_tokens) == ([1], [3])
     ((_, output),) = result.outputs
     assert isinstance(output, RequestOutput)

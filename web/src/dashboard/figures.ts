@@ -17,7 +17,6 @@ export interface Figures {
   kvUse: number | null;
   hitRate: number | null;
   /** Seconds: mean of a step, and of its parts. */
-  stepTime: number | null;
   stepParts: (number | null)[];
   /** Seconds, of the last minute: 50th, 95th and 99th percentile. */
   ttft: (number | null)[];
@@ -39,7 +38,6 @@ export function figuresOf(now: Scrape, before: Scrape, longBefore: Scrape, timeS
     generationRate: rate("generation_tokens_total", before, now),
     kvUse: now.value("kv_cache_usage_perc"),
     hitRate: share("prefix_cache_hits_total", "prefix_cache_queries_total", longBefore, now),
-    stepTime: mean("engine_step_time_seconds", before, now),
     stepParts: STEP_PARTS.map((part) => mean("engine_step_part_time_seconds", before, now, { part })),
     ttft: percentiles("time_to_first_token_seconds", longBefore, now),
     itl: percentiles("inter_token_latency_seconds", longBefore, now),
@@ -50,7 +48,7 @@ export function figuresOf(now: Scrape, before: Scrape, longBefore: Scrape, timeS
 /** A moment without an answer: nothing is known, and lines end there. */
 export function noFigures(timeS: number): Figures {
   const nothing = { running: null, waiting: null, promptRate: null, generationRate: null, kvUse: null, hitRate: null };
-  return { timeS, ...nothing, waitingFor: {}, stepTime: null, stepParts: [], ttft: [], itl: [], startedAtS: null };
+  return { timeS, ...nothing, waitingFor: {}, stepParts: [], ttft: [], itl: [], startedAtS: null };
 }
 
 /** Of computed tokens where the server tells them from cached ones. */

@@ -96,7 +96,7 @@ describe("a scrape", () => {
   it("of a server that has done nothing has no rates and no percentiles", () => {
     const empty = new Scrape("", 0);
     const figures = figuresOf(empty, empty, empty, 1);
-    expect([figures.running, figures.generationRate, figures.hitRate, figures.stepTime]).toEqual([null, null, null, null]);
+    expect([figures.running, figures.generationRate, figures.hitRate]).toEqual([null, null, null]);
     expect(figures.ttft).toEqual([null, null, null]);
   });
 });

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-NOTED_GRAMMAR_WAIT_S = 0.05
-"""A constraint that was checked sooner kept nobody."""
+from kvik.messages import NOTED_GRAMMAR_WAIT_S
 
 
 class WaitReason(StrEnum):

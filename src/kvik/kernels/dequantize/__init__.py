@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from kvik.kernels.dequantize import cpu, reference
-from kvik.kernels.runtime import native
+from kvik.kernels.runtime import is_native
 
 __all__ = ["FORMATS", "BlockFormat", "dequantize"]
 
@@ -48,7 +48,7 @@ def dequantize(data: torch.Tensor, fmt: str, rows: int, cols: int, dtype: torch.
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"dequantize: the dtype is {dtype}; it must be torch.float32 or torch.bfloat16")
     num_blocks = _num_blocks(data, fmt, found, rows, cols)
-    if native is not None and data.is_cpu:
+    if is_native(data):
         return cpu.dequantize(data, found.code, num_blocks, rows, cols, dtype)
     return reference.dequantize(data, fmt, num_blocks, dtype).view(rows, cols)
 

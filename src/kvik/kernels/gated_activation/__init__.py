@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 
 from kvik.kernels.gated_activation import cpu, reference
-from kvik.kernels.runtime import runs_native
+from kvik.kernels.lazy import LazyModule
+from kvik.kernels.runtime import runs_native, runs_triton
 
 __all__ = ["KINDS", "gated_activation"]
+
+triton = LazyModule(f"{__name__}.triton")
 
 # The order is the native kernel's numbering.
 KINDS = ("silu", "gelu_tanh")
@@ -24,4 +27,6 @@ def gated_activation(x: torch.Tensor, kind: str) -> torch.Tensor:
         raise ValueError(f"gated_activation: x is {list(x.shape)}; it must be [T, 2 * I]")
     if runs_native(x):
         return cpu.gated_activation(x, KINDS.index(kind))
+    if runs_triton(x):
+        return triton.gated_activation(x, kind)
     return reference.gated_activation(x, kind)

@@ -1,8 +1,9 @@
 """A weight [N, K] in the order in which the product reads it. Knows no model and no file.
 
 For the native kernels: panels of 16 output rows, laid out as csrc/packed.h (floats), csrc/packed_q16.h and
-csrc/packed_blocks.h (quantised formats) say; N is padded to 16 with zeros. Anywhere else (another device, another
-dtype, no native build) it is the plain matrix, of a quantised format its GGUF blocks.
+csrc/packed_blocks.h (quantised formats) say; N is padded to 16 with zeros. On a GPU floats are the plain matrix, and a
+quantised format lies as `gpu_layout` says. Anywhere else (another dtype, no native build) it is the plain matrix, of a
+quantised format its GGUF blocks.
 """
 
 from __future__ import annotations
@@ -20,24 +21,28 @@ from kvik.kernels.linear.formats import (
     format_of,
     require_taken,
 )
+from kvik.kernels.linear.gpu_layout import blocks_of, layout_of, rows_of
 from kvik.kernels.quantize import FORMATS as FROM_FLOATS
 from kvik.kernels.quantize import quantize
-from kvik.kernels.runtime import DTYPE_CODES, native
+from kvik.kernels.runtime import DTYPE_CODES, is_gpu, packs
 
 
 class PackedWeight:
     """Made by `allocate` with zeros, filled by `fill_rows` or `fill_blocks` a tensor at a time, read by `linear` and
     `embedding`."""
 
-    __slots__ = ("data", "dtype", "format", "is_packed", "k", "n")
+    __slots__ = ("data", "dtype", "format", "is_for_gpu", "is_packed", "k", "n")
 
-    def __init__(self, n: int, k: int, format: str, data: torch.Tensor, is_packed: bool) -> None:
+    def __init__(
+        self, n: int, k: int, format: str, data: torch.Tensor, is_packed: bool, is_for_gpu: bool = False
+    ) -> None:
         self.n = n  # output rows
         self.k = k  # input elements of each
         self.format = format  # as GGUF names it, in lower case
         self.dtype = FLOAT_FORMATS.get(format)  # of a float format, else None
         self.data = data  # packed: [panels, ...]; else [N, K], or uint8 [N, bytes of a row] of a quantised format
-        self.is_packed = is_packed
+        self.is_packed = is_packed  # for the native kernels
+        self.is_for_gpu = is_for_gpu  # quantised, as gpu_layout has it
 
     @classmethod
     def allocate(cls, n: int, k: int, format: str | torch.dtype, device: torch.device | str = "cpu") -> PackedWeight:
@@ -51,13 +56,14 @@ class PackedWeight:
         if n < 1 or k < 1:
             raise ValueError(f"a weight of {n} x {k} cannot be packed; both sizes must be at least 1")
         require_taken(name, k)
-        on_cpu = torch.device(device).type == "cpu"
-        if native is not None and on_cpu and (name in QUANTIZED or name in PACKED_FLOATS or name == FIXED_POINT):
+        if packs(device) and (name in QUANTIZED or name in PACKED_FLOATS or name == FIXED_POINT):
             return cls(n, k, name, cpu.allocate(n, k, name), True)
         if name == FIXED_POINT:
             raise ValueError(f"a weight on {device} cannot be stored as {name}, a format of the CPU's; take bf16")
         if name in QUANTIZED:
-            return cls(n, k, name, torch.zeros(n, _row_bytes(name, k), dtype=torch.uint8, device=device), False)
+            row_bytes = layout_of(name, k).row_bytes if is_gpu(device) else _row_bytes(name, k)
+            blocks = torch.zeros(n, row_bytes, dtype=torch.uint8, device=device)
+            return cls(n, k, name, blocks, False, is_gpu(device))
         return cls(n, k, name, torch.zeros(n, k, dtype=FLOAT_FORMATS[name], device=device), False)
 
     @property
@@ -102,7 +108,9 @@ class PackedWeight:
                 f"{self.format} are [rows, {row_bytes}] torch.uint8"
             )
         end_row = self._end_row("fill_blocks", first_row, blocks.shape[0])
-        if not self.is_packed:
+        if self.is_for_gpu:
+            self.data[first_row:end_row] = rows_of(blocks.to(self.data.device), self.format, self.k)
+        elif not self.is_packed:
             self.data[first_row:end_row].copy_(blocks)
         elif blocks.numel():
             cpu.pack_blocks(self, first_row, blocks.cpu())
@@ -119,7 +127,8 @@ class PackedWeight:
         rows = reference.gather_rows(self.data, ids)
         if self.format not in QUANTIZED:
             return rows
-        return dequantize(rows.flatten(), self.format, rows.shape[0], self.k, torch.float32)
+        blocks = blocks_of(rows, self.format, self.k) if self.is_for_gpu else rows
+        return dequantize(blocks.flatten(), self.format, rows.shape[0], self.k, torch.float32)
 
     def plain(self) -> torch.Tensor:
         """The whole matrix [N, K] in the dtype of `rows`."""

@@ -1,4 +1,5 @@
-"""Where the adapters of one layer lie: slots at fixed addresses, made once, in the layout of csrc/packed.h."""
+"""Where the adapters of one layer lie: slots at fixed addresses, made once; on a CPU in the layout of csrc/packed.h, on
+a GPU as plain matrices, A by rows and B by rows."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from kvik.kernels.runtime import native
+from kvik.kernels.runtime import is_gpu, native
 
 PANEL_ROWS = 16
 
@@ -28,24 +29,35 @@ class LoraSlots:
     Kept in `dtype`: bf16, fp16 or fp32. Memory is taken as slots are first written.
     """
 
-    __slots__ = ("_a", "_b", "columns", "dtype", "max_rank", "num_inputs", "ranks", "scales", "sizes")
+    __slots__ = ("_a", "_b", "columns", "dtype", "is_for_gpu", "max_rank", "num_inputs", "ranks", "scales", "sizes")
 
     def __init__(
-        self, sizes: Sequence[int], num_inputs: int, num_slots: int, max_rank: int, dtype: torch.dtype
+        self,
+        sizes: Sequence[int],
+        num_inputs: int,
+        num_slots: int,
+        max_rank: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> None:
         """`sizes`: outputs of each part, in the order in which they lie side by side."""
         self.sizes = tuple(sizes)
         self.num_inputs = num_inputs
         self.max_rank = max_rank
         self.dtype = dtype
-        unit = unit_of(dtype)
-        rank_panels, panels = -(-max_rank // PANEL_ROWS), [-(-size // PANEL_ROWS) for size in sizes]
-        step = PANEL_ROWS * unit
-        self._a = _zeros((num_slots, len(sizes), rank_panels, -(-num_inputs // unit), step), dtype)
-        self._b = _zeros((num_slots, sum(panels), -(-max_rank // unit), step), dtype)
-        self.ranks = torch.zeros(num_slots, len(sizes), dtype=torch.int32)
-        self.scales = torch.zeros(num_slots, len(sizes))
-        self.columns = torch.tensor([0, *accumulate(self.sizes)], dtype=torch.int32)
+        self.is_for_gpu = is_gpu(device)
+        if self.is_for_gpu:
+            self._a = torch.zeros((num_slots, len(sizes), max_rank, num_inputs), dtype=dtype, device=device)
+            self._b = torch.zeros((num_slots, sum(sizes), max_rank), dtype=dtype, device=device)
+        else:
+            unit = unit_of(dtype)
+            rank_panels, panels = -(-max_rank // PANEL_ROWS), [-(-size // PANEL_ROWS) for size in sizes]
+            step = PANEL_ROWS * unit
+            self._a = _zeros((num_slots, len(sizes), rank_panels, -(-num_inputs // unit), step), dtype)
+            self._b = _zeros((num_slots, sum(panels), -(-max_rank // unit), step), dtype)
+        self.ranks = torch.zeros(num_slots, len(sizes), dtype=torch.int32, device=device)
+        self.scales = torch.zeros(num_slots, len(sizes), device=device)
+        self.columns = torch.tensor([0, *accumulate(self.sizes)], dtype=torch.int32, device=device)
 
     @property
     def num_outputs(self) -> int:
@@ -57,12 +69,12 @@ class LoraSlots:
 
     @property
     def a(self) -> torch.Tensor:
-        """[slots, parts, panels of max_rank, steps of K, 16 elements or pairs]."""
+        """[slots, parts, panels of max_rank, steps of K, 16 elements or pairs]; GPU: [slots, parts, max_rank, K]."""
         return self._a
 
     @property
     def b(self) -> torch.Tensor:
-        """[slots, panels of all parts, steps of max_rank, 16 elements or pairs]."""
+        """[slots, panels of all parts, steps of max_rank, 16 elements or pairs]; GPU: [slots, outputs, max_rank]."""
         return self._b
 
     def write(self, slot: int, part: int, factors: LoraFactors | None) -> None:
@@ -73,14 +85,17 @@ class LoraSlots:
         if factors is None:
             self.ranks[slot, part] = 0
             return
-        rank, first = factors.a.shape[0], sum(-(-size // PANEL_ROWS) for size in self.sizes[:part])
+        rank = factors.a.shape[0]
         fits = factors.a.shape[1] == self.num_inputs and tuple(factors.b.shape) == (self.sizes[part], rank)
         if not fits or not 1 <= rank <= self.max_rank:
             raise ValueError(
                 f"factors of {list(factors.a.shape)} and {list(factors.b.shape)} do not fit a projection of "
                 f"{self.num_inputs} inputs and {self.sizes[part]} outputs with ranks up to {self.max_rank}"
             )
-        a, b = packed(factors.a.to(self.dtype)), packed(factors.b.to(self.dtype))
+        a, b = factors.a.to(self.dtype), factors.b.to(self.dtype)
+        first = self._first(part)
+        if not self.is_for_gpu:
+            a, b = packed(a), packed(b)
         self._a[slot, part, : a.shape[0]] = a
         self._b[slot, first : first + b.shape[0], : b.shape[1]] = b
         self.ranks[slot, part] = rank
@@ -91,10 +106,17 @@ class LoraSlots:
         rank, size = int(self.ranks[slot, part]), self.sizes[part]
         if rank == 0:
             return None
-        first = sum(-(-size // PANEL_ROWS) for size in self.sizes[:part])
+        first = self._first(part)
+        if self.is_for_gpu:
+            a, b = self._a[slot, part, :rank], self._b[slot, first : first + size, :rank]
+            return LoraFactors(a.float(), b.float(), float(self.scales[slot, part]))
         a = unpacked(self._a[slot, part], rank, self.num_inputs)
         b = unpacked(self._b[slot, first : first + -(-size // PANEL_ROWS)], size, rank)
         return LoraFactors(a.float(), b.float(), float(self.scales[slot, part]))
+
+    def _first(self, part: int) -> int:
+        """Where a part begins in B: its first output, or its first panel."""
+        return sum(size if self.is_for_gpu else -(-size // PANEL_ROWS) for size in self.sizes[:part])
 
 
 def unit_of(dtype: torch.dtype) -> int:

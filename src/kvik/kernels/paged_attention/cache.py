@@ -2,42 +2,70 @@
 
 Keys are stored so that 16 neighbouring tokens fill one vector, values so that 16 neighbouring dimensions do. int8 is
 symmetric, with one fp32 scale per token and head; the scales of a block, first those of its keys, then those of its
-values, are the bytes of 8 more rows behind its keys.
+values, are the bytes of 8 more rows behind its keys. fp8 is a GPU's, with one scale for all keys of a layer and one for
+all values, which the caller keeps.
 """
 
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-SCALE_ROWS = {torch.float16: 0, torch.bfloat16: 0, torch.float32: 0, torch.int8: 2 * torch.float32.itemsize}
+SCALE_ROWS = {
+    torch.float16: 0, torch.bfloat16: 0, torch.float32: 0, torch.int8: 2 * torch.float32.itemsize,
+    torch.float8_e4m3fn: 0,
+}  # fmt: skip
 """The dtypes of caches, and how many rows of scales they have behind the keys of a block."""
-CACHE_DTYPES = ", ".join(str(dtype).removeprefix("torch.") for dtype in SCALE_ROWS)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+CACHE_DTYPES = {False: (*_FLOATS, torch.int8), True: (*_FLOATS, torch.float8_e4m3fn)}
+"""Those of caches on a CPU, and on a GPU."""
+DTYPES = {False: (torch.float32,), True: _FLOATS}
+"""Those of queries, keys and values before they are stored."""
 
 _HUGE_PAGE_BYTES = 2 * 1024**2
 
 
 def allocate_kv_cache(
-    num_blocks: int, num_kv_heads: int, head_dim: int, block_size: int, dtype: torch.dtype
+    num_blocks: int,
+    num_kv_heads: int,
+    head_dim: int,
+    block_size: int,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Keys [blocks, Hkv, D, block] and values [blocks, Hkv, block, D] on the CPU; zero until written.
 
-    dtype: fp16, bf16, fp32 or int8; the keys of the latter are [blocks, Hkv, D + 8, block]. It is fresh virtual memory:
-    a page takes physical memory when a token is first written to it. Raises ValueError for a shape or dtype that has
-    no layout, OSError when the address space is refused.
+    With `device`, a GPU or what stands in for one, both are views of memory [blocks, block, Hkv, D], in which a token's
+    numbers lie together, as GPUs and the libraries for them want it.
+
+    dtype: fp16, bf16, fp32 or, on a CPU, int8, whose keys are [blocks, Hkv, D + 8, block], or, on a GPU, fp8 (e4m3). On
+    a CPU it is fresh virtual memory: a page takes physical memory when a token is first written to it. Raises
+    ValueError for a shape or dtype that has no layout, OSError when the address space is refused.
     """
-    if dtype not in SCALE_ROWS:
-        raise ValueError(f"a KV cache is one of {CACHE_DTYPES}, got {dtype}")
+    on_gpu = device is not None
+    if dtype not in CACHE_DTYPES[on_gpu]:
+        place = " on a GPU" if on_gpu else ""
+        raise ValueError(f"a KV cache{place} is one of {names_of(CACHE_DTYPES[on_gpu])}, got {dtype}")
     step = 4 if SCALE_ROWS[dtype] else 2  # scales are aligned
     if min(num_blocks, num_kv_heads, head_dim, block_size) < 1 or head_dim % step:
         raise ValueError(
             f"num_blocks, num_kv_heads and block_size must be at least 1, head_dim a multiple of {step}, got "
             f"num_blocks={num_blocks}, num_kv_heads={num_kv_heads}, head_dim={head_dim}, block_size={block_size}"
         )
+    if device is not None:
+        keys, values = (
+            torch.zeros(num_blocks, block_size, num_kv_heads, head_dim, dtype=dtype, device=device) for _ in "kv"
+        )
+        return keys.permute(0, 2, 3, 1), values.permute(0, 2, 1, 3)
     keys = _untouched([num_blocks, num_kv_heads, head_dim + SCALE_ROWS[dtype], block_size], dtype)
     return keys, _untouched([num_blocks, num_kv_heads, block_size, head_dim], dtype)
+
+
+def names_of(dtypes: Iterable[torch.dtype]) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def scale_bytes(dtype: torch.dtype) -> int:

@@ -27,6 +27,8 @@ def paged_attention(
     head_dim: int,
     scale: float,
     window: int = 0,
+    k_scale: float = 1.0,
+    v_scale: float = 1.0,
 ) -> Tensor:
     """See `kvik.kernels.paged_attention.paged_attention`."""
     heads = q.view(q.shape[0], -1, head_dim)
@@ -34,16 +36,19 @@ def paged_attention(
     starts, lengths = query_start_loc.tolist(), seq_lens.tolist()
     for b, seq_len in enumerate(lengths):
         start, end = starts[b], starts[b + 1]
-        if start == end:
+        if start == end or not seq_len:
             continue
         first_position = seq_len - (end - start)
         first_key = max(0, first_position - window + 1) if window else 0
-        keys, values = _gather(k_cache, v_cache, block_tables[b], first_key, seq_len)
-        out[start:end] = _attend(heads[start:end], keys, values, first_position, first_key, num_kv_heads, scale, window)
+        keys, values = gather(k_cache, v_cache, block_tables[b], first_key, seq_len)
+        keys, values = keys * k_scale, values * v_scale
+        out[start:end] = _attend(
+            heads[start:end].float(), keys, values, first_position, first_key, num_kv_heads, scale, window
+        )
     return out.view(q.shape)
 
 
-def _gather(k_cache: Tensor, v_cache: Tensor, block_table: Tensor, first: int, end: int) -> tuple[Tensor, Tensor]:
+def gather(k_cache: Tensor, v_cache: Tensor, block_table: Tensor, first: int, end: int) -> tuple[Tensor, Tensor]:
     """Keys and values at the positions [first, end), each [Hkv, n, D] in fp32. No other slot is read."""
     block_size = k_cache.shape[3]
     positions = torch.arange(first, end, device=k_cache.device)

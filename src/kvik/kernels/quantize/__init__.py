@@ -10,7 +10,7 @@ import torch
 
 from kvik.kernels.dequantize import FORMATS as BLOCK_FORMATS
 from kvik.kernels.quantize import cpu, reference
-from kvik.kernels.runtime import native
+from kvik.kernels.runtime import is_native
 
 __all__ = ["FORMATS", "quantize"]
 
@@ -35,7 +35,7 @@ def quantize(values: torch.Tensor, format: str) -> torch.Tensor:
     row_bytes = k // block.block_size * block.block_bytes
     if not values.numel():
         return torch.empty(rows, row_bytes, dtype=torch.uint8, device=values.device)
-    if native is not None and values.is_cpu:
+    if is_native(values):
         num_blocks = rows * (k // block.block_size)
         return cpu.quantize(values.float(), block.code, num_blocks, block.block_bytes).view(rows, row_bytes)
     return reference.quantize(values.float(), format).view(rows, row_bytes)

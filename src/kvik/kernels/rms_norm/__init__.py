@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from kvik.kernels.lazy import LazyModule
 from kvik.kernels.rms_norm import cpu, reference
-from kvik.kernels.runtime import runs_native
+from kvik.kernels.runtime import runs_native, runs_triton
 
 __all__ = ["add_rms_norm", "rms_norm"]
+
+triton = LazyModule(f"{__name__}.triton")
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, *, unit_offset: bool = False) -> torch.Tensor:
@@ -19,6 +22,8 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, *, unit_offset: 
     _check(x, weight)
     if runs_native(x):
         return cpu.rms_norm(x, weight, eps, unit_offset)
+    if runs_triton(x):
+        return triton.rms_norm(x, weight, eps, unit_offset=unit_offset)
     return reference.rms_norm(x, weight, eps, unit_offset=unit_offset)
 
 
@@ -29,8 +34,14 @@ def add_rms_norm(
     _check(x, weight)
     if residual.shape != x.shape or residual.dtype is not x.dtype or residual.is_cpu is not x.is_cpu:
         raise ValueError(f"add_rms_norm: residual is {_describe(residual)}; it must be as x, which is {_describe(x)}")
+    if not residual.is_contiguous():
+        raise ValueError(
+            f"add_rms_norm: residual has strides {residual.stride()}; it is changed in place and must be contiguous"
+        )
     if runs_native(x):
         return cpu.add_rms_norm(x, residual, weight, eps, unit_offset)
+    if runs_triton(x):
+        return triton.add_rms_norm(x, residual, weight, eps, unit_offset=unit_offset)
     return reference.add_rms_norm(x, residual, weight, eps, unit_offset=unit_offset)
 
 

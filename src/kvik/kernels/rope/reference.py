@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kvik.kernels.paged_attention.cache import scales_of
+from kvik.kernels.rms_norm.reference import rms_norm
 
 
 def rope_and_cache(
@@ -25,6 +26,8 @@ def rope_and_cache(
     k_norm: Tensor | None = None,
     eps: float = 0.0,
     unit_offset: bool = False,
+    k_scale: float = 1.0,
+    v_scale: float = 1.0,
 ) -> Tensor:
     """See `kvik.kernels.rope.rope_and_cache`."""
     num_tokens = qkv.shape[0]
@@ -33,9 +36,9 @@ def rope_and_cache(
     q, k = heads[:, :num_heads], heads[:, num_heads:-num_kv_heads]
     v = heads[:, -num_kv_heads:]
     if q_norm is not None:
-        q = _rms_norm(q, q_norm, eps, unit_offset)
+        q = rms_norm(q, q_norm, eps, unit_offset=unit_offset)
     if k_norm is not None:
-        k = _rms_norm(k, k_norm, eps, unit_offset)
+        k = rms_norm(k, k_norm, eps, unit_offset=unit_offset)
     rows = cos_sin[positions.long()]
     kept = slots >= 0
     slots = slots[kept].long()
@@ -45,9 +48,11 @@ def rope_and_cache(
         k_scales, v_scales = scales_of(k_cache, head_dim)
         k, k_scales[blocks, :, offset] = _to_int8(k)
         v, v_scales[blocks, :, offset] = _to_int8(v)
+    if k_cache.dtype is torch.float8_e4m3fn:
+        k, v = k * (1.0 / k_scale), v.float() * (1.0 / v_scale)
     k_cache[blocks, :, :head_dim, offset] = _in_range(k, k_cache.dtype)
     v_cache[blocks, :, offset] = _in_range(v, v_cache.dtype)
-    return _rotate(q, rows).reshape(num_tokens, num_heads * head_dim)
+    return _rotate(q, rows).reshape(num_tokens, num_heads * head_dim).to(qkv.dtype)
 
 
 def _rotate(x: Tensor, cos_sin_rows: Tensor) -> Tensor:
@@ -55,12 +60,6 @@ def _rotate(x: Tensor, cos_sin_rows: Tensor) -> Tensor:
     cos, sin = cos_sin_rows[:, None, :].chunk(2, dim=-1)  # [T, 1, D / 2] each
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos + -second * sin, second * cos + first * sin], dim=-1)
-
-
-def _rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
-    """Over the last dimension."""
-    normed = x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps)
-    return normed * (1.0 + weight) if unit_offset else normed * weight
 
 
 def _to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,4 +76,5 @@ def _to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_range(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Rounded to dtype; beyond its ends, its last finite number. NaN stays NaN."""
-    return x.clamp(-65504, 65504).to(dtype) if dtype is torch.float16 else x.to(dtype)
+    end = {torch.float16: 65504.0, torch.float8_e4m3fn: 448.0}.get(dtype)
+    return x.to(dtype) if end is None else x.clamp(-end, end).to(dtype)

@@ -11,8 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kvik.kernels.runtime import runs_native
+from kvik.kernels.lazy import LazyModule
+from kvik.kernels.runtime import runs_native, runs_triton
 from kvik.kernels.sample import cpu, reference
+
+triton = LazyModule(f"{__name__}.triton")
 
 
 def sample(
@@ -29,6 +32,8 @@ def sample(
     _check(logits, (seeds, positions), torch.int64)
     if runs_native(logits):
         return cpu.sample(logits, temperature, top_k, top_p, min_p, seeds, positions)
+    if runs_triton(logits):
+        return triton.sample(logits, temperature, top_k, top_p, min_p, seeds, positions)
     return reference.sample(logits, temperature, top_k, top_p, min_p, seeds, positions)
 
 
@@ -37,6 +42,8 @@ def arg_max(logits: Tensor) -> Tensor:
     _check(logits, (), torch.float32)
     if runs_native(logits):
         return cpu.arg_max(logits)
+    if runs_triton(logits):
+        return triton.arg_max(logits)
     return reference.arg_max(logits)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kvik.errors import InvalidRequestError
-from kvik.server.fields import Int64, refuse_unsupported
+from kvik.server.fields import Int64, ReturnTimings, refuse_unsupported
 from kvik.server.validation import RequestModel
 
 _BLOCK_TYPES = ["text", "document", "tool_use", "tool_result", "tool_reference", "thinking", "redacted_thinking"]
@@ -104,7 +104,7 @@ class MessagesRequest(ConversationFields):
     cache_salt: str | None = Field(None, description="isolates this request's entries of the prefix cache")
     priority: Int64 | None = None
     request_id: str | None = Field(None, description="base of the answer's id; X-Request-Id wins")
-    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
+    return_timings: ReturnTimings = False
     kv_transfer_params: Any = None
     ec_transfer_params: Any = None
     watermarking: Any = None

@@ -13,6 +13,8 @@ GENERATION_PATHS = frozenset({
 """What is POSTed there becomes work for the engine."""
 TELLING_PATHS = frozenset({"/plan", "/debug/requests"})
 """What is going on in here; asked most while something goes on, as a drain."""
+POLLED_PATHS = frozenset({"/startup", "/metrics", *TELLING_PATHS})
+"""What the page at /ui asks for each second."""
 DOCS_PATHS = frozenset({"/docs", "/redoc", "/openapi.json"})
 
 OPERATOR_PATHS = frozenset({

@@ -11,7 +11,7 @@ from kvik.sampling_params import SamplingParams
 from kvik.server.responses_api.convert import Wishes
 from kvik.server.responses_api.protocol import ResponsesRequest
 from kvik.server.usage import phase_timings
-from kvik.text.request_times import RequestTimes
+from kvik.telemetry.request_times import RequestTimes
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 RUNNING: tuple[Status, ...] = ("queued", "in_progress")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kvik.errors import InvalidRequestError
-from kvik.server.fields import Int64, SamplingFields
+from kvik.server.fields import Int64, ReturnTimings, SamplingFields
 from kvik.server.responses_api.schemas import FORMAT_SCHEMA, INPUT_SCHEMA, TOOL_CHOICE_SCHEMA, TOOL_SCHEMA
 from kvik.server.validation import RequestModel
 
@@ -93,7 +93,7 @@ class ResponsesRequest(SamplingFields):
     prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(None, description="handed back")
 
     # With the meaning that they have in chat completions.
-    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
+    return_timings: ReturnTimings = False
     logit_bias: dict[str, float] | None = Field(None, description="token id -> -100 to 100")
     skip_special_tokens: bool = True
     structured_outputs: Any = Field(None, description="as in chat completions")

@@ -16,7 +16,7 @@ from kvik.errors import InvalidRequestError
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.server.chat.protocol import ChatCompletionRequest
 from kvik.server.completions.protocol import CompletionRequest
-from kvik.server.fields import Int64, StreamOptions, TokenId
+from kvik.server.fields import Int64, ReturnTimings, StreamOptions, TokenId
 from kvik.server.validation import RequestModel
 
 _DERIVED = frozenset(("output_kind", "bad_words_token_ids", "detokenize"))
@@ -36,7 +36,7 @@ class GenerateRequest(RequestModel):
     model: str | None = None
     output_mode: Literal["tokens", "text"] = Field("tokens", description="text: the answer's text beside its end")
     return_token_ids: bool | None = Field(None, description="token ids of prompt and answer, whatever output_mode is")
-    return_timings: bool = Field(False, description="usage tells how long each phase of the request took")
+    return_timings: ReturnTimings = False
     stream: bool = False
     stream_options: StreamOptions | None = None
     cache_salt: str | None = None

@@ -1,1 +1,1 @@
-"""Spans of requests for an OpenTelemetry collector. Without --otlp-traces-endpoint nothing here is imported."""
+"""Spans of requests for an OpenTelemetry collector. Without --otlp-traces-endpoint OpenTelemetry is not imported."""

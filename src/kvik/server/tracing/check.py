@@ -16,6 +16,7 @@ Protocol = Literal["http/protobuf", "grpc"]
 _FLAG = "--otlp-traces-endpoint"
 _VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 """Of the specification: https://opentelemetry.io/docs/specs/otel/protocol/exporter/"""
+_QUEUE_SIZE, _MAX_QUEUE_SIZE = "OTEL_BSP_MAX_QUEUE_SIZE", "2048"
 _GRPC_PORT = 4317
 _EXPORTERS: dict[Protocol, tuple[str, str]] = {
     "http/protobuf": ("opentelemetry.exporter.otlp.proto.http", "kvik[tracing]"),
@@ -30,6 +31,8 @@ class Target:
 
     url: str
     protocol: Protocol
+    max_queue_size: int
+    """Spans that wait to be sent; more are lost."""
 
 
 def read_target(endpoint: str, environ: Mapping[str, str] = os.environ) -> Target:
@@ -44,7 +47,7 @@ def read_target(endpoint: str, environ: Mapping[str, str] = os.environ) -> Targe
     _check_installed(protocol, endpoint)
     if protocol == "http/protobuf" and parts.path in ("", "/"):
         endpoint = parts._replace(path="/v1/traces").geturl()
-    return Target(endpoint, protocol)
+    return Target(endpoint, protocol, _queue_size(environ))
 
 
 def _as_http(endpoint: str) -> tuple[str, bool]:
@@ -74,6 +77,13 @@ def _protocol(environ: Mapping[str, str]) -> Protocol | None:
             case other:
                 raise ConfigError(f"{name} takes http/protobuf or grpc, got {other!r}")
     return None
+
+
+def _queue_size(environ: Mapping[str, str]) -> int:
+    text = environ.get(_QUEUE_SIZE, "").strip() or _MAX_QUEUE_SIZE
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{_QUEUE_SIZE} takes a number of spans, 1 or more, got {text!r}")
+    return int(text)
 
 
 def _check_installed(protocol: Protocol, endpoint: str) -> None:

@@ -22,8 +22,6 @@ logger = get_logger(__name__)
 
 SEND_TIMEOUT_S = 5
 """For one batch; then it is lost."""
-MAX_QUEUE_SIZE = 2048
-"""Spans that wait to be sent, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
 END_TIMEOUT_S = 2.0
 """For what is left when the server ends."""
 
@@ -34,7 +32,7 @@ def open_provider(target: Target, exporter: SpanExporter | None = None) -> Trace
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_EXPORTER_OTLP_* (headers, certificates, compression) hold.
     """
     provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-    most = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or MAX_QUEUE_SIZE)
+    most = target.max_queue_size
     watched = _Watched(exporter or _exporter(target), target.url, most)
     provider.add_span_processor(_WatchedQueue(watched, max_queue_size=most))
     return provider
@@ -55,7 +53,7 @@ def close_provider(provider: TracerProvider) -> None:
 class _Watched(SpanExporter):
     """Tells once that spans get lost, and once that they do no longer."""
 
-    def __init__(self, inner: SpanExporter, url: str, max_queue_size: int = 2048) -> None:
+    def __init__(self, inner: SpanExporter, url: str, max_queue_size: int) -> None:
         self._inner = inner
         self._url = url
         self._max_queue_size = max_queue_size

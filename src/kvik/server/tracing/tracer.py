@@ -17,7 +17,7 @@ from kvik.messages import Phase
 from kvik.sampling_params import SamplingParams
 from kvik.server.tracing.check import Target
 from kvik.server.tracing.export import close_provider, open_provider
-from kvik.text.request_times import RequestTimes
+from kvik.telemetry.request_times import RequestTimes
 
 _PARENT = TraceContextTextMapPropagator()
 """https://www.w3.org/TR/trace-context/"""

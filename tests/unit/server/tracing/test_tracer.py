@@ -19,14 +19,14 @@ from kvik.sampling_params import SamplingParams
 from kvik.server.tracing import export
 from kvik.server.tracing.check import Target
 from kvik.server.tracing.tracer import Tracer
-from kvik.text.request_times import RequestTimes
+from kvik.telemetry.request_times import RequestTimes
 
 BASE_S = 1000.0
 TIMES = RequestTimes(
     BASE_S, BASE_S + 1, BASE_S + 3, BASE_S + 4, BASE_S + 9, first_token_latency_s=4.5, finished_s=BASE_S + 10,
     waiting_for="slots", finish_reason="stop", num_tokens=6, num_prompt_tokens=10, num_cached_tokens=8,
 )  # fmt: skip
-TARGET = Target("http://collector", "http/protobuf")
+TARGET = Target("http://collector", "http/protobuf", 2048)
 
 
 class Kept:
@@ -193,7 +193,7 @@ def test_a_collector_that_is_away_is_told_of_once(
     monkeypatch.setattr(logging.getLogger("kvik"), "propagate", True)
     caplog.set_level(logging.INFO, "kvik")
     collector = Collector()
-    quiet = export._Watched(collector, TARGET.url)
+    quiet = export._Watched(collector, TARGET.url, TARGET.max_queue_size)
     for collector.is_down in (True, True, False, False, True):
         quiet.export([])
     words = [record.getMessage().split(" to ")[0] for record in caplog.records]

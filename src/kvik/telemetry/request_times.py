@@ -29,6 +29,8 @@ class RequestTimes:
     finish_reason: str | None = None
     num_tokens: int = 0
     """Of the answer."""
+    max_tokens: int | None = None
+    """The effective limit of the answer; None where there is none, or several."""
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     """Prompt tokens found in the prefix cache."""
@@ -56,6 +58,11 @@ class RequestTimes:
     def decode_s(self) -> float:
         """From the first token to the last one."""
         return _span(self.first_token_s, self.last_token_s)
+
+    @property
+    def time_per_output_token_s(self) -> float:
+        """Mean over the tokens after the first; 0 where there is only one."""
+        return self.decode_s / (self.num_tokens - 1) if self.num_tokens > 1 else 0.0
 
     @property
     def inference_s(self) -> float:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvik.text.request_times import RequestTimes, joined
+from kvik.telemetry.request_times import RequestTimes, joined
 
 WHOLE = RequestTimes(
     1.0, 1.5, 3.5, 4.0, 9.0, finished_s=9.5, num_tokens=6, num_prompt_tokens=10, num_cached_tokens=8,

@@ -1,0 +1,66 @@
+"""Rows of a tensor as a file stores them -> the place that the model declared for them, on whatever device both are.
+
+Knows formats of values and blocks, and nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from kvik.errors import ModelFileError
+from kvik.kernels.dequantize import FORMATS, dequantize
+from kvik.layers.formats import q8_0_of_q5_0
+from kvik.layers.parameters import Parameter
+
+_FLOAT_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def store_rows(parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor) -> None:
+    """data uint8 [num_bytes]: whole rows stored as `fmt`, which become rows `first_row` and on.
+
+    Raises `ModelFileError` for a format that says nothing of its values.
+    """
+    if fmt in _FLOAT_DTYPES:
+        values = _view_floats(data, _FLOAT_DTYPES[fmt]).view(-1, parameter.num_columns)
+        whole = [(0, values.shape[0])]
+        # Quantising takes memory of its own, so it is done a piece at a time.
+        for first, end in whole if parameter.write_blocks is None else _pieces(parameter, values.shape[0]):
+            parameter.write(first_row + first, values[first:end])
+    elif fmt in FORMATS:
+        _store_blocks(parameter, first_row, fmt, data)
+    else:
+        raise ModelFileError(
+            f"tensor {parameter.name} is stored as {fmt}, and nothing says what its numbers mean; a quantised "
+            "checkpoint needs its quantization_config in config.json"
+        )
+
+
+def _store_blocks(parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor) -> None:
+    """As they are where memory has the same format, else a piece at a time: nothing is lost where formats allow it."""
+    found = FORMATS[fmt]
+    rows = data.view(-1, parameter.num_columns // found.block_size * found.block_bytes)
+    dtype = torch.bfloat16 if parameter.format == "bf16" else torch.float32
+    if parameter.write_blocks is not None and fmt == parameter.format:
+        parameter.write_blocks(first_row, rows)
+        return
+    for first, end in _pieces(parameter, rows.shape[0]):
+        if parameter.write_blocks is not None and (fmt, parameter.format) == ("q5_0", "q8_0"):
+            parameter.write_blocks(first_row + first, q8_0_of_q5_0(rows[first:end]))
+        else:
+            values = rows[first:end].reshape(-1)
+            parameter.write(first_row + first, dequantize(values, fmt, end - first, parameter.num_columns, dtype))
+
+
+def _pieces(parameter: Parameter, num_rows: int) -> Iterator[tuple[int, int]]:
+    """The first ranges of `Parameter.row_ranges`, as far as there are rows."""
+    for first, end in parameter.row_ranges():
+        if first < num_rows:
+            yield first, min(end, num_rows)
+
+
+def _view_floats(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Bytes as floats; a copy only where the file did not align them."""
+    aligned = data.data_ptr() % dtype.itemsize == 0 and data.storage_offset() % dtype.itemsize == 0
+    return (data if aligned else data.clone()).view(dtype)

@@ -1,0 +1,93 @@
+"""The CPU as the device: native kernels on threads, the model's passes recorded on tapes."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from kvik.config import EngineConfig
+from kvik.kernels import runtime
+from kvik.kernels.batch_rows import BatchArrays
+from kvik.kernels.tape import Counts
+from kvik.layers.batch import LayerKV
+from kvik.layers.formats import float_format
+from kvik.messages import EngineFacts
+from kvik.models import Model
+from kvik.plan.formats import Kind
+from kvik.plan.step_memory import activation_bytes
+from kvik.plan.weights import StoredWeights
+from kvik.runner import kv_memory
+from kvik.runner.attention_choice import attention_of, say_attention
+from kvik.runner.compile_choice import with_compilation
+from kvik.runner.compiled_model import BackgroundCompilation
+from kvik.runner.device import ForwardPass, OnItsWay
+from kvik.runner.taped_model import tape_model
+from kvik.runner.trial_batches import trial_batches
+from kvik.telemetry.log import get_logger, log_once
+from kvik.weights.lane import Lane
+
+logger = get_logger(__name__)
+
+
+class CpuDevice:
+    kind: Kind = "cpu"
+    place = torch.device("cpu")
+
+    def __init__(self, num_threads: int) -> None:
+        runtime.set_num_threads(num_threads)
+        self._forward: ForwardPass | None = None
+
+    def say_what_computes(self) -> None:
+        isa = runtime.isa()
+        if isa == "reference":
+            log_once(
+                logger,
+                logging.WARNING,
+                "no native kernels in this installation (no C++20 compiler when it was installed?): computing with "
+                "plain torch, which is many times slower. Install a compiler and reinstall kvik to change that.",
+            )
+        logger.info("Using %s kernels on %d threads.", isa, runtime.num_threads())
+
+    def compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        return torch.float32
+
+    def float_format(self, config: EngineConfig) -> str:
+        is_exact = config.model.matmul_precision == "highest"
+        return float_format(getattr(torch, config.model.dtype), is_exact=is_exact)
+
+    def lane(self) -> Lane | None:
+        return None
+
+    def check_room(self, config: EngineConfig, weights_bytes: int, stored: StoredWeights) -> None:
+        say_attention(config, "cpu")
+        kv_memory.check_room(config, weights_bytes, stored)
+
+    def while_loading(self, config: EngineConfig, model: Model) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def size_kv(self, config: EngineConfig, model: Model, adapters_bytes: int, stored: StoredWeights) -> EngineFacts:
+        return kv_memory.plan_kv_memory(config, model.weights_bytes, adapters_bytes, stored)
+
+    def allocate_kv(self, config: EngineConfig, num_blocks: int) -> list[LayerKV]:
+        return kv_memory.allocate_kv(config, num_blocks, attention_of(config, "cpu"))
+
+    def forward_pass(
+        self, config: EngineConfig, model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts
+    ) -> ForwardPass:
+        arena_bytes = 2 * activation_bytes(config)
+        taped = tape_model(model, kv, arrays, most, arena_bytes, with_lora=config.lora is not None)
+        trials = trial_batches(arrays, kv, config.cache.block_size, most)
+        max_positions = config.model.max_model_len or config.model.spec.max_position_embeddings
+        self._forward = with_compilation(config.compilation, model, taped, max_positions, trials)
+        return self._forward
+
+    def to_host(self, token_ids: torch.Tensor) -> OnItsWay:
+        return token_ids
+
+    def use_idle_time(self) -> bool:
+        return isinstance(self._forward, BackgroundCompilation) and self._forward.use_idle_time()
+
+    def count_progress_at(self, address: int) -> None:
+        runtime.count_progress_at(address)

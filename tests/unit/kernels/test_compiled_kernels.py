@@ -1,0 +1,48 @@
+"""What Triton's compiler makes of the kernels for each GPU that has settings of its own: no GPU is needed for that."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SHARED_BYTES = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10}
+"""Most of a block (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability")."""
+
+
+def launched_kernels() -> set[str]:
+    """Names of all Triton kernels that a wrapper launches: `name[grid](...)`."""
+    names = set()
+    for file in (ROOT / "src" / "kvik" / "kernels").glob("*/*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript):
+                kernel = node.func.value
+                if isinstance(kernel, ast.Name) and kernel.id.startswith("_") and "triton" in file.read_text():
+                    names.add(kernel.id)
+    return names
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed: it is there for Linux")
+@pytest.mark.parametrize("capability", [80, 89, 90])
+def test_kernels_fit_the_gpu(capability: int, tmp_path: Path) -> None:
+    """They compile, keep their numbers in registers, and share no more memory than a block may."""
+    script = ROOT / "tests" / "support" / "compiled_kernels.py"
+    run = subprocess.run(
+        [sys.executable, script, str(capability)],
+        env=os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    kernels = [json.loads(line) for line in run.stdout.splitlines()]
+    assert {kernel["name"] for kernel in kernels} >= launched_kernels()
+    for kernel in kernels:
+        assert kernel["spilled_bytes"] == 0, kernel
+        assert kernel["shared_bytes"] <= SHARED_BYTES[capability], kernel
