@@ -26,7 +26,10 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from kvik.kernels import launch, runtime
+from kvik.kernels.embedding import embedding
 from kvik.kernels.gated_activation import gated_activation
+from kvik.kernels.linear import QUANTIZED, PackedWeight, linear
+from kvik.kernels.lora import LoraSlots, lora
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention
 from kvik.kernels.rms_norm import add_rms_norm, rms_norm
 from kvik.kernels.rope import rope_and_cache
@@ -62,6 +65,10 @@ def calls(capability: int) -> Iterator[Callable[[], Any]]:
     yield lambda: arg_max(torch.zeros(4, 128256))
     rows = torch.zeros(4)
     yield lambda: sample(torch.zeros(4, 128256), rows, rows.int(), rows, rows, rows.long(), rows.long())
+    yield lambda: embedding(ints(0, 1), torch.zeros(9, 4096, dtype=BF16), BF16)
+    yield from lora_calls()
+    for format in QUANTIZED:
+        yield from quantized_calls(format)
     for head_dim in (64, 128, 256):
         yield from attention_calls(BF16, BF16, head_dim)
     if capability >= 89:
@@ -82,6 +89,22 @@ def attention_calls(dtype: torch.dtype, cache: torch.dtype, head_dim: int) -> It
     yield lambda: paged_attention(q, k, v, tables, ints(0, 1, 2, 3, 4), ints(9, 9, 9, 9), **sizes, max_query_len=1)
     for window in (0, 64):
         yield lambda w=window: paged_attention(q, k, v, tables[:1], ints(0, 4), ints(20), **sizes, window=w)
+
+
+def quantized_calls(format: str) -> Iterator[Callable[[], Any]]:
+    """Rows up to each limit of the files, so that all settings are seen."""
+    weight = PackedWeight.allocate(256, 4096, format)
+    for rows in (1, 32, 64, 256):
+        yield lambda rows=rows: linear(torch.zeros(rows, 4096, dtype=BF16), weight)
+    yield lambda: embedding(ints(0, 1), weight, BF16)
+
+
+def lora_calls() -> Iterator[Callable[[], Any]]:
+    for max_rank in (16, 64):
+        slots = LoraSlots([4096, 1024, 1024], 4096, 2, max_rank, BF16)
+        for rows in (1, 64):
+            x, out = torch.zeros(rows, 4096, dtype=BF16), torch.zeros(rows, 6144, dtype=BF16)
+            yield lambda x=x, out=out, slots=slots: lora(out, x, torch.zeros(len(x), dtype=torch.int32), slots)
 
 
 def ints(*values: int) -> torch.Tensor:
