@@ -9,6 +9,8 @@ from kvik.layers.batch import ForwardBatch
 from kvik.layers.norm import RMSNorm
 from kvik.layers.rotary import RotaryTable
 from kvik.modelfile.spec import ModelSpec
+from kvik.parallel.group import ALONE, Group
+from kvik.parallel.share import even_share
 
 
 class Attention:
@@ -33,16 +35,17 @@ class Attention:
         spec: ModelSpec,
         layer: int,
         rotary: RotaryTable,
+        group: Group = ALONE,
         *,
         window: int = 0,
         q_norm: RMSNorm | None = None,
         k_norm: RMSNorm | None = None,
     ) -> None:
-        """`window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope."""
+        """`group`: the workers that share the heads. `window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope."""
         self._layer = layer
         self._cos_sin = rotary.cos_sin
-        self._num_heads = spec.num_heads
-        self._num_kv_heads = spec.num_kv_heads
+        self._num_heads = even_share(spec.num_heads, group.rank, group.size).size
+        self._num_kv_heads = even_share(spec.num_kv_heads, group.rank, group.size).size
         self._head_dim = spec.head_dim
         self._scale = spec.head_dim**-0.5 if spec.query_scale is None else spec.query_scale
         self._window = window
@@ -50,6 +53,11 @@ class Attention:
         self._k_norm = k_norm.weight if k_norm is not None else None
         self._eps = q_norm.eps if q_norm is not None else 0.0
         self._unit_offset = q_norm.unit_offset if q_norm is not None else False
+
+    @property
+    def width(self) -> int:
+        """Of what comes out, Hq D."""
+        return self._num_heads * self._head_dim
 
     def __call__(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         if batch.at_attention is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from kvik.errors import ModelFileError
 from kvik.layers.parameters import Parameter, ParameterTable
@@ -57,7 +58,7 @@ def load_parameters(
                 parameter = table.by_name.get(raw.name)
                 if parameter is not None:
                     _check_shape(raw, parameter)
-                    copy.tensor(raw, parameter)
+                    copy.tensor(_own_rows(raw, parameter), parameter)
                     continue
                 if not _is_harmless(raw.name, table):
                     unknown.append(raw.name)
@@ -87,11 +88,22 @@ class _InPlace:
 
 
 def _check_shape(raw: RawTensor, parameter: Parameter) -> None:
-    if raw.shape != parameter.shape:
+    if raw.shape != parameter.stored_shape:
         raise ModelFileError(
             f"tensor {raw.name} has shape {list(raw.shape)}, but the model's configuration makes it "
-            f"{list(parameter.shape)}; the configuration and the weights are not of the same model"
+            f"{list(parameter.stored_shape)}; the configuration and the weights are not of the same model"
         )
+
+
+def _own_rows(raw: RawTensor, parameter: Parameter) -> RawTensor:
+    """The rows that this worker has, which are all that it reads. Columns are cut where rows are stored."""
+    share = parameter.row_share
+    if share is None or share.is_whole:
+        return raw
+    row_bytes = raw.data.nbytes // share.whole
+    first, end = share.first * row_bytes, share.end * row_bytes
+    span = raw.span and replace(raw.span, offset=raw.span.offset + first)
+    return replace(raw, shape=(share.size, *raw.shape[1:]), data=raw.data[first:end], span=span)
 
 
 def _is_harmless(name: str, table: ParameterTable) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import torch
 
-from kvik.errors import ModelFileError
+from kvik.errors import ConfigError, ModelFileError
 from kvik.kernels.dequantize import FORMATS, dequantize
 from kvik.layers.formats import q8_0_of_q5_0
 from kvik.layers.parameters import Parameter
+from kvik.parallel.share import Share
 
 _FLOAT_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -20,8 +21,11 @@ _FLOAT_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloa
 def store_rows(parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor) -> None:
     """data uint8 [num_bytes]: whole rows stored as `fmt`, which become rows `first_row` and on.
 
-    Raises `ModelFileError` for a format that says nothing of its values.
+    Of whole rows of the checkpoint a worker keeps its columns. Raises `ModelFileError` for a format that says nothing
+    of its values, `ConfigError` for blocks that would have to be cut.
     """
+    if parameter.column_share is not None and not parameter.column_share.is_whole:
+        data = _own_columns(parameter.name, parameter.column_share, fmt, data)
     if fmt in _FLOAT_DTYPES:
         values = _view_floats(data, _FLOAT_DTYPES[fmt]).view(-1, parameter.num_columns)
         whole = [(0, values.shape[0])]
@@ -35,6 +39,21 @@ def store_rows(parameter: Parameter, first_row: int, fmt: str, data: torch.Tenso
             f"tensor {parameter.name} is stored as {fmt}, and nothing says what its numbers mean; a quantised "
             "checkpoint needs its quantization_config in config.json"
         )
+
+
+def _own_columns(name: str, share: Share, fmt: str, data: torch.Tensor) -> torch.Tensor:
+    """Of whole rows, the bytes of the columns of `share`, one row behind another."""
+    block = FORMATS.get(fmt)
+    if block is None:
+        return data  # what it is, is told by who stores it
+    if share.first % block.block_size or share.end % block.block_size:
+        raise ConfigError(
+            f"--tensor-parallel-size: tensor {name} is stored as {fmt} in blocks of {block.block_size} columns, and "
+            f"columns {share.first} to {share.end} of {share.whole} are no whole blocks; take a size that divides its "
+            f"{share.whole // block.block_size} blocks, a checkpoint of smaller blocks, or of floats"
+        )
+    row_bytes, first, end = (n // block.block_size * block.block_bytes for n in (share.whole, share.first, share.end))
+    return data.view(-1, row_bytes)[:, first:end].contiguous().view(-1)
 
 
 def _store_blocks(parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ from kvik.models.llama import LlamaForCausalLM
 from kvik.models.mistral import MistralForCausalLM
 from kvik.models.qwen2 import Qwen2ForCausalLM
 from kvik.models.qwen3 import Qwen3ForCausalLM
+from kvik.parallel.group import ALONE, Group
 
 __all__ = ["ARCHITECTURES", "Model", "build_model"]
 
@@ -34,6 +35,7 @@ def build_model(
     max_positions: int | None = None,
     format_of: FormatOf | None = None,
     compute_dtype: torch.dtype = torch.float32,
+    group: Group = ALONE,
 ) -> Model:
     """The model of `spec`, its memory reserved and its weights still to be loaded.
 
@@ -42,6 +44,7 @@ def build_model(
     either.
     `max_positions` is how many tokens a request may have, prompt and answer together; None is what the model was
     made for. `format_of` tells which matrices are kept in another format than `dtype`; see layers/formats.py.
+    `group`: the workers that share the model; this one gets its part.
     Raises `UnsupportedArchitectureError`, or `ConfigError` for another dtype.
     """
     architecture = ARCHITECTURES.get(spec.architecture)
@@ -51,5 +54,5 @@ def build_model(
         )
     if dtype not in (torch.bfloat16, torch.float32, compute_dtype):
         raise ConfigError(f"models run in bfloat16 or float32, not {str(dtype).removeprefix('torch.')}; use --dtype")
-    table = ParameterTable(spec.architecture, dtype, device, format_of, compute_dtype)
+    table = ParameterTable(spec.architecture, dtype, device, format_of, compute_dtype, group)
     return architecture(spec, table, max_positions or spec.max_position_embeddings)

@@ -45,6 +45,7 @@ class Model:
         embedding_scale: float = 1.0,
     ) -> None:
         self.spec = spec
+        self.group = table.group
         self.dtype = table.dtype
         self.compute_dtype = table.compute_dtype
         self._table = table

@@ -46,16 +46,19 @@ class Gemma3DecoderLayer:
             {"q_proj": q_size, "k_proj": kv_size, "v_proj": kv_size},
             hidden,
             bias=spec.attention_bias,
+            unit=spec.head_dim,
         )
         self.attention = Attention(
             spec,
             index,
             rotary,
+            table.group,
             window=spec.sliding_window(index),
             q_norm=_norm(spec, table, f"{prefix}.self_attn.q_norm", spec.head_dim),
             k_norm=_norm(spec, table, f"{prefix}.self_attn.k_norm", spec.head_dim),
         )
-        self.o_proj = Linear(table, f"{prefix}.self_attn.o_proj", hidden, q_size, bias=spec.attention_output_bias)
+        bias, unit = spec.attention_output_bias, spec.head_dim
+        self.o_proj = Linear(table, f"{prefix}.self_attn.o_proj", hidden, q_size, bias=bias, unit=unit)
         self.post_attention_norm = _norm(spec, table, f"{prefix}.post_attention_layernorm")
         self.pre_mlp_norm = _norm(spec, table, f"{prefix}.pre_feedforward_layernorm")
         self.mlp = GatedMLP(table, f"{prefix}.mlp", spec)

@@ -54,7 +54,7 @@ class GraphedForward:
         shape = (sizes.largest, model.spec.hidden_size)
         self._hidden = torch.empty(shape, dtype=model.compute_dtype, device=gpu.place)
         """What each graph leaves: one tensor for all, since a result is good until the next step."""
-        width = model.spec.num_heads * model.spec.head_dim
+        width = model.attentions[0].width
         self._attended = torch.empty((sizes.largest, width), dtype=model.compute_dtype, device=gpu.place)
 
     # --- steps ---------------------------------------------------------------------------------------
