@@ -37,19 +37,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": {"blocks", "drafting", "grammar"},
     "blocks": set(),
     "drafting": set(),
-    "executor": {"runner", "platforms"},
-    "runner": {"compilation", "models", "layers", "weights", "sampling", "kernels", "platforms"},
+    "executor": {"runner", "parallel", "platforms"},
+    "runner": {"parallel", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms"},
     "compilation": {"models", "layers", "kernels"},
-    "models": {"layers", "weights"},
-    "layers": {"kernels", "weights"},
+    "models": {"layers", "parallel", "weights"},
+    "layers": {"kernels", "parallel", "weights"},
     "sampling": {"kernels"},
+    "parallel": set(),
     "weights": set(),
     "convert": {"weights", "kernels", "platforms"},
     "kernels": set(),
     "platforms": set(),
 }
 IMPORTS_TORCH = {
-    "executor", "runner", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms", "convert"
+    "executor", "runner", "parallel", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms", "convert"
 }  # fmt: skip
 
 

@@ -41,9 +41,6 @@ class PlanArgs:
     graph_memory: int | None = flag(
         None, "what captured graphs take, such as 0.69GiB; only a GPU has any", group=GROUP, kind="memory", common=True
     )
-    tensor_parallel_size: int = flag(
-        1, "devices that share the model; --device-memory is of each", group=GROUP, aliases=("-tp",), common=True
-    )
     measure: bool = flag(
         False, "measure how fast this machine reads and multiplies, in 2 s, and keep it for estimates of speed",
         group=GROUP, kind="switch", common=True,
@@ -98,7 +95,8 @@ def _plan(own: PlanArgs, values: Mapping[str, Any]) -> int:
 
     asked = AsyncEngineArgs.from_cli_args(values)
     model_file = open_for_plan(asked)
-    config = replace(asked, device="auto").create_engine_config(model_file)
+    alone = replace(asked, device="auto", tensor_parallel_size=1, distributed_executor_backend=None)
+    config = alone.create_engine_config(model_file)  # that a model cannot be shared is an outcome of the plan
     device = device_of(own, asked, config)
     stored = stored_weights(None if asked.load_format == "dummy" else model_file)
     outcome = compute(config, stored, device)
@@ -128,17 +126,17 @@ def device_of(own: PlanArgs, asked: AsyncEngineArgs, config: EngineConfig) -> De
     from kvik.plan.formats import has_native_kernels
     from kvik.plan.memory_plan import Device
 
-    if own.tensor_parallel_size < 1:
-        raise ConfigError(f"--tensor-parallel-size takes 1 or more, got {own.tensor_parallel_size}")
+    if asked.tensor_parallel_size < 1:
+        raise ConfigError(f"--tensor-parallel-size takes 1 or more, got {asked.tensor_parallel_size}")
     kind = asked.device if asked.device != "auto" else "cpu" if own.graph_memory is None else "cuda"
     if kind == "cpu" and own.graph_memory is not None:
         raise ConfigError("--graph-memory is of a GPU: a CPU captures no graphs; leave it or --device cpu out")
     if kind == "cuda" and asked.device_memory is None:
         raise ConfigError("the memory of another device must be named: --device-memory 24GiB")
     return Device(
-        total_bytes=_this_machine_bytes() if asked.device_memory is None else asked.device_memory,
+        total_bytes=asked.device_memory or _this_machine_bytes() // asked.tensor_parallel_size,
         kind=kind,
-        num_devices=own.tensor_parallel_size,
+        num_devices=asked.tensor_parallel_size,
         native=has_native_kernels(),
         activations_bytes=own.activation_memory,
         graphs_bytes=own.graph_memory or 0,

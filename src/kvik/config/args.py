@@ -27,6 +27,7 @@ MODEL, LOAD, CACHE, SCHEDULER = "ModelConfig", "LoadConfig", "CacheConfig", "Sch
 STRUCTURED = "StructuredOutputsConfig"
 LORA = "LoRAConfig"
 COMPILATION = "CompilationConfig"
+PARALLEL = "ParallelConfig"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +230,14 @@ class EngineArgs:
         choices=("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET"),
     )  # fmt: skip
 
+    tensor_parallel_size: int = flag(
+        1, "devices of this machine that share the model; on a CPU, processes that share its cores", group=PARALLEL,
+        aliases=("-tp",), common=True,
+    )  # fmt: skip
+    distributed_executor_backend: str | None = flag(
+        None, "where the model is computed: mp (worker processes) or uni (the engine process); unset: as many as needed",
+        group=PARALLEL, common=True,
+    )  # fmt: skip
     device: str = flag("auto", "where to compute", group="DeviceConfig", choices=("auto", "cpu", "cuda"), ours=True)
     cpu_threads: int | None = flag(
         None, "threads that compute; unset: all cores that the process may use", group="DeviceConfig", ours=True

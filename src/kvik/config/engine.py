@@ -94,6 +94,9 @@ class LoadConfig:
 @dataclass(frozen=True)
 class ParallelConfig:
     tensor_parallel_size: int = 1
+    """Workers that share the model, each with a device of its own, or with a part of the CPU's threads."""
+    executor: str = "uni"
+    """"uni": the engine process computes; "mp": worker processes do."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from kvik.config.engine import (
     LoadConfig,
     ModelConfig,
     ObservabilityConfig,
+    ParallelConfig,
     SchedulerConfig,
 )
 from kvik.config.generation import with_given_eos_ids
@@ -30,6 +31,7 @@ from kvik.config.values import AUTO
 from kvik.errors import ConfigError, NotSupportedYetError
 from kvik.modelfile import ModelFile, embedded_model_path, open_model
 from kvik.modelfile.spec import ModelSpec
+from kvik.plan.tensors import cannot_share
 from kvik.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         cache=_cache_config(args, model.spec),
         scheduler=scheduler,
         load=_load_config(args, model_file),
+        parallel=_parallel_config(args, model.spec),
         device=_device_config(args),
         observability=ObservabilityConfig(
             log_stats=not args.disable_log_stats, log_level=args.log_level or env.logging_level() or "INFO"
@@ -92,6 +95,12 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         not (config.scheduler.async_scheduling and config.speculative is not None),
         "--async-scheduling plans a step before the tokens of the last one are known, and drafts are made of them; "
         "leave out --async-scheduling or --speculative-config",
+    )
+    size = config.parallel.tensor_parallel_size
+    _require(
+        size == 1 or not config.compilation.compiles,
+        f"--tensor-parallel-size {size}: torch.compile is for a model on one device so far; leave out -O3 and 'mode' in "
+        "--compilation-config",
     )
     _log_decisions(config)
     return config
@@ -293,6 +302,25 @@ def _load_config(args: EngineArgs, model_file: ModelFile) -> LoadConfig:
             f"{'.gguf file' if is_gguf else 'folder of safetensors files'}: leave it out"
         )
     return LoadConfig(load_format=asked, use_tqdm_on_load=args.use_tqdm_on_load)
+
+
+def _parallel_config(args: EngineArgs, spec: ModelSpec) -> ParallelConfig:
+    size, backend = args.tensor_parallel_size, args.distributed_executor_backend
+    _require(size >= 1, f"--tensor-parallel-size takes 1 or more, got {size}")
+    if backend not in (None, "mp", "uni"):
+        raise NotSupportedYetError(
+            f"--distributed-executor-backend {backend}", "workers run as mp (processes) or uni (in the engine's own)"
+        )
+    _require(
+        size == 1 or backend != "uni",
+        f"--distributed-executor-backend uni is one process, but --tensor-parallel-size {size} needs {size}: leave one "
+        "of them out, or take mp",
+    )
+    problem = cannot_share(spec, size)
+    if problem is not None:
+        possible = [str(n) for n in range(1, spec.num_heads + 1) if cannot_share(spec, n) is None]
+        raise ConfigError(f"--tensor-parallel-size {size}: {problem}; this model can have {', '.join(possible)}")
+    return ParallelConfig(size, backend or ("uni" if size == 1 else "mp"))
 
 
 def _device_config(args: EngineArgs) -> DeviceConfig:

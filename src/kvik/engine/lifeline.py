@@ -26,6 +26,7 @@ def heed_signals() -> socket.socket:
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _unwind)
+    signal.signal(signal.SIGCHLD, lambda signum, frame: None)  # the end of a worker is something to wake up for
     return wakeup
 
 

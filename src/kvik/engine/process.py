@@ -61,9 +61,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _import_executor() -> MakeExecutor:
     """The slow import: torch comes with it."""
-    from kvik.executor.uniproc import UniProcExecutor
+    from kvik.executor.choice import make_executor
 
-    return UniProcExecutor
+    return make_executor
 
 
 def run_engine(

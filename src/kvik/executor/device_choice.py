@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from dataclasses import replace
 
 import torch
 
-from kvik.config import EngineConfig, env
+from kvik.config import DeviceConfig, EngineConfig, env
 from kvik.errors import ConfigError
+from kvik.parallel.torch_group import stay_on_this_machine
 from kvik.platforms import cpu
 from kvik.platforms.choice import Choice, TorchFacts, choose, gpu_lines
-from kvik.platforms.gpus import find_gpus
+from kvik.platforms.gpus import VISIBLE, find_gpus
 from kvik.runner.cpu_device import CpuDevice
 from kvik.runner.device import Device
 from kvik.runner.gpu import CudaGpu
@@ -45,6 +47,28 @@ def _open_gpu(choice: Choice) -> Device:
     device = GpuDevice(CudaGpu(), choice.gpu.free_bytes)
     logger.info("Computing on GPU %d: %s", choice.gpu.index, choice.why)
     return device
+
+
+def for_workers(config: EngineConfig) -> tuple[EngineConfig, list[dict[str, str]]]:
+    """The configuration of each worker, its device settled, and what its environment has of its own.
+
+    GPUs: each sees one, in the order of CUDA_VISIBLE_DEVICES. The CPU: each has an equal part of the threads. Raises
+    `ConfigError` where there are fewer GPUs than workers, or --device cuda cannot be had.
+    """
+    size, found = config.parallel.tensor_parallel_size, find_gpus()
+    own: dict[str, str] = {}
+    stay_on_this_machine(own)
+    own = {name: os.environ.get(name, value) for name, value in own.items()}
+    if choose(config.device.device, found, _torch_facts()).gpu is None:
+        threads = max(1, num_threads(config.device.cpu_threads) // size)
+        return replace(config, device=DeviceConfig("cpu", threads)), [own] * size
+    if len(found.visible) < size:
+        raise ConfigError(
+            f"--tensor-parallel-size {size} needs as many GPUs, and this process may use {len(found.visible)}: take "
+            f"--tensor-parallel-size {len(found.visible)} or less, let {VISIBLE} name more, or take --device cpu"
+        )
+    gpus = found.visible[:size]
+    return replace(config, device=replace(config.device, device="cuda")), [own | {VISIBLE: gpu.uuid} for gpu in gpus]
 
 
 def _torch_facts() -> TorchFacts:

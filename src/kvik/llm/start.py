@@ -16,8 +16,8 @@ def start_core(config: EngineConfig, timer: PhaseTimer) -> tuple[EngineCore, Eng
     """Import torch and load. What has been taken when it fails is given back."""
     with timer.phase("imports"):
         from kvik.engine.core import EngineCore
-        from kvik.executor.uniproc import UniProcExecutor
-    core = EngineCore(config, UniProcExecutor(config))
+        from kvik.executor.choice import make_executor
+    core = EngineCore(config, make_executor(config))
     try:
         return core, core.start(timer)
     except BaseException:

@@ -90,7 +90,7 @@ def compute(config: EngineConfig, stored: StoredWeights, device: Device) -> Outc
         weights_bytes=weights.num_bytes if device.weights_bytes is None else device.weights_bytes,
         activations_bytes=activations,
         graphs_bytes=device.graphs_bytes,
-        adapters_bytes=adapters_bytes(config),
+        adapters_bytes=adapters_bytes(config, share),
     )
     kv_dtype = kv_cache_dtype(config, device.kind)
     elements = kv_elements(kv_dtype)

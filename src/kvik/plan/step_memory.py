@@ -9,7 +9,7 @@ from kvik.config.engine import EngineConfig
 from kvik.modelfile.spec import ModelSpec
 from kvik.plan.formats import Kind
 from kvik.plan.kv_cache import KVElements
-from kvik.plan.tensors import matrices, rotary_elements
+from kvik.plan.tensors import matrices, of_one_device, rotary_elements
 
 FP32_BYTES = 4
 FRAMEWORK_BYTES = 384 << 20
@@ -65,7 +65,7 @@ def activation_bytes(config: EngineConfig, share: ModelSpec | None = None, kind:
     of every request and draft stand beside the sampler's copy. `share` is the part of the model that one of several
     devices has.
     """
-    spec, scheduler = share or config.model.spec, config.scheduler
+    spec, scheduler = share or share_of(config), config.scheduler
     mlp = 4 * spec.hidden_size + 3 * spec.intermediate_size
     attention = 3 * spec.hidden_size + (3 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
     layer_elements = scheduler.max_num_batched_tokens * max(mlp, attention) * 5 // 4  # an arena has gaps
@@ -84,8 +84,17 @@ def max_logits_rows(config: EngineConfig) -> int:
     return config.scheduler.max_num_seqs + num_drafts
 
 
-def adapters_bytes(config: EngineConfig) -> int:
-    """Slots of LoRA adapters beside every linear layer of the decoder, as the kernels lay them out."""
+def share_of(config: EngineConfig) -> ModelSpec:
+    """Heads, features and rows of the vocabulary that one worker has."""
+    size = config.parallel.tensor_parallel_size
+    return config.model.spec if size == 1 else of_one_device(config.model.spec, size)
+
+
+def adapters_bytes(config: EngineConfig, share: ModelSpec | None = None) -> int:
+    """Slots of LoRA adapters beside every linear layer of the decoder, as the kernels lay them out.
+
+    `share`: the part of the model that one of several devices has.
+    """
     lora = config.lora
     if lora is None:
         return 0
@@ -93,7 +102,7 @@ def adapters_bytes(config: EngineConfig) -> int:
     step_bytes = 16 * unit * itemsize
     rank_panels, rank_steps = -(-lora.max_lora_rank // 16), -(-lora.max_lora_rank // unit)
     per_slot = 0
-    for group in matrices(config.model.spec):
+    for group in matrices(share or share_of(config)):
         if not group.rows_by_name[0][0].startswith("model.layers."):
             continue
         num_parts = len(group.rows_by_name)

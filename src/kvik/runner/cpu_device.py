@@ -76,6 +76,9 @@ class CpuDevice:
     def forward_pass(
         self, config: EngineConfig, model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts
     ) -> ForwardPass:
+        if model.group.size > 1:  # what others have to add cannot be on a tape
+            self._forward = model
+            return model
         arena_bytes = 2 * activation_bytes(config)
         taped = tape_model(model, kv, arrays, most, arena_bytes, with_lora=config.lora is not None)
         trials = trial_batches(arrays, kv, config.cache.block_size, most)

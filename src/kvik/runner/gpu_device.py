@@ -22,7 +22,7 @@ from kvik.plan.explanation import explanation
 from kvik.plan.formats import Kind
 from kvik.plan.memory_plan import Device as PlannedDevice
 from kvik.plan.memory_plan import compute
-from kvik.plan.step_memory import activation_bytes, kv_cache_dtype, kv_elements, max_logits_rows
+from kvik.plan.step_memory import activation_bytes, kv_cache_dtype, kv_elements, max_logits_rows, share_of
 from kvik.plan.weights import StoredWeights
 from kvik.runner.attention_choice import attention_of, say_attention
 from kvik.runner.compile_ahead import compiling_ahead
@@ -93,8 +93,9 @@ class GpuDevice:
 
         def run() -> None:
             self._gpu.enter_thread()
-            for step in steps_of_all_kernels(config, kv):
-                forward.logits(forward.forward_uncaptured(step), step.logits_rows)
+            with model.group.rehearsal():  # others compile at their own pace
+                for step in steps_of_all_kernels(config, kv):
+                    forward.logits(forward.forward_uncaptured(step), step.logits_rows)
 
         return compiling_ahead(run)
 
@@ -129,7 +130,7 @@ class GpuDevice:
         return facts
 
     def allocate_kv(self, config: EngineConfig, num_blocks: int) -> list[LayerKV]:
-        spec, dtype = config.model.spec, getattr(torch, kv_cache_dtype(config, "cuda"))
+        spec, dtype = share_of(config), getattr(torch, kv_cache_dtype(config, "cuda"))
         shape = num_blocks, spec.num_kv_heads, spec.head_dim, config.cache.block_size
         attend = attention_of(config, "cuda").attend
         return [LayerKV(*allocate_kv_cache(*shape, dtype, device=self.place), attend) for _ in range(spec.num_layers)]
@@ -140,10 +141,10 @@ class GpuDevice:
     def _plan(self, config: EngineConfig, budget: MemoryBudget, stored: StoredWeights) -> KVCachePlan:
         elements = kv_elements(kv_cache_dtype(config, "cuda"))
         try:
-            return plan_kv_cache(config.model.spec, config.cache, budget, elements, config.model.max_model_len)
+            return plan_kv_cache(share_of(config), config.cache, budget, elements, config.model.max_model_len)
         except InsufficientMemoryError as error:
             planned = PlannedDevice(
-                budget.total_bytes, "cuda", weights_bytes=budget.weights_bytes,
+                budget.total_bytes, "cuda", config.parallel.tensor_parallel_size, weights_bytes=budget.weights_bytes,
                 activations_bytes=budget.activations_bytes, graphs_bytes=budget.graphs_bytes,
             )  # fmt: skip
             raise InsufficientMemoryError(f"{error}\n{explanation(compute(config, stored, planned), stored)}") from None

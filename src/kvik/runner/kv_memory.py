@@ -14,7 +14,14 @@ from kvik.messages import EngineFacts
 from kvik.plan import GIB, KVCachePlan, MemoryBudget, available_kv_bytes, plan_kv_cache
 from kvik.plan.explanation import explanation
 from kvik.plan.memory_plan import Device, compute
-from kvik.plan.step_memory import activation_bytes, framework_bytes, kv_cache_dtype, kv_elements, usable_memory_bytes
+from kvik.plan.step_memory import (
+    activation_bytes,
+    framework_bytes,
+    kv_cache_dtype,
+    kv_elements,
+    share_of,
+    usable_memory_bytes,
+)
 from kvik.plan.step_memory import adapters_bytes as planned_adapters_bytes
 from kvik.plan.weights import StoredWeights
 from kvik.platforms import cpu
@@ -35,7 +42,7 @@ def plan_kv_memory(
     budget = cpu_budget(config, weights_bytes, adapters_bytes)
     elements = kv_elements(kv_cache_dtype(config))
     try:
-        plan = plan_kv_cache(config.model.spec, config.cache, budget, elements, config.model.max_model_len)
+        plan = plan_kv_cache(share_of(config), config.cache, budget, elements, config.model.max_model_len)
     except InsufficientMemoryError as error:
         raise InsufficientMemoryError(f"{error}\n{_explanation(config, budget, stored or StoredWeights())}") from None
     facts = EngineFacts(
@@ -61,7 +68,7 @@ def check_room(config: EngineConfig, weights_bytes: int, stored: StoredWeights) 
     budget = _budget(config, weights_bytes, planned_adapters_bytes(config), framework_bytes(config))
     elements = kv_elements(kv_cache_dtype(config))
     try:
-        plan_kv_cache(config.model.spec, config.cache, budget, elements, config.model.max_model_len)
+        plan_kv_cache(share_of(config), config.cache, budget, elements, config.model.max_model_len)
     except InsufficientMemoryError as error:
         raise InsufficientMemoryError(f"{error}\n{_explanation(config, budget, stored)}") from None
 
@@ -72,7 +79,8 @@ def kv_cache_torch_dtype(config: EngineConfig) -> torch.dtype:
 
 
 def cpu_budget(config: EngineConfig, weights_bytes: int, adapters_bytes: int = 0) -> MemoryBudget:
-    """The machine's memory as far as other processes leave it, less what this one holds and will need in a step.
+    """The machine's memory as far as other processes leave it, less what this one holds and will need in a step; of
+    several workers, an equal part of it.
 
     What the framework takes is a planned number, so that plans agree; only where it takes more is it what was measured.
     """
@@ -89,8 +97,9 @@ def cpu_budget(config: EngineConfig, weights_bytes: int, adapters_bytes: int = 0
 def _budget(config: EngineConfig, weights_bytes: int, adapters_bytes: int, framework: int) -> MemoryBudget:
     total = config.cache.device_memory_bytes
     if total is None:
-        unused = cpu.available_memory_bytes() + cpu.resident_memory_bytes()
-        total = usable_memory_bytes(cpu.total_memory_bytes(), unused)
+        num_workers = config.parallel.tensor_parallel_size
+        unused = cpu.available_memory_bytes() + num_workers * cpu.resident_memory_bytes()
+        total = usable_memory_bytes(cpu.total_memory_bytes(), unused) // num_workers
     return MemoryBudget(
         total_bytes=total,
         utilization=config.cache.gpu_memory_utilization,
@@ -103,6 +112,7 @@ def _budget(config: EngineConfig, weights_bytes: int, adapters_bytes: int, frame
 def _explanation(config: EngineConfig, budget: MemoryBudget, stored: StoredWeights) -> str:
     device = Device(
         budget.total_bytes,
+        num_devices=config.parallel.tensor_parallel_size,
         native=runtime.isa() != "reference",
         weights_bytes=budget.weights_bytes,
         framework_bytes=budget.activations_bytes - activation_bytes(config),
@@ -112,7 +122,7 @@ def _explanation(config: EngineConfig, budget: MemoryBudget, stored: StoredWeigh
 
 def allocate_kv(config: EngineConfig, num_blocks: int, attention: Backend) -> list[LayerKV]:
     """One pair of tensors per layer; address space now, memory as blocks are first written."""
-    spec, dtype = config.model.spec, kv_cache_torch_dtype(config)
+    spec, dtype = share_of(config), kv_cache_torch_dtype(config)
     shape = num_blocks, spec.num_kv_heads, spec.head_dim, config.cache.block_size
     return [LayerKV(*allocate_kv_cache(*shape, dtype), attention.attend) for _ in range(spec.num_layers)]
 

@@ -9,10 +9,11 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
+import msgspec
 import torch
 
 from kvik.config import EngineConfig
-from kvik.errors import ConfigError, InsufficientMemoryError, KvikError, RequestError
+from kvik.errors import ConfigError, InsufficientMemoryError, KvikError, ModelFileError, RequestError
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.pages import give_back_pages
 from kvik.kernels.tape import Counts
@@ -21,6 +22,7 @@ from kvik.layers.formats import formats_in_memory
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.modelfile import ModelFile, open_model
 from kvik.models import Model, build_model
+from kvik.parallel.group import ALONE, Group
 from kvik.plan import NUM_NULL_BLOCKS
 from kvik.plan.step_memory import max_logits_rows
 from kvik.plan.stored import stored_weights
@@ -45,9 +47,15 @@ GIB = 1 << 30
 
 
 class ModelRunner:
-    """One model on one device. `start` once, then `execute` per step."""
+    """One model on one device, or one worker's part of it. `start` once, then `execute` per step."""
 
-    def __init__(self, config: EngineConfig, device: Device) -> None:
+    def __init__(self, config: EngineConfig, device: Device, group: Group = ALONE) -> None:
+        """`group`: the workers that share the model, each with a runner that is given the same plans.
+
+        All of them choose the same tokens, from the same logits and by the same random numbers, so that none needs to
+        be told what another one chose.
+        """
+        self._group = group
         self._config = config
         self._device = device
 
@@ -62,7 +70,7 @@ class ModelRunner:
         started = time.perf_counter()
         with phases.phase("profile"):
             self._adapters, adapters_bytes = self._reserve_adapters(model)
-            facts = self._device.size_kv(self._config, model, adapters_bytes, self._stored)
+            facts = self._agree(self._device.size_kv(self._config, model, adapters_bytes, self._stored))
         with phases.phase("reserve KV cache") as phase:
             self._kv: list[LayerKV] = self._device.allocate_kv(self._config, facts.num_blocks + NUM_NULL_BLOCKS)
             phase.num_bytes = facts.kv_cache_bytes
@@ -145,12 +153,25 @@ class ModelRunner:
         """Take the request in, or say why not."""
         try:
             if request.lora is not None:
-                self.load_lora(request.lora, request.lora_slot)
+                self._load_everywhere(request.lora, request.lora_slot)
             self._table.admit(request)
         except KvikError as error:
             param = error.param if isinstance(error, RequestError) else None
             return SampledTokens(request.request_id, [], error=str(error), error_param=param)
         return None
+
+    def _load_everywhere(self, lora: LoraRequest, slot: int) -> None:
+        """Raises `ModelFileError` with every worker, or with none: they must go on with the same requests."""
+        failure = None
+        try:
+            self.load_lora(lora, slot)
+        except KvikError as error:
+            failure = error
+        is_missing = self._group.any(failure is not None)
+        if failure is not None:
+            raise failure
+        if is_missing:
+            raise ModelFileError(f"adapter {lora.lora_name} could not be read by every worker; the log says why")
 
     def _submit_without(self, plan: StepPlan, refused: list[SampledTokens]) -> IncompleteStep:
         """Launch the requests of the plan that could be admitted."""
@@ -173,7 +194,7 @@ class ModelRunner:
         formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
         model = build_model(
             asked.spec, dtype, self._device.place, max_positions=max_positions, format_of=formats,
-            compute_dtype=self._device.compute_dtype(dtype),
+            compute_dtype=self._device.compute_dtype(dtype), group=self._group,
         )  # fmt: skip
         self._stored: StoredWeights = stored_weights(model_file)
         self._device.check_room(self._config, model.weights_bytes, self._stored)
@@ -184,6 +205,23 @@ class ModelRunner:
         logger.info("Model loading took %.4f GiB and %.6f seconds", model.weights_bytes / GIB, seconds)
         logger.info("Weights by format: %s", _by_format(model.weights_bytes_by_format))
         return model
+
+    def _agree(self, facts: EngineFacts) -> EngineFacts:
+        """What all workers have room for."""
+        if self._group.size == 1:
+            return facts
+        num_blocks, max_model_len = self._group.least([facts.num_blocks, facts.max_model_len])
+        logger.info(
+            "KV blocks of this worker: %d of %d that fit, the least of all %d workers",
+            num_blocks, facts.num_blocks, self._group.size,
+        )  # fmt: skip
+        block_bytes = facts.kv_cache_bytes // (facts.num_blocks + NUM_NULL_BLOCKS)
+        return msgspec.structs.replace(
+            facts,
+            num_blocks=num_blocks,
+            max_model_len=max_model_len,
+            kv_cache_bytes=block_bytes * (num_blocks + NUM_NULL_BLOCKS),
+        )
 
     def _open_checkpoint(self) -> tuple[ModelFile | None, Checkpoint | None]:
         """None for random weights."""

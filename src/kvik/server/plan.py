@@ -34,6 +34,7 @@ def plan_of(config: EngineConfig, facts: EngineFacts) -> dict[str, Any]:
     device = Device(
         total_bytes=facts.device_memory_bytes,
         kind="cpu" if facts.device == "cpu" else "cuda",
+        num_devices=config.parallel.tensor_parallel_size,
         native=facts.kernels != "reference",
         weights_bytes=facts.weights_bytes,
         framework_bytes=facts.framework_bytes,

@@ -37,7 +37,7 @@ TEMPLATE = "{% for m in messages %}{{ bos_token }}{{ m.role }}:{{ m.content }}{%
 
 
 class Executors:
-    """Stands in for the module `kvik.executor.uniproc`; keeps what it made."""
+    """Stands in for the module `kvik.executor.choice`; keeps what it made."""
 
     def __init__(self) -> None:
         self.kind = FakeExecutor
@@ -51,9 +51,9 @@ class Executors:
 @pytest.fixture
 def executors(monkeypatch: pytest.MonkeyPatch) -> Executors:
     executors = Executors()
-    module = ModuleType("kvik.executor.uniproc")
-    module.UniProcExecutor = executors.make  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kvik.executor.uniproc", module)
+    module = ModuleType("kvik.executor.choice")
+    module.make_executor = executors.make  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "kvik.executor.choice", module)
     return executors
 
 
