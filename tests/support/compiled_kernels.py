@@ -75,6 +75,7 @@ def calls(capability: int) -> Iterator[Callable[[], Any]]:
         yield from attention_calls(BF16, BF16, head_dim)
     if capability >= 89:
         yield from attention_calls(BF16, FP8, 128)
+    yield from attention_calls(BF16, torch.float8_e5m2, 128)
 
 
 def attention_calls(dtype: torch.dtype, cache: torch.dtype, head_dim: int) -> Iterator[Callable[[], Any]]:

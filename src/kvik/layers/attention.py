@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from kvik.errors import ModelFileError
+from kvik.kernels.paged_attention.cache import FP8_LARGEST
 from kvik.kernels.rope import rope_and_cache
 from kvik.layers.batch import ForwardBatch
 from kvik.layers.norm import RMSNorm
+from kvik.layers.parameters import ParameterTable
 from kvik.layers.rotary import RotaryTable
 from kvik.modelfile.spec import ModelSpec
 
@@ -19,12 +24,14 @@ class Attention:
         "_eps",
         "_head_dim",
         "_k_norm",
+        "_k_scale",
         "_layer",
         "_num_heads",
         "_num_kv_heads",
         "_q_norm",
         "_scale",
         "_unit_offset",
+        "_v_scale",
         "_window",
     )
 
@@ -37,8 +44,10 @@ class Attention:
         window: int = 0,
         q_norm: RMSNorm | None = None,
         k_norm: RMSNorm | None = None,
+        table: ParameterTable | None = None,
     ) -> None:
-        """`window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope."""
+        """`window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope.
+        `table`: where scales of keys and values are declared, which few checkpoints hold."""
         self._layer = layer
         self._cos_sin = rotary.cos_sin
         self._num_heads = spec.num_heads
@@ -50,6 +59,11 @@ class Attention:
         self._k_norm = k_norm.weight if k_norm is not None else None
         self._eps = q_norm.eps if q_norm is not None else 0.0
         self._unit_offset = q_norm.unit_offset if q_norm is not None else False
+        self._k_scale = self._v_scale = 1.0  # of a cache of 8-bit floats
+        if table is not None:
+            prefix = f"model.layers.{layer}.self_attn"
+            table.optional(f"{prefix}.k_scale", 1, self._take_k_scale)
+            table.optional(f"{prefix}.v_scale", 1, self._take_v_scale)
 
     def __call__(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         if batch.at_attention is not None:
@@ -58,6 +72,7 @@ class Attention:
 
     def attend(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         kv = batch.kv[self._layer]
+        k_scale, v_scale = (self._k_scale, self._v_scale) if kv.k.dtype in FP8_LARGEST else (1.0, 1.0)
         q = rope_and_cache(
             qkv,
             self._cos_sin,
@@ -71,6 +86,8 @@ class Attention:
             k_norm=self._k_norm,
             eps=self._eps,
             unit_offset=self._unit_offset,
+            k_scale=k_scale,
+            v_scale=v_scale,
         )
         return kv.attention(
             q,
@@ -84,4 +101,20 @@ class Attention:
             scale=self._scale,
             window=self._window,
             max_query_len=batch.max_query_len,
+            k_scale=k_scale,
+            v_scale=v_scale,
         )
+
+    def _take_k_scale(self, values: torch.Tensor) -> None:
+        self._k_scale = _scale_of("k_scale", self._layer, values)
+
+    def _take_v_scale(self, values: torch.Tensor) -> None:
+        self._v_scale = _scale_of("v_scale", self._layer, values)
+
+
+def _scale_of(name: str, layer: int, values: torch.Tensor) -> float:
+    """Raises ModelFileError for what cannot be divided by."""
+    scale = float(values.item())
+    if not 0 < scale < math.inf:
+        raise ModelFileError(f"tensor model.layers.{layer}.self_attn.{name} is {scale}; it must be a number above 0")
+    return scale

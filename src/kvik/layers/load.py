@@ -28,7 +28,8 @@ OnShard = Callable[[str, int, int], None]
 OnBytes = Callable[[int], None]
 """Called as each tensor is done: its bytes, as stored."""
 
-_HARMLESS_SUFFIXES = (".inv_freq", ".masked_bias", ".attn.bias")  # buffers that old checkpoints stored
+_HARMLESS_SUFFIXES = (".inv_freq", ".masked_bias", ".attn.bias", ".q_scale", ".prob_output_scale")
+"""Of buffers that old checkpoints stored, and of scales for what is not rounded here: queries, weights of attention."""
 _NAMES_IN_MESSAGE = 5
 
 
@@ -79,7 +80,7 @@ class _InPlace:
         self._on_bytes = on_bytes
 
     def tensor(self, raw: RawTensor, parameter: Parameter) -> None:
-        store_rows(parameter, 0, raw.fmt, raw.data)
+        store_rows(parameter, 0, raw.fmt, raw.data, raw.scales)
         self._on_bytes(raw.data.nbytes)
 
     def finish_shard(self) -> None:
@@ -87,7 +88,7 @@ class _InPlace:
 
 
 def _check_shape(raw: RawTensor, parameter: Parameter) -> None:
-    if raw.shape != parameter.shape:
+    if (raw.shape or (1,)) != parameter.shape:
         raise ModelFileError(
             f"tensor {raw.name} has shape {list(raw.shape)}, but the model's configuration makes it "
             f"{list(parameter.shape)}; the configuration and the weights are not of the same model"

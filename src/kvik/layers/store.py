@@ -11,14 +11,18 @@ import torch
 
 from kvik.errors import ModelFileError
 from kvik.kernels.dequantize import FORMATS, dequantize
+from kvik.kernels.linear.fp8_layout import join, values_of
 from kvik.layers.formats import q8_0_of_q5_0
 from kvik.layers.parameters import Parameter
 
 _FLOAT_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
-def store_rows(parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor) -> None:
-    """data uint8 [num_bytes]: whole rows stored as `fmt`, which become rows `first_row` and on.
+def store_rows(
+    parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor, scales: torch.Tensor | None = None
+) -> None:
+    """data uint8 [num_bytes]: whole rows stored as `fmt`, which become rows `first_row` and on. `scales` fp32
+    [rows, scales of a row]: those of 8-bit floats, perhaps still on the host.
 
     Raises `ModelFileError` for a format that says nothing of its values.
     """
@@ -28,6 +32,8 @@ def store_rows(parameter: Parameter, first_row: int, fmt: str, data: torch.Tenso
         # Quantising takes memory of its own, so it is done a piece at a time.
         for first, end in whole if parameter.write_blocks is None else _pieces(parameter, values.shape[0]):
             parameter.write(first_row + first, values[first:end])
+    elif scales is not None:
+        _store_fp8(parameter, first_row, fmt, data.view(-1, parameter.num_columns), scales.to(data.device))
     elif fmt in FORMATS:
         _store_blocks(parameter, first_row, fmt, data)
     else:
@@ -35,6 +41,16 @@ def store_rows(parameter: Parameter, first_row: int, fmt: str, data: torch.Tenso
             f"tensor {parameter.name} is stored as {fmt}, and nothing says what its numbers mean; a quantised "
             "checkpoint needs its quantization_config in config.json"
         )
+
+
+def _store_fp8(parameter: Parameter, first_row: int, fmt: str, codes: torch.Tensor, scales: torch.Tensor) -> None:
+    """As they are where memory has the same format, else as the values that they mean."""
+    for first, end in _pieces(parameter, codes.shape[0]):
+        rows = join(codes[first:end], scales[first:end])
+        if parameter.write_blocks is not None and fmt == parameter.format:
+            parameter.write_blocks(first_row + first, rows)
+        else:
+            parameter.write(first_row + first, values_of(rows, fmt, parameter.num_columns))
 
 
 def _store_blocks(parameter: Parameter, first_row: int, fmt: str, data: torch.Tensor) -> None:

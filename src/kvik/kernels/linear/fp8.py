@@ -21,9 +21,6 @@ from kvik.kernels.linear.triton import add_splits, num_splits
 if TYPE_CHECKING:
     from kvik.kernels.linear.packed_weight import PackedWeight
 
-CAPABILITY = (8, 9)
-"""The first whose tensor cores take e4m3."""
-
 
 @triton.jit
 def _rounded(x, scale):
@@ -152,8 +149,7 @@ def linear(out: torch.Tensor, x: torch.Tensor, weight: PackedWeight, bias: torch
 
 def rounds_inputs(format: str) -> bool:
     """Whether inputs of such a weight are rounded to e4m3 on the present device."""
-    is_able = launch.capability() == (0, 0) or launch.capability() >= CAPABILITY
-    return is_able and FP8_FORMATS[format].inputs != "exact"
+    return FP8_FORMATS[format].inputs != "exact" and not launch.lacks_fp8()
 
 
 def round_inputs(x: torch.Tensor, weight: PackedWeight) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -35,7 +35,14 @@ class PackedWeight:
     __slots__ = ("data", "dtype", "format", "input_scale", "is_for_gpu", "is_packed", "k", "n")
 
     def __init__(
-        self, n: int, k: int, format: str, data: torch.Tensor, is_packed: bool, is_for_gpu: bool = False
+        self,
+        n: int,
+        k: int,
+        format: str,
+        data: torch.Tensor,
+        is_packed: bool,
+        is_for_gpu: bool = False,
+        input_scale: torch.Tensor | None = None,
     ) -> None:
         self.n = n  # output rows
         self.k = k  # input elements of each
@@ -44,9 +51,7 @@ class PackedWeight:
         self.data = data  # packed: [panels, ...]; else [N, K], or uint8 [N, bytes of a row] of a quantised format
         self.is_packed = is_packed  # for the native kernels
         self.is_for_gpu = is_for_gpu  # quantised, as gpu_layout has it
-        self.input_scale: torch.Tensor | None = None  # fp32 [1], of "fp8_static": the largest that any row came with
-        if self.is_fp8 and FP8_FORMATS[format].inputs == "tensor":
-            self.input_scale = torch.zeros(1, dtype=torch.float32, device=data.device)
+        self.input_scale = input_scale  # fp32 [1], of "fp8_static" alone: the largest that any row came with
 
     @classmethod
     def allocate(cls, n: int, k: int, format: str | torch.dtype, device: torch.device | str = "cpu") -> PackedWeight:
@@ -66,7 +71,9 @@ class PackedWeight:
             raise ValueError(f"a weight on {device} cannot be stored as {name}, a format of the CPU's; take bf16")
         if name in FP8_FORMATS:
             rows = torch.zeros(n, fp8_layout.row_bytes(name, k), dtype=torch.uint8, device=device)
-            return cls(n, k, name, rows, False)
+            has_fixed_scale = FP8_FORMATS[name].inputs == "tensor"
+            input_scale = torch.zeros(1, dtype=torch.float32, device=device) if has_fixed_scale else None
+            return cls(n, k, name, rows, False, input_scale=input_scale)
         if name in QUANTIZED:
             row_bytes = layout_of(name, k).row_bytes if is_gpu(device) else _row_bytes(name, k)
             blocks = torch.zeros(n, row_bytes, dtype=torch.uint8, device=device)
