@@ -97,7 +97,7 @@ def attention_calls(dtype: torch.dtype, cache: torch.dtype, head_dim: int) -> It
 def quantized_calls(format: str, *, with_embedding: bool = True) -> Iterator[Callable[[], Any]]:
     """Rows up to each limit of the files, so that all settings are seen."""
     weight = PackedWeight.allocate(256, 4096, format)
-    for rows in (1, 32, 64, 256):
+    for rows in (1, 32, 64, 256) if format != "fp8_static" else (1,):  # which differs from fp8 in how inputs are made
         yield lambda rows=rows: linear(torch.zeros(rows, 4096, dtype=BF16), weight)
     if with_embedding:
         yield lambda: embedding(ints(0, 1), weight, BF16)

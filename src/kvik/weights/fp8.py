@@ -6,7 +6,7 @@ A scale of a whole tensor, or of a square of 128 x 128, is repeated for each row
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +21,8 @@ from kvik.weights.folder import FolderCheckpoint
 _CODES: Final = "f8_e4m3"
 _SCALES: Final = ("weight_scale", "weight_scale_inv")
 """Either is what codes are to be multiplied by."""
-_PARTS: Final = frozenset((*_SCALES, "input_scale", "weight_zero_point", "weight_shape"))
+_INPUT_SCALES: Final = ("input_scale", "activation_scale")
+_PARTS: Final = frozenset((*_SCALES, *_INPUT_SCALES, "weight_zero_point", "weight_shape"))
 _DTYPES: Final = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -59,7 +60,7 @@ class Fp8Checkpoint:
         """fp32 [N, scales of a row], that of the inputs last where they have a fixed one."""
         if len(shape) != 2:
             raise _error(module, f"its weight is {list(shape)}, not a matrix")
-        found = next((part for part in _SCALES if self._folder.format_of(f"{module}.{part}") is not None), None)
+        found = self._found(module, _SCALES)
         if found is None:
             raise _error(module, f"it lacks {' or '.join(_SCALES)}, without which its codes mean nothing")
         of_weight = self._values(module, found)
@@ -70,12 +71,17 @@ class Fp8Checkpoint:
         return torch.cat(columns, dim=1)
 
     def _of_inputs(self, module: str) -> torch.Tensor:
-        if self._folder.format_of(f"{module}.input_scale") is None:
+        found = self._found(module, _INPUT_SCALES)
+        if found is None:
             raise _error(module, "it lacks input_scale, though quantization_config says that inputs have fixed scales")
-        scale = self._values(module, "input_scale")
+        scale = self._values(module, found)
         if scale.numel() != 1 or not scale.item() > 0:
-            raise _error(module, f"its input_scale is {list(scale.shape)}; it must be one number above 0")
+            raise _error(module, f"its {found} is {list(scale.shape)}; it must be one number above 0")
         return scale.reshape(1, 1)
+
+    def _found(self, module: str, parts: Iterable[str]) -> str | None:
+        """The first of the names under which the module has a tensor."""
+        return next((part for part in parts if self._folder.format_of(f"{module}.{part}") is not None), None)
 
     def _values(self, module: str, part: str) -> torch.Tensor:
         raw = self._folder.tensor(f"{module}.{part}")

@@ -40,9 +40,12 @@ def test_one_scale_for_all(tmp_path: Path, scale: torch.Tensor) -> None:
     assert torch.equal(raw.scales, torch.full((N, 1), 0.5))
 
 
-def test_scales_of_rows_and_a_fixed_one_of_inputs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("weight_scale", "input_scale"), ("weight_scale_inv", "activation_scale")])
+def test_scales_of_rows_and_a_fixed_one_of_inputs(tmp_path: Path, names: tuple[str, str]) -> None:
+    """As compressed-tensors calls them, and as transformers does."""
     scales = torch.rand(N) + 0.1
-    found = read(tmp_path, "fp8_static", weight_scale=scales[:, None].clone(), input_scale=torch.tensor(2.0))
+    parts = dict(zip(names, (scales[:, None].clone(), torch.tensor(2.0)), strict=True))
+    found = read(tmp_path, "fp8_static", **parts)
     of_rows = found["model.q_proj.weight"].scales
     assert of_rows is not None
     assert torch.equal(of_rows, torch.stack([scales, torch.full((N,), 2.0)], dim=1))
