@@ -47,6 +47,9 @@ class FakeGpu:
         self.graphs: list[FakeGraph] = []
         self.num_replays = 0
 
+    def enter_thread(self) -> None:
+        pass
+
     def memory(self) -> GpuMemory:
         graphs = len(self.graphs) * self.graph_bytes
         return GpuMemory(self.total, self.total - self.outside_torch - graphs, 0, self.step_bytes, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,9 +24,11 @@ _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 @contextmanager
 def standing_in_for_gpu() -> Iterator[None]:
-    """Inside, kernels of Triton compute on the CPU's tensors. Skips the test where there is no triton."""
+    """Inside, kernels of Triton compute on the CPU's tensors. Skips the test where there is no triton, or a GPU."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip("triton is not installed: it is there for Linux only")
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("there is a GPU, so Triton does not interpret: tests/gpu has its kernels")
     _round_as_a_gpu_does()
     with runtime.standing_in_for_gpu(), np.errstate(all="ignore"):
         yield

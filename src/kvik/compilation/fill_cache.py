@@ -25,6 +25,8 @@ _NICENESS = 19
 class FillRequest(msgspec.Struct, frozen=True):
     spec: ModelSpec
     dtype: str
+    compute_dtype: str
+    device: str
     max_positions: int
     formats: dict[str, str]
     """How each matrix is kept, by name."""
@@ -88,17 +90,24 @@ def fill(request: FillRequest) -> FillReply:
     import torch  # after the priority has been lowered: importing it is work, too
 
     from kvik.compilation.compiled_pass import CompilationError, CompiledPass
+    from kvik.compilation.hollow import hollow_weights
     from kvik.models import build_model
 
     torch.set_num_threads(request.num_threads)
+    device = torch.device(request.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     formats = request.formats
 
     def format_of(name: str, num_columns: int) -> str:
         return formats[name]
 
-    model = build_model(
-        request.spec, getattr(torch, request.dtype), max_positions=request.max_positions, format_of=format_of
-    )
+    # On a CPU memory that is not written is none.
+    with hollow_weights(device) if device.type == "cuda" else contextlib.nullcontext():
+        model = build_model(
+            request.spec, getattr(torch, request.dtype), device, max_positions=request.max_positions,
+            format_of=format_of, compute_dtype=getattr(torch, request.compute_dtype),
+        )  # fmt: skip
     try:
         report = CompiledPass(model, request.config).compile()
     except (CompilationError, OSError) as error:

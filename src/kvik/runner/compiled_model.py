@@ -85,17 +85,24 @@ class BackgroundCompilation:
         load: Callable[[], ForwardPass],
         trials: Sequence[Callable[[], ForwardBatch]],
         *,
+        prepare: Callable[[ForwardPass], bool] = lambda _: False,
+        steps_contend: bool = True,
         synchronize: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`load` gives the compiled pass, and is called in a thread; `trials` make batches for idle moments, which
-        write nothing that anybody reads. `synchronize` waits for the device."""
-        self._running = running
+        write nothing that anybody reads. `prepare` does a piece of what the compiled pass needs before it is compared,
+        in an idle moment; whether there is more. `steps_contend`: whether steps are measured as well, which waits for
+        them; else it is idle moments alone. `synchronize` waits for the device."""
+        self.running = running
+        """What has been the faster one so far."""
         self._last = running
         self._filling = filling
         self._load = load
         self._loading: Loading | None = None if filling is not None else Loading(load)
         self._trials = list(trials)
+        self._prepare = prepare
+        self._steps_contend = steps_contend
         self._synchronize = synchronize
         self._clock = clock
         self._challenger: ForwardPass | None = None
@@ -121,9 +128,9 @@ class BackgroundCompilation:
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
         if not self.is_settled:
             self._advance()
-        if self._challenger is None or batch.lora_slots is not None:
-            self._last = self._running
-            return self._running.forward(batch)
+        if self._challenger is None or not self._steps_contend or batch.lora_slots is not None:
+            self._last = self.running
+            return self.running.forward(batch)
         hidden = self._take_turn(self._challenger, batch)
         self._settle_if_known()
         return hidden
@@ -135,7 +142,7 @@ class BackgroundCompilation:
         """Run a trial, if it is time for them. Whether there will be more to do."""
         if not self.is_settled:
             self._advance()
-        if self._challenger is not None:
+        if self._challenger is not None and not self._prepare(self._challenger):
             batch = self._trials[0]()
             self._take_turn(self._challenger, batch)
             if self._contest.is_complete(_size_of(batch)):
@@ -147,7 +154,7 @@ class BackgroundCompilation:
     def _take_turn(self, challenger: ForwardPass, batch: ForwardBatch) -> torch.Tensor:
         size = _size_of(batch)
         by_challenger = self._contest.wants_challenger(size)
-        self._last = challenger if by_challenger else self._running
+        self._last = challenger if by_challenger else self.running
         started = self._clock()
         hidden = self._last.forward(batch)
         self._synchronize()
@@ -177,7 +184,7 @@ class BackgroundCompilation:
         if verdict is None or self._challenger is None:
             return
         if verdict.is_faster:
-            self._running = self._challenger
+            self.running = self._challenger
         _log_verdict(verdict)
         self._end()
 

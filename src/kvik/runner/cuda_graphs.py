@@ -98,8 +98,16 @@ class GraphedForward:
     # --- capturing -----------------------------------------------------------------------------------
 
     @property
-    def num_captured(self) -> int:
-        return len(self._captured)
+    def captured(self) -> list[GraphKey]:
+        """In the order of their capture."""
+        return list(self._captured)
+
+    def capture_one_of(self, keys: Iterable[GraphKey]) -> bool:
+        """Capture the first of those that is not there yet. Whether there are more."""
+        missing = [key for key in keys if key not in self._captured]
+        if missing:
+            self.capture(missing[0])
+        return len(missing) > 1
 
     def capture_wanted(self) -> bool:
         """Capture one of the graphs that steps would have liked. Whether there are more."""

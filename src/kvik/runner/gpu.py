@@ -59,6 +59,9 @@ class Gpu(Protocol):
     description: str
     """For the log: "NVIDIA H200, sm_90"."""
 
+    def enter_thread(self) -> None:
+        """Make this the device of the calling thread; the one that opened it need not."""
+
     def memory(self) -> GpuMemory: ...
 
     def reset_peak(self) -> None: ...
@@ -110,6 +113,9 @@ class CudaGpu:
         self.description = f"{facts.name}, sm_{facts.major}{facts.minor}"
         self._pool: Any = None
 
+    def enter_thread(self) -> None:
+        torch.cuda.set_device(self.place)
+
     def memory(self) -> GpuMemory:
         free, total = torch.cuda.mem_get_info(self.place)
         return GpuMemory(
@@ -159,7 +165,8 @@ class _CudaCapture:
 
     def begin(self) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        self._graph.capture_begin(pool=self._pool)
+        # Other threads may load kernels or weights meanwhile: what they do is no concern of the capture.
+        self._graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
 
     def end(self) -> Graph:
         assert self._graph is not None, "begin() comes first"

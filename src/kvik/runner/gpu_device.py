@@ -28,7 +28,8 @@ from kvik.plan.step_memory import activation_bytes, kv_cache_dtype, kv_elements,
 from kvik.plan.weights import StoredWeights
 from kvik.runner.attention_choice import attention_of, say_attention
 from kvik.runner.compile_ahead import compiling_ahead
-from kvik.runner.compile_choice import compiled_for_graphs
+from kvik.runner.compile_choice import compiled_for_graphs, compiling_beside_graphs
+from kvik.runner.compiled_model import BackgroundCompilation
 from kvik.runner.cuda_graphs import GraphedForward, GraphKey
 from kvik.runner.device import ForwardPass, OnItsWay
 from kvik.runner.device_batch import DeviceBatch
@@ -37,6 +38,7 @@ from kvik.runner.gpu import Gpu, HostCopy
 from kvik.runner.graph_sizes import GraphSizes, sizes_of
 from kvik.runner.memory_profile import MemoryProfile, measure_graphs, measure_step
 from kvik.runner.progress import ProgressBar
+from kvik.runner.trial_batches import trial_batches
 from kvik.telemetry.log import get_logger
 from kvik.weights.lane import Lane
 
@@ -54,7 +56,7 @@ class GpuDevice:
         self.place = gpu.place
         self._gpu = gpu
         self._free_at_start = free_at_start
-        self._forward: GraphedForward | None = None
+        self._forward: ForwardPass | None = None
 
     def say_what_computes(self) -> None:
         logger.info("Using Triton kernels on %s.", self._gpu.description)
@@ -98,6 +100,7 @@ class GpuDevice:
         forward = self._graphed(config, model, kv, _largest_counts(config))
 
         def run() -> None:
+            self._gpu.enter_thread()
             for step in steps_of_all_kernels(config, kv):
                 forward.logits(forward.forward_uncaptured(step), step.logits_rows)
 
@@ -170,6 +173,8 @@ class GpuDevice:
         captures = [partial(forward.capture, key) for key in chosen]
         graphs = measure_graphs(self._gpu, captures, len(keys))
         forward.drop_all()
+        if config.compilation.is_in_background:
+            graphs *= 2  # those of the compiled model stand beside them until it is known which are faster
         return MemoryProfile(profile.weights, profile.activations, profile.outside_torch, graphs)
 
     # --- steps ---------------------------------------------------------------------------------------
@@ -177,18 +182,28 @@ class GpuDevice:
     def forward_pass(
         self, config: EngineConfig, model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts
     ) -> ForwardPass:
-        model = compiled_for_graphs(config.compilation, model)
-        forward = self._forward = self._graphed(config, model, kv, most)
+        running = self._graphed(config, compiled_for_graphs(config.compilation, model), kv, most)
         keys = _keys(_graph_sizes(config).first)
         if keys:
-            self._capture(forward, keys)
-        return forward
+            self._capture(running, keys)
+        self._forward = running
+        if config.compilation.is_in_background:
+            self._forward = compiling_beside_graphs(
+                config.compilation, model, running, config.model.max_model_len or model.spec.max_position_embeddings,
+                trial_batches(arrays, kv, config.cache.block_size, most),
+                lambda compiled: self._graphed(config, compiled, kv, most), self._gpu,
+            )  # fmt: skip
+        return self._forward
 
     def to_host(self, token_ids: torch.Tensor) -> OnItsWay:
         return HostCopy(self._gpu, token_ids)
 
     def use_idle_time(self) -> bool:
-        return self._forward is not None and self._forward.capture_wanted()
+        forward, is_unsettled = self._forward, False
+        if isinstance(forward, BackgroundCompilation):
+            is_unsettled = forward.use_idle_time()
+            forward = forward.running
+        return (isinstance(forward, GraphedForward) and forward.capture_wanted()) or is_unsettled
 
     def count_progress_at(self, address: int) -> None:
         """Nothing: a step on a GPU has no native work on the host that could be counted."""

@@ -177,8 +177,9 @@ def test_a_cache_that_cannot_be_is_a_reason_too(tmp_path: Path) -> None:
 def request_of(tiny: TinyModel, config: CompilationConfig) -> FillRequest:
     model = tiny.model
     return FillRequest(
-        model.spec, "float32", model.spec.max_position_embeddings, model.formats, config, torch.get_num_threads()
-    )
+        model.spec, "float32", "float32", "cpu", model.spec.max_position_embeddings, model.formats, config,
+        torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def reply_of(filler: CacheFiller) -> FillReply:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,21 +33,32 @@ def launched_kernels() -> set[str]:
     return names
 
 
-@pytest.mark.timeout(300)
+@pytest.fixture(scope="module")
+def compilations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, subprocess.Popen[str]]]:
+    """A process for each GPU, side by side."""
+    running, script = {}, ROOT / "tests" / "support" / "compiled_kernels.py"
+    paths = {"PYTHONPATH": str(ROOT / "src")}
+    for capability in SHARED_BYTES:
+        running[capability] = subprocess.Popen(
+            [sys.executable, script, str(capability)],
+            env=os.environ | paths | {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    yield running
+    for process in running.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed: it is there for Linux")
-@pytest.mark.parametrize("capability", [80, 89, 90])
-def test_kernels_fit_the_gpu(capability: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("capability", SHARED_BYTES)
+def test_kernels_fit_the_gpu(capability: int, compilations: dict[int, subprocess.Popen[str]]) -> None:
     """They compile, keep their numbers in registers, and share no more memory than a block may."""
-    script = ROOT / "tests" / "support" / "compiled_kernels.py"
-    run = subprocess.run(
-        [sys.executable, script, str(capability)],
-        env=os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    kernels = [json.loads(line) for line in run.stdout.splitlines()]
-    expected = launched_kernels() - (FROM_SM_89 if capability < 89 else set())
-    assert {kernel["name"] for kernel in kernels} >= expected
+    out, error = compilations[capability].communicate()
+    assert compilations[capability].returncode == 0, error[-3000:]
+    kernels = [json.loads(line) for line in out.splitlines()]
+    assert {kernel["name"] for kernel in kernels} >= launched_kernels() - (FROM_SM_89 if capability < 89 else set())
     for kernel in kernels:
         assert kernel["spilled_bytes"] == 0, kernel
         assert kernel["shared_bytes"] <= SHARED_BYTES[capability], kernel

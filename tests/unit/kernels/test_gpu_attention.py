@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
-from hypothesis import given as given_by
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention
 from kvik.kernels.paged_attention import reference as attention_reference
 from kvik.kernels.rope import reference as rope_reference
 from kvik.kernels.rope import rope_and_cache
+from support.attention_requests import attention_requests
 from support.triton_interpreter import standing_in_for_gpu
 
 F8, E5M2, BF16, F16, F32 = torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float32
@@ -40,34 +40,6 @@ def split_into(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "splits_for", lambda num_programs, wanted: num)
 
 
-def given(
-    shapes: list[tuple[int, int]], *, hq: int = 4, hkv: int = 2, head_dim: int = 16, block: int = 16,
-    dtype: torch.dtype = F32, cache: torch.dtype | None = None, seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
-    """Requests of (queries, tokens in all), in a cache laid out as a GPU's, whose unused slots hold NaN."""
-    rng = torch.Generator().manual_seed(seed)
-    widths = [-(-length // block) for _, length in shapes]
-    num_blocks = sum(widths) + 1
-    k, v = allocate_kv_cache(num_blocks, hkv, head_dim, block, cache or dtype, device=CPU)
-    tables = torch.zeros(len(shapes), max([*widths, 1]) + 3, dtype=torch.int32)
-    free = iter((torch.randperm(num_blocks - 1, generator=rng) + 1).tolist())
-    for cached in (k, v):
-        cached.copy_(torch.full(cached.shape, torch.nan))
-    for b, (_, length) in enumerate(shapes):
-        tables[b, : widths[b]] = torch.tensor([next(free) for _ in range(widths[b])])
-        for at in range(length):
-            page, offset = int(tables[b, at // block]), at % block
-            k[page, :, :, offset] = torch.randn(hkv, head_dim, generator=rng).to(k.dtype)
-            v[page, :, offset] = torch.randn(hkv, head_dim, generator=rng).to(v.dtype)
-    starts = torch.tensor([0, *[n for n, _ in shapes]]).cumsum(0).int()
-    q = torch.randn(int(starts[-1]), hq * head_dim, generator=rng).to(dtype)
-    return {
-        "q": q, "k_cache": k, "v_cache": v, "block_tables": tables[:, : max([*widths, 1])], "query_start_loc": starts,
-        "seq_lens": torch.tensor([length for _, length in shapes]).int(), "num_kv_heads": hkv, "head_dim": head_dim,
-        "scale": head_dim**-0.5,
-    }  # fmt: skip
-
-
 def check(arguments: dict[str, Any], max_query_len: int | None = None, **more: Any) -> None:
     found = paged_attention(**arguments, max_query_len=max_query_len, **more)
     wanted = attention_reference.paged_attention(**(arguments | {"q": arguments["q"].float()}), **more)
@@ -81,44 +53,44 @@ PROMPTS = [(5, 5), (1, 40), (20, 33), (1, 1)]
 
 @pytest.mark.parametrize("dtype", [F32, F16, BF16])
 def test_prompts_and_decoding_requests_together(dtype: torch.dtype, few_programs: None) -> None:
-    check(given(PROMPTS, dtype=dtype))
+    check(attention_requests(PROMPTS, dtype=dtype))
 
 
 @pytest.mark.parametrize("num_splits", [2, 8])
 def test_keys_split_among_programs(num_splits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     split_into(num_splits, monkeypatch)
-    check(given([(1, 300), (1, 3), (1, 64)]), 1)
-    check(given([(3, 200), (1, 150)]))
+    check(attention_requests([(1, 300), (1, 3), (1, 64)]), 1)
+    check(attention_requests([(3, 200), (1, 150)]))
 
 
 @pytest.mark.parametrize(("hq", "hkv"), [(1, 1), (3, 1), (9, 3), (8, 1), (20, 1)])
 def test_groups_of_heads(hq: int, hkv: int, few_programs: None) -> None:
-    check(given([(1, 20), (1, 7)], hq=hq, hkv=hkv), 1)
-    check(given([(4, 20), (1, 7)], hq=hq, hkv=hkv))
+    check(attention_requests([(1, 20), (1, 7)], hq=hq, hkv=hkv), 1)
+    check(attention_requests([(4, 20), (1, 7)], hq=hq, hkv=hkv))
 
 
 @pytest.mark.parametrize("head_dim", [8, 64, 80, 128, 256])
 def test_sizes_of_heads(head_dim: int, few_programs: None) -> None:
-    check(given([(3, 20), (1, 37)], head_dim=head_dim, hq=2, hkv=1))
+    check(attention_requests([(3, 20), (1, 37)], head_dim=head_dim, hq=2, hkv=1))
 
 
 @pytest.mark.parametrize("block", [16, 32, 64])
 @pytest.mark.parametrize("window", [1, 5, 70])
 def test_a_window_of_keys(window: int, block: int, few_programs: None) -> None:
-    check(given([(6, 150), (1, 90), (9, 9)], block=block), window=window)
-    check(given([(1, 150), (1, 3)], block=block), 1, window=window)
+    check(attention_requests([(6, 150), (1, 90), (9, 9)], block=block), window=window)
+    check(attention_requests([(1, 150), (1, 3)], block=block), 1, window=window)
 
 
 def test_keys_and_values_of_fp8(few_programs: None) -> None:
-    check(given(PROMPTS, dtype=F32, cache=F8), k_scale=0.5, v_scale=3.0)
-    check(given([(1, 70)], dtype=BF16, cache=F8), 1, k_scale=2.0, v_scale=0.25)
+    check(attention_requests(PROMPTS, dtype=F32, cache=F8), k_scale=0.5, v_scale=3.0)
+    check(attention_requests([(1, 70)], dtype=BF16, cache=F8), 1, k_scale=2.0, v_scale=0.25)
 
 
 def test_requests_of_no_tokens_get_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     """Padding behind a decoding batch, as graphs have it."""
     for num_splits in (1, 4):
         split_into(num_splits, monkeypatch)
-        arguments = given([(1, 20), (1, 0), (1, 0)])
+        arguments = attention_requests([(1, 20), (1, 0), (1, 0)])
         arguments["block_tables"][1:] = 10**6  # not to be read
         out = paged_attention(**arguments, max_query_len=1)
         assert out[1:].count_nonzero() == 0
@@ -126,7 +98,7 @@ def test_requests_of_no_tokens_get_zeros(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given_by(data=st.data())
+@given(data=st.data())
 def test_any_batch(data: st.DataObject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests of any lengths, in whatever cache: close to plain torch."""
     split_into(data.draw(st.sampled_from([1, 1, 3])), monkeypatch)
@@ -137,16 +109,16 @@ def test_any_batch(data: st.DataObject, monkeypatch: pytest.MonkeyPatch) -> None
     heads = data.draw(st.sampled_from([{"hq": 3, "hkv": 1}, {"hq": 10, "hkv": 2}]))
     cache = data.draw(st.sampled_from([F32, F16, F8, E5M2]))
     window = data.draw(st.sampled_from([0, 3, 64]))
-    check(given(shapes, head_dim=head_dim, block=block, cache=cache, **heads), window=window, k_scale=0.5)
+    check(attention_requests(shapes, head_dim=head_dim, block=block, cache=cache, **heads), window=window, k_scale=0.5)
 
 
 def test_a_prompt_of_many_tiles_in_the_middle(few_programs: None) -> None:
     """Groups that do not fill a tile: 42 queries of 3 heads to 128 rows."""
-    check(given([(1, 9), (150, 160), (1, 130)], hq=3, hkv=1))
+    check(attention_requests([(1, 9), (150, 160), (1, 130)], hq=3, hkv=1))
 
 
 def test_rows_and_caches_of_any_strides(few_programs: None) -> None:
-    arguments = given(PROMPTS)
+    arguments = attention_requests(PROMPTS)
     wanted = paged_attention(**arguments)
     q = arguments["q"]
     caches = {name: arguments[name].contiguous() for name in ("k_cache", "v_cache")}
@@ -171,7 +143,7 @@ def test_rows_and_caches_of_any_strides(few_programs: None) -> None:
 )
 def test_says_what_does_not_fit_a_gpu(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        paged_attention(**(given([(2, 4)]) | change))
+        paged_attention(**(attention_requests([(2, 4)]) | change))
 
 
 def test_caches_of_a_gpu() -> None:
@@ -189,7 +161,7 @@ def test_caches_of_a_gpu() -> None:
 
 
 def test_a_batch_of_nothing() -> None:
-    arguments = given([(1, 4)])
+    arguments = attention_requests([(1, 4)])
     out = paged_attention(**(arguments | {"q": arguments["q"][:0], "query_start_loc": torch.zeros(2).int()}))
     assert out.shape == (0, 64)
 

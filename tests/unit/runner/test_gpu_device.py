@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fakes.fake_gpu import FakeGpu
+from kvik.compilation import contest
 from kvik.config import CacheConfig, DeviceConfig, EngineConfig, LoadConfig, ModelConfig, SchedulerConfig
 from kvik.config.attention import AttentionConfig
 from kvik.config.compilation import ATTENTION_OP, CompilationConfig
@@ -19,7 +20,10 @@ from kvik.errors import ConfigError, InsufficientMemoryError
 from kvik.kernels import launch
 from kvik.messages import EngineFacts
 from kvik.modelfile.spec import ModelSpec, RopeSpec
+from kvik.runner import compile_choice
+from kvik.runner.compiled_model import BackgroundCompilation
 from kvik.runner.cpu_device import CpuDevice
+from kvik.runner.cuda_graphs import GraphedForward, GraphKey
 from kvik.runner.device import Device
 from kvik.runner.gpu_device import GpuDevice
 from kvik.runner.model_runner import ModelRunner
@@ -180,6 +184,40 @@ def test_compiled_passes_are_captured_too(one_split: None) -> None:
         found = greedy_tokens(runner, 2)
     assert gpu.num_replays > 0
     assert found == greedy_tokens(started(CpuDevice(2))[0], 2)
+
+
+def test_what_is_compiled_in_the_background_gets_graphs_of_its_own(
+    one_split: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are captured and compared in idle moments; what steps compute is the same before, while and after."""
+    monkeypatch.setattr(compile_choice, "_begin_filling", lambda *_: None)
+    monkeypatch.setattr(contest, "NEEDED_RATIO", 1e9)
+    monkeypatch.setattr(contest, "ROUNDS", 1)
+    compilation = CompilationConfig(
+        mode="VLLM_COMPILE", splitting_ops=(ATTENTION_OP,), backend="eager", is_in_background=True
+    )
+    caplog.set_level(logging.INFO)
+    with standing_in_for_gpu():
+        gpu = FakeGpu()
+        device = GpuDevice(gpu, gpu.total)
+        runner, _ = started(device, replace(config(), compilation=compilation))
+        background = device._forward
+        assert isinstance(background, BackgroundCompilation)
+        before, first = background.running, greedy_tokens(runner, 1)
+        for name in first:
+            runner._table.drop(name)
+        background.wait_for_load()
+        while runner.use_idle_time():
+            pass
+        assert background.is_settled
+        assert background.running is not before
+        assert isinstance(background.running, GraphedForward)
+        assert set(background.running.captured) >= {GraphKey("FULL", 1), GraphKey("FULL", 4)}
+        replays = gpu.num_replays
+        found = greedy_tokens(runner, 1)
+        assert gpu.num_replays > replays
+    assert "The compiled graph is faster and used from now on" in caplog.text
+    assert found == first
 
 
 def test_what_memory_comes_to(gpu: FakeGpu, one_split: None, caplog: pytest.LogCaptureFixture) -> None:
