@@ -66,7 +66,7 @@ class CpuDevice:
         if stored.is_fp8 and config.model.quantization is None:
             logger.info(
                 "This checkpoint's matrices are 8-bit floats, which a CPU does not compute with: they become %s as "
-                "they are read, and take the memory of that. --quantization int8 makes whole numbers of 8 bits of them.",
+                "they are read, and take the memory of that. --quantization int8 makes 8-bit whole numbers of them.",
                 self.float_format(config),
             )  # fmt: skip
         say_attention(config, "cpu")
