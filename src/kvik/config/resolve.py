@@ -151,8 +151,9 @@ def _quantization(asked: str | None, model_file: ModelFile) -> str | None:
     if asked == UNPACKED:
         return UNPACKED if stored or model_file.format == "gguf" else None
     if asked in AT_LOAD and asked != stored:
+        is_fp8 = model_file.quantization is not None and model_file.quantization.fp8 is not None
         _require(
-            stored is None,
+            stored is None or (is_fp8 and asked != "fp8"),
             f"--quantization {asked} would quantise {model_file.path} a second time, which is {stored} already: leave "
             "it out to run the checkpoint as it is, or take the unquantised one",
         )

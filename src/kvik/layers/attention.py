@@ -40,14 +40,13 @@ class Attention:
         spec: ModelSpec,
         layer: int,
         rotary: RotaryTable,
+        table: ParameterTable,
         *,
         window: int = 0,
         q_norm: RMSNorm | None = None,
         k_norm: RMSNorm | None = None,
-        table: ParameterTable | None = None,
     ) -> None:
-        """`window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope.
-        `table`: where scales of keys and values are declared, which few checkpoints hold."""
+        """`window`: tokens that a query sees, itself included; 0 is all. `q_norm`, `k_norm`: per head, before rope."""
         self._layer = layer
         self._cos_sin = rotary.cos_sin
         self._num_heads = spec.num_heads
@@ -60,10 +59,9 @@ class Attention:
         self._eps = q_norm.eps if q_norm is not None else 0.0
         self._unit_offset = q_norm.unit_offset if q_norm is not None else False
         self._k_scale = self._v_scale = 1.0  # of a cache of 8-bit floats
-        if table is not None:
-            prefix = f"model.layers.{layer}.self_attn"
-            table.optional(f"{prefix}.k_scale", 1, self._take_k_scale)
-            table.optional(f"{prefix}.v_scale", 1, self._take_v_scale)
+        prefix = f"model.layers.{layer}.self_attn"
+        table.optional(f"{prefix}.k_scale", 1, self._take_k_scale)
+        table.optional(f"{prefix}.v_scale", 1, self._take_v_scale)
 
     def __call__(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         if batch.at_attention is not None:

@@ -51,10 +51,10 @@ class Gemma3DecoderLayer:
             spec,
             index,
             rotary,
+            table,
             window=spec.sliding_window(index),
             q_norm=_norm(spec, table, f"{prefix}.self_attn.q_norm", spec.head_dim),
             k_norm=_norm(spec, table, f"{prefix}.self_attn.k_norm", spec.head_dim),
-            table=table,
         )
         self.o_proj = Linear(table, f"{prefix}.self_attn.o_proj", hidden, q_size, bias=spec.attention_output_bias)
         self.post_attention_norm = _norm(spec, table, f"{prefix}.post_attention_layernorm")

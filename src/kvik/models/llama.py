@@ -51,7 +51,7 @@ class LlamaDecoderLayer:
             hidden,
             bias=spec.attention_bias,
         )
-        self.attention = Attention(spec, index, rotary, window=window, q_norm=q_norm, k_norm=k_norm, table=table)
+        self.attention = Attention(spec, index, rotary, table, window=window, q_norm=q_norm, k_norm=k_norm)
         self.o_proj = Linear(table, f"{prefix}.self_attn.o_proj", hidden, q_size, bias=spec.attention_output_bias)
         self.post_attention_norm = RMSNorm(table, f"{prefix}.post_attention_layernorm", hidden, eps)
         self.mlp = GatedMLP(table, f"{prefix}.mlp", spec)

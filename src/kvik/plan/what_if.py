@@ -65,6 +65,9 @@ def _other_kv_dtypes(base: Outcome) -> list[str]:
 
 def _other_quantizations(base: Outcome, stored: StoredWeights) -> list[str]:
     asked = base.config.model.quantization
+    if stored.is_fp8 and base.device.kind == "cpu":  # floats there, unless they are quantised again
+        as_it_is = asked in (None, "none")
+        return [*([] if as_it_is else [stored.method or "none"]), *(m for m in ("int8", "int4") if m != asked)]
     if stored.method is not None:
         return ["none"] if asked is None else [stored.method]
     return [method for method in _AT_LOAD[base.device.kind] if method != asked]

@@ -63,10 +63,10 @@ class CpuDevice:
 
     def check_room(self, config: EngineConfig, weights_bytes: int, stored: StoredWeights) -> None:
         check_device_kind(config, "cpu")
-        if stored.is_fp8:
+        if stored.is_fp8 and config.model.quantization is None:
             logger.info(
                 "This checkpoint's matrices are 8-bit floats, which a CPU does not compute with: they become %s as "
-                "they are read, and take the memory of that. Inputs are not rounded to 8 bits.",
+                "they are read, and take the memory of that. --quantization int8 makes 8-bit whole numbers of them.",
                 self.float_format(config),
             )  # fmt: skip
         say_attention(config, "cpu")

@@ -222,6 +222,7 @@ def test_the_method_of_the_checkpoint_may_be_named_and_must_be_right(model_file:
         resolve(model_file, quantization="fp4")
     in_fp8 = replace(model_file, quantization=Quantization("fp8", 8, 0, True, packed=False, fp8="fp8"))
     assert resolve(in_fp8, quantization="fp8").model.quantization is None
+    assert resolve(in_fp8, quantization="int8").model.quantization == "int8"
 
 
 def test_a_quantised_checkpoint_may_be_unpacked(model_file: ModelFile) -> None:

@@ -100,10 +100,10 @@ def save(model: Any, folder: Path, scheme: str, **more: torch.Tensor) -> None:
     save_file({**tensors, **more}, folder / "model.safetensors", {"format": "pt"})
 
 
-def load(folder: Path, *, is_gpu: bool) -> Model:
+def load(folder: Path, *, is_gpu: bool, asked: str | None = None) -> Model:
     model_file = open_model(folder)
     checkpoint = open_checkpoint(model_file)
-    formats = formats_in_memory(None, checkpoint, "f32", keeps_fp8=is_gpu)
+    formats = formats_in_memory(asked, checkpoint, "f32", keeps_fp8=is_gpu)
     model = build_model(model_file.spec, F32, format_of=formats)
     model.load(checkpoint)
     return model
@@ -160,6 +160,15 @@ def test_scales_of_keys_and_values(reference: Any, dtype: torch.dtype, tmp_path:
     assert kl[0] < 0.1
     if dtype is E4M3:
         assert kl[1] > 5 * kl[0]
+
+
+def test_whole_numbers_of_8_bit_floats_on_a_cpu(reference: Any, tmp_path: Path, paged_driver: Any) -> None:
+    save(reference, tmp_path, "fp8_block")
+    exact, quantised = load(tmp_path, is_gpu=False), load(tmp_path, is_gpu=False, asked="int8")
+    assert "q8_0" in quantised.weights_bytes_by_format
+    assert quantised.weights_bytes < 0.4 * exact.weights_bytes
+    wanted, found = (paged_driver(m).prompt_logits(PROMPT).log_softmax(-1) for m in (exact, quantised))
+    assert float((wanted.exp() * (wanted - found)).sum(-1).mean()) < 1e-2
 
 
 def test_a_scale_of_keys_that_is_none(reference: Any, tmp_path: Path) -> None:

@@ -43,6 +43,17 @@ def test_types_that_the_device_has(kind: Kind, expected: set[str], tmp_path: Pat
         assert 0.98 * layers < saved < layers, "a byte of two for each element, less a scale for each row"
 
 
+def test_of_a_checkpoint_in_fp8_a_cpu_could_make_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SHAPE | {"quantization_config": FP8}))
+    stored = stored_weights(open_config(path))
+    for asked, others in ((None, {"int8", "int4"}), ("int8", {"fp8", "int4"})):
+        config = AsyncEngineArgs(model=str(path), quantization=asked).create_engine_config(open_config(path))
+        base = compute(config, stored, Device(8 << 30, "cpu"))
+        assert {v.flags[0][1] for v in variants(base, stored) if "quant" in v.text} == others
+        assert ("q8_0" in base.weights.bytes_by_format) is (asked == "int8")
+
+
 def test_a_checkpoint_in_fp8_could_be_unpacked_and_back(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(SHAPE | {"quantization_config": FP8}))

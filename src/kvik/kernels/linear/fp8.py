@@ -3,7 +3,8 @@
 The first kernel rounds the inputs, the second multiplies; both as `reference.fp8_linear` has it. Tensor cores take e4m3
 from sm_89 on. Before, and for weights whose inputs are not to be rounded, codes are widened in registers: their bits,
 shifted, are those of a float16 of 1/256 of the value. The weight is the left operand, and K may be split, as in
-triton.py.
+triton.py. (torch._scaled_mm is left alone: which scales it takes, of whole tensors, rows or groups, depends on the GPU
+and on torch's version.)
 """
 
 from __future__ import annotations
