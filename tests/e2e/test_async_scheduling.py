@@ -32,7 +32,7 @@ CALLS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def ahead() -> Iterator[KvikServer]:
     """Steps ahead, few blocks: requests are preempted while a step is under way."""
-    flags = "--async-scheduling --max-model-len 256 --num-gpu-blocks-override 60 --max-num-batched-tokens 128"
+    flags = "--async-scheduling --max-model-len 256 --num-gpu-blocks-override 30 --max-num-batched-tokens 128"
     with KvikServer(*flags.split(), "--enable-prompt-tokens-details") as running:
         yield running
 
