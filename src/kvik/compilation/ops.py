@@ -19,7 +19,7 @@ from kvik.kernels.embedding import embedding
 from kvik.kernels.embedding import reference as embedding_reference
 from kvik.kernels.gated_activation import gated_activation
 from kvik.kernels.gated_activation import reference as activation_reference
-from kvik.kernels.linear import QUANTIZED, PackedWeight, linear
+from kvik.kernels.linear import PackedWeight, linear
 from kvik.kernels.linear import reference as linear_reference
 from kvik.kernels.rms_norm import add_rms_norm, rms_norm
 from kvik.kernels.rms_norm import reference as norm_reference
@@ -94,8 +94,9 @@ def _linear(
     format: str,
     is_packed: bool,
     is_for_gpu: bool,
+    input_scale: torch.Tensor | None,
 ) -> torch.Tensor:
-    return linear(x, PackedWeight(n, k, format, data, is_packed, is_for_gpu), bias)
+    return linear(x, PackedWeight(n, k, format, data, is_packed, is_for_gpu, input_scale), bias)
 
 
 @_linear.register_fake
@@ -108,6 +109,7 @@ def _(
     format: str,
     is_packed: bool,
     is_for_gpu: bool,
+    input_scale: torch.Tensor | None,
 ) -> torch.Tensor:
     return x.new_empty(x.shape[0], n)
 
@@ -171,10 +173,11 @@ def _traced_linear(
     out_column: int = 0,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    if weight.is_packed or weight.format in QUANTIZED:
+    if weight.is_packed or weight.has_blocks:
         y: torch.Tensor = torch.ops.kvik.linear(
-            x, weight.data, bias, weight.n, weight.k, weight.format, weight.is_packed, weight.is_for_gpu
-        )
+            x, weight.data, bias, weight.n, weight.k, weight.format, weight.is_packed, weight.is_for_gpu,
+            weight.input_scale,
+        )  # fmt: skip
     else:
         y = linear_reference.linear(x, weight.data, bias)
     if out is None:
@@ -189,7 +192,7 @@ def _traced_embedding(
     ids: torch.Tensor, table: torch.Tensor | PackedWeight, dtype: torch.dtype, scale: float = 1.0
 ) -> torch.Tensor:
     if isinstance(table, PackedWeight):
-        if table.is_packed or table.format in QUANTIZED:
+        if table.is_packed or table.has_blocks:
             rows: torch.Tensor = torch.ops.kvik.embedding(
                 ids, table.data, table.n, table.k, table.format, table.is_packed, table.is_for_gpu, dtype, scale
             )

@@ -58,9 +58,9 @@ class EngineArgs:
         group=MODEL, kind="size_or_auto", common=True,
     )  # fmt: skip
     quantization: str | None = flag(
-        None, "int8 or int4: quantise float weights as they are read; none: compute a quantised checkpoint in --dtype, "
-        "as the embedded model is; gptq, awq, compressed-tensors or gguf: what the checkpoint must be; unset: what it "
-        "says",
+        None, "int8, int4 or, on a GPU, fp8: quantise float weights as they are read; none: compute a quantised "
+        "checkpoint in --dtype, as the embedded model is; gptq, awq, compressed-tensors, fp8 or gguf: what the "
+        "checkpoint must be; unset: what it says",
         group=MODEL, aliases=("-q",), common=True,
     )  # fmt: skip
     enforce_eager: bool = flag(False, "compile nothing and capture no CUDA graphs, as -O0", group=MODEL, common=True)
@@ -103,9 +103,10 @@ class EngineArgs:
         kind="size", common=True,
     )  # fmt: skip
     kv_cache_dtype: str = flag(
-        "auto", "type of keys and values: float16, bfloat16, int8 (with a scale per token and head, nearly twice the "
-        "tokens in the same memory); auto: float16 beside bfloat16 weights, or float32", group=CACHE, common=True,
-        choices=KV_CACHE_DTYPES,
+        "auto", "type of keys and values: float16, bfloat16; on a CPU int8 (with a scale per token and head, nearly "
+        "twice the tokens in the same memory), on a GPU fp8 (e4m3, by the checkpoint's scales, where it has some; "
+        "sm_89 and above) or fp8_e5m2, twice the tokens; auto: on a GPU the model's type, on a CPU float16 beside "
+        "bfloat16 weights, or float32", group=CACHE, common=True, choices=KV_CACHE_DTYPES,
     )  # fmt: skip
     num_gpu_blocks_override: int | None = flag(None, "number of KV blocks, for tests", group=CACHE)
     enable_prefix_caching: bool | None = flag(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kvik.config import env
 from kvik.config.attention import attention_config_of
 from kvik.config.compilation import compilation_config_of
+from kvik.config.device_kind import check_device_kind
 from kvik.config.engine import (
     CacheConfig,
     DeviceConfig,
@@ -43,12 +44,13 @@ EMBEDDED_MODEL_NAME = "SmolLM2-135M-Instruct"
 DEFAULT_BLOCK_SIZE = 16
 BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
 """Those that divide the 512 keys of an attention partition evenly."""
-AT_LOAD = ("int8", "int4")
+AT_LOAD = ("int8", "int4", "fp8")
 UNPACKED = "none"
-STORED = ("gptq", "awq", "compressed-tensors", "gguf")
+STORED = ("gptq", "awq", "compressed-tensors", "fp8", "gguf")
 """Values of --quantization: what can be made of float weights, their floats again, and what a checkpoint may be."""
 KV_CACHE_DTYPES = {
     "auto": "auto", "float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "int8_per_token_head": "int8",
+    "fp8": "float8_e4m3fn", "fp8_e4m3": "float8_e4m3fn", "fp8_e5m2": "float8_e5m2",
 }  # fmt: skip
 """What --kv-cache-dtype takes here, and what it is called within."""
 LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
@@ -102,6 +104,8 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         f"--tensor-parallel-size {size}: torch.compile is for a model on one device so far; leave out -O3 and 'mode' in "
         "--compilation-config",
     )
+    if config.device.device != "auto":
+        check_device_kind(config, config.device.device)
     _log_decisions(config)
     return config
 
@@ -155,9 +159,10 @@ def _quantization(asked: str | None, model_file: ModelFile) -> str | None:
     )
     if asked == UNPACKED:
         return UNPACKED if stored or model_file.format == "gguf" else None
-    if asked in AT_LOAD:
+    if asked in AT_LOAD and asked != stored:
+        is_fp8 = model_file.quantization is not None and model_file.quantization.fp8 is not None
         _require(
-            stored is None,
+            stored is None or (is_fp8 and asked != "fp8"),
             f"--quantization {asked} would quantise {model_file.path} a second time, which is {stored} already: leave "
             "it out to run the checkpoint as it is, or take the unquantised one",
         )

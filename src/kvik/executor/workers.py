@@ -89,9 +89,7 @@ class Workers:
         for worker in self._workers:
             self._send(worker, frame)
 
-    def collect(
-        self, take: Callable[[int, FromWorker], bool], on_wait: Callable[[], None] = lambda: None
-    ) -> None:
+    def collect(self, take: Callable[[int, FromWorker], bool], on_wait: Callable[[], None] = lambda: None) -> None:
         """Receive until `take(rank, message)` was true once for each worker. `on_wait` is called now and then.
 
         Raises `KvikError`, as the worker named it, where one has failed.

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+FP8_CAPABILITY = (8, 9)
+"""The first whose tensor cores take 8-bit floats, and which converts to e4m3 and back."""
 FOLDER = Path(__file__).parent / "tuned"
 Row = Mapping[str, Any]
 
@@ -42,6 +44,11 @@ def rows_of(capability: tuple[int, int]) -> Mapping[str, Sequence[Row]]:
 def capability() -> tuple[int, int]:
     """Of the present GPU; (0, 0) where the interpreter stands in for one."""
     return torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
+
+
+def lacks_fp8() -> bool:
+    """Whether the present GPU was made before FP8_CAPABILITY."""
+    return (0, 0) < capability() < FP8_CAPABILITY
 
 
 def _capability_of(file: Path) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """How each matrix is kept in memory, settled before memory is taken: by what was asked, else by what the file holds.
 
-Formats are named as in GGUF, but for q16: what bf16 is computed as. Knows names of tensors only as strings to compare,
+Formats are named as in GGUF, but for q16, what bf16 is computed as, and those of 8-bit floats, which a GPU alone keeps;
+elsewhere these become floats as they are read. Knows names of tensors only as strings to compare,
 and nothing of files.
 """
 
@@ -11,16 +12,18 @@ from typing import Final
 
 import torch
 
-from kvik.kernels.linear import FIXED_POINT, QUANTIZED, takes
+from kvik.kernels.linear import FIXED_POINT, FP8_FORMATS, QUANTIZED, takes
 from kvik.weights import Checkpoint
 
 FormatOf = Callable[[str, int], str]
 """Name of a matrix, such as "model.layers.0.mlp.up_proj.weight", and its inputs K -> its format in memory."""
 
-FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q4_1"}
-"""--quantization: 8 bits and a scale, or 4 bits, a scale and an offset, for each 32 weights."""
+FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q4_1", "fp8": "fp8"}
+"""--quantization: 8 bits and a scale, or 4 bits, a scale and an offset, for each 32 weights; or 8-bit floats with a
+scale for each row."""
 EMBEDDING_FORMATS_OF_QUANTIZATION: Final = {"int8": "q8_0", "int4": "q8_0"}
-"""The same for the embedding and the head. Their errors go straight into the logits, so 8 bits are kept there."""
+"""The same for the embedding and the head, which else stay as floats. Their errors go straight into the logits, so 8
+bits are kept there, and more where inputs are rounded coarsely, too."""
 _Q5_0_BYTES: Final = 22
 EMBEDDINGS: Final = ("model.embed_tokens.weight", "lm_head.weight")
 _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
@@ -28,18 +31,24 @@ _LOSSLESS: Final = {**{fmt: fmt for fmt in QUANTIZED}, "q5_0": "q8_0"}
 
 
 def formats_in_memory(
-    quantization: str | None, checkpoint: Checkpoint | None, floats: str, *, quantize_embedding: bool = False
+    quantization: str | None,
+    checkpoint: Checkpoint | None,
+    floats: str,
+    *,
+    quantize_embedding: bool = False,
+    keeps_fp8: bool = False,
 ) -> FormatOf:
-    """`quantization`: "int8", "int4", "none" for floats, or None for what the checkpoint has; `floats`: the format of
-    what is not quantised, see `float_format`.
+    """`quantization`: "int8", "int4", "fp8", "none" for floats, or None for what the checkpoint has; `floats`: the
+    format of what is not quantised, see `float_format`.
 
-    `quantize_embedding`: embedding and head to 8 bits, whatever the checkpoint has.
+    `quantize_embedding`: embedding and head to 8 bits, whatever the checkpoint has. `keeps_fp8`: the device computes
+    with 8-bit floats as they are.
     """
     if quantization not in (None, "none"):
         return asked_formats(quantization, floats)
     if checkpoint is None or quantization == "none":
         return lambda _name, _k: floats
-    stored = stored_formats(checkpoint.format_of, floats)
+    stored = stored_formats(checkpoint.format_of, floats, keeps_fp8=keeps_fp8)
     embedding = asked_formats("int8", floats)
     return lambda name, k: (embedding if quantize_embedding and name in EMBEDDINGS else stored)(name, k)
 
@@ -59,16 +68,19 @@ def asked_formats(quantization: str, floats: str) -> FormatOf:
 
     def format_of(name: str, k: int) -> str:
         table = EMBEDDING_FORMATS_OF_QUANTIZATION if name in EMBEDDINGS else FORMATS_OF_QUANTIZATION
-        return table[quantization] if takes(table[quantization], k) else floats
+        asked = table.get(quantization, floats)
+        return asked if takes(asked, k) else floats
 
     return format_of
 
 
-def stored_formats(stored_format_of: Callable[[str], str | None], floats: str) -> FormatOf:
+def stored_formats(stored_format_of: Callable[[str], str | None], floats: str, *, keeps_fp8: bool = False) -> FormatOf:
     """Each matrix as the checkpoint has it where the kernels can compute with that; the rest in `floats`."""
+    fp8 = {fmt: fmt for fmt in FP8_FORMATS} if keeps_fp8 else {}
 
     def format_of(name: str, k: int) -> str:
-        in_memory = _LOSSLESS.get(stored_format_of(name) or "")
+        table = _LOSSLESS if name == EMBEDDINGS[0] else _LOSSLESS | fp8  # rows of 8-bit floats are not looked up
+        in_memory = table.get(stored_format_of(name) or "")
         return in_memory if in_memory is not None and takes(in_memory, k) else floats
 
     return format_of

@@ -29,7 +29,8 @@ OnShard = Callable[[str, int, int], None]
 OnBytes = Callable[[int], None]
 """Called as each tensor is done: its bytes, as stored."""
 
-_HARMLESS_SUFFIXES = (".inv_freq", ".masked_bias", ".attn.bias")  # buffers that old checkpoints stored
+_HARMLESS_SUFFIXES = (".inv_freq", ".masked_bias", ".attn.bias", ".q_scale", ".prob_output_scale")
+"""Of buffers that old checkpoints stored, and of scales for what is not rounded here: queries, weights of attention."""
 _NAMES_IN_MESSAGE = 5
 
 
@@ -80,7 +81,7 @@ class _InPlace:
         self._on_bytes = on_bytes
 
     def tensor(self, raw: RawTensor, parameter: Parameter) -> None:
-        store_rows(parameter, 0, raw.fmt, raw.data)
+        store_rows(parameter, 0, raw.fmt, raw.data, raw.scales)
         self._on_bytes(raw.data.nbytes)
 
     def finish_shard(self) -> None:
@@ -88,7 +89,7 @@ class _InPlace:
 
 
 def _check_shape(raw: RawTensor, parameter: Parameter) -> None:
-    if raw.shape != parameter.stored_shape:
+    if (raw.shape or (1,)) != parameter.stored_shape:
         raise ModelFileError(
             f"tensor {raw.name} has shape {list(raw.shape)}, but the model's configuration makes it "
             f"{list(parameter.stored_shape)}; the configuration and the weights are not of the same model"
@@ -103,7 +104,8 @@ def _own_rows(raw: RawTensor, parameter: Parameter) -> RawTensor:
     row_bytes = raw.data.nbytes // share.whole
     first, end = share.first * row_bytes, share.end * row_bytes
     span = raw.span and replace(raw.span, offset=raw.span.offset + first)
-    return replace(raw, shape=(share.size, *raw.shape[1:]), data=raw.data[first:end], span=span)
+    scales = None if raw.scales is None else raw.scales[share.first : share.end]
+    return replace(raw, shape=(share.size, *raw.shape[1:]), data=raw.data[first:end], span=span, scales=scales)
 
 
 def _is_harmless(name: str, table: ParameterTable) -> bool:

@@ -226,7 +226,7 @@ def _packed_writers(weight: PackedWeight, first_row: int) -> tuple[Writer, Write
     def write_blocks(row: int, blocks: torch.Tensor) -> None:
         weight.fill_blocks(first_row + row, blocks)
 
-    return write, write_blocks if weight.format in QUANTIZED else None
+    return write, write_blocks if weight.has_blocks else None
 
 
 def _row_writer(tensor: torch.Tensor) -> Callable[[int, torch.Tensor], None]:

@@ -67,7 +67,8 @@ class Upload:
         self._close_files()
 
     def _store(self, raw: RawTensor, parameter: Parameter, first: int, num_bytes_done: int, data: torch.Tensor) -> None:
-        store_rows(parameter, first, raw.fmt, data)
+        rows = slice(first, first + data.numel() // max(1, raw.data.nbytes // parameter.num_rows))
+        store_rows(parameter, first, raw.fmt, data, None if raw.scales is None else raw.scales[rows])
         if num_bytes_done:
             self._on_bytes(num_bytes_done)
 

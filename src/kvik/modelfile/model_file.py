@@ -42,7 +42,7 @@ class ModelFile:
 
     @property
     def quantization_method(self) -> str | None:
-        """ "gptq", "awq", "compressed-tensors" or "gguf"; None where the weights are floats."""
+        """ "gptq", "awq", "compressed-tensors", "fp8" or "gguf"; None where the weights are floats."""
         if self.gguf_header is not None and self.gguf_header.is_quantized:
             return "gguf"
         return None if self.quantization is None else self.quantization.method

@@ -1,4 +1,5 @@
-"""`quantization_config` of a config.json -> Quantization: how a checkpoint stores its linear layers as integers.
+"""`quantization_config` of a config.json -> Quantization: how a checkpoint stores its linear layers, as integers or as
+8-bit floats.
 
 Knows what each method's fields mean and which of them can be computed here; reads no tensor. Formats:
 GPTQ as AutoGPTQ and GPTQModel write it, AWQ as AutoAWQ does, compressed-tensors as LLM Compressor does.
@@ -12,11 +13,13 @@ from typing import Any, Final
 
 from kvik.errors import ModelFileError
 from kvik.modelfile.fields import Fields
+from kvik.modelfile.fp8 import check_kv_cache_scheme, format_of_compressed, format_of_fp8
 
-METHODS: Final = ("gptq", "awq", "compressed-tensors")
+METHODS: Final = ("gptq", "awq", "compressed-tensors", "fp8")
 POSSIBLE: Final = (
     "what can be read is: gptq with 4 or 8 bits; awq with 4 bits (gemm); compressed-tensors pack-quantized with 4 or 8 "
-    "bits and int-quantized with 8; GGUF files; and unquantised checkpoints, also with --quantization int8 or int4"
+    "bits, int-quantized and float-quantized with 8; fp8; GGUF files; and unquantised checkpoints, also with "
+    "--quantization int8, int4 or fp8"
 )
 EMBEDDING_BITS: Final = "kvik_embedding_bits"
 """Field that `kvik convert` adds to quantization_config: 8, where embedding and head are to be quantised as they are
@@ -41,12 +44,17 @@ class Quantization:
     """Codes lie in int32 words; else in one int8 each."""
     zero_point_offset: int = 0
     """What is to be added to stored zero points: 1 in GPTQ's first format."""
+    fp8: str | None = None
+    """Of 8-bit floats: the format in memory that keeps them as they are, one of kernels/linear's FP8_FORMATS."""
     embedding_bits: int | None = None
     """8: embedding and head, stored as floats, are quantised as they are read."""
 
     @property
     def fmt(self) -> str:
-        """The block format of GGUF that holds these values: scale (and offset) for each 32 of them."""
+        """The block format of GGUF that holds these values, scale (and offset) for each 32 of them, or that of 8-bit
+        floats."""
+        if self.fp8 is not None:
+            return self.fp8
         if self.bits == 8:
             return "q8_0"
         return "q4_0" if self.symmetric else "q4_1"
@@ -66,6 +74,7 @@ def read_quantization(config: Fields) -> Quantization | None:
     method = fields.read(str, "quant_method")
     if method not in _READERS:
         raise fields.error("quant_method", f"is {method!r}: weights quantised so cannot be read; {POSSIBLE}")
+    check_kv_cache_scheme(fields)
     quantization = _READERS[method](fields)
     if quantization.group_size % _BLOCK:
         raise fields.error(
@@ -98,6 +107,10 @@ def _awq(fields: Fields) -> Quantization:
     return Quantization("awq", 4, _group_size(fields, "q_group_size"), symmetric=False)
 
 
+def _fp8(fields: Fields) -> Quantization:
+    return Quantization("fp8", 8, 0, symmetric=True, packed=False, fp8=format_of_fp8(fields))
+
+
 def _compressed_tensors(fields: Fields) -> Quantization:
     if fields.read(dict, "sparsity_config", {}).get("format", "dense") != "dense":
         raise fields.error("sparsity_config", f"asks for a sparse format; {POSSIBLE}")
@@ -111,6 +124,10 @@ def _compressed_tensors(fields: Fields) -> Quantization:
 def _compressed_group(fields: Fields, name: str) -> Quantization:
     group = Fields(fields.read(dict, "config_groups"), f"{fields.source}: config_groups").nested(name)
     weights = group.nested("weights")
+    if weights.read(str, "type", "int") == "float":
+        form = group.read(str, "format", fields.read(str, "format", "float-quantized"))
+        fp8 = format_of_compressed(group, form)
+        return Quantization("compressed-tensors", 8, 0, symmetric=True, packed=False, fp8=fp8)
     _check_activations(group)
     bits, symmetric = weights.read(int, "num_bits"), weights.read(bool, "symmetric", True)
     form = group.read(str, "format", fields.read(str, "format", "pack-quantized"))
@@ -159,4 +176,5 @@ _READERS: Final[dict[str, Callable[[Fields], Quantization]]] = {
     "gptq": _gptq,
     "awq": _awq,
     "compressed-tensors": _compressed_tensors,
+    "fp8": _fp8,
 }

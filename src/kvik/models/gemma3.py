@@ -52,7 +52,7 @@ class Gemma3DecoderLayer:
             spec,
             index,
             rotary,
-            table.group,
+            table,
             window=spec.sliding_window(index),
             q_norm=_norm(spec, table, f"{prefix}.self_attn.q_norm", spec.head_dim),
             k_norm=_norm(spec, table, f"{prefix}.self_attn.k_norm", spec.head_dim),

@@ -52,7 +52,7 @@ class LlamaDecoderLayer:
             bias=spec.attention_bias,
             unit=spec.head_dim,
         )
-        self.attention = Attention(spec, index, rotary, table.group, window=window, q_norm=q_norm, k_norm=k_norm)
+        self.attention = Attention(spec, index, rotary, table, window=window, q_norm=q_norm, k_norm=k_norm)
         bias, unit = spec.attention_output_bias, spec.head_dim
         self.o_proj = Linear(table, f"{prefix}.self_attn.o_proj", hidden, q_size, bias=bias, unit=unit)
         self.post_attention_norm = RMSNorm(table, f"{prefix}.post_attention_layernorm", hidden, eps)

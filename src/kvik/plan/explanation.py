@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvik.config.device_kind import name_of
 from kvik.plan.kv_cache import GIB
 from kvik.plan.memory_plan import Outcome
 from kvik.plan.report import requests_by_context
@@ -67,7 +68,7 @@ def kv_lines(outcome: Outcome) -> list[str]:
     kv = outcome.kv
     concurrency = f"{kv.max_concurrency:.2f}x"
     return [
-        _row("KV per token", size(outcome.kv_bytes_per_token), outcome.kv_dtype),
+        _row("KV per token", size(outcome.kv_bytes_per_token), name_of(outcome.kv_dtype)),
         _row("KV per block", size(kv.block_bytes), f"{kv.block_size} tokens"),
         _row("blocks", f"{kv.num_blocks:,}", ""),
         _row("tokens", f"{kv.num_tokens:,}", ""),

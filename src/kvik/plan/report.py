@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from kvik.config.device_kind import name_of
 from kvik.plan.memory_plan import Outcome
 from kvik.plan.speed import MachineSpeed, estimate
 from kvik.plan.weights import StoredWeights
@@ -79,7 +80,7 @@ def _memory(outcome: Outcome) -> dict[str, Any]:
 def _kv_cache(outcome: Outcome) -> dict[str, Any]:
     kv = outcome.kv
     return {
-        "dtype": outcome.kv_dtype,
+        "dtype": name_of(outcome.kv_dtype),
         "bytes_per_token": outcome.kv_bytes_per_token,
         "block_size": kv.block_size,
         "block_bytes": kv.block_bytes,

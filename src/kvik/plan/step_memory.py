@@ -19,7 +19,7 @@ API_PROCESS_BYTES = 160 << 20
 """What the other process of a server holds when its engine sizes the cache, rounded up: 114 MiB were seen."""
 _GRAIN = 32
 """Shares of the machine's memory in which the free part is counted."""
-_KV_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+_KV_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "float8_e4m3fn": 1, "float8_e5m2": 1}
 _KV_SCALE_BYTES = {"int8": 4}
 
 

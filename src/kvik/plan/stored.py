@@ -31,6 +31,7 @@ def stored_weights(model_file: ModelFile | None) -> StoredWeights:
         _quantized_formats(model_file.path, model_file.quantization),
         model_file.quantization_method,
         quantize_embedding=model_file.quantization.embedding_bits == 8,
+        is_fp8=model_file.quantization.fp8 is not None,
     )
 
 
@@ -43,7 +44,7 @@ def _gguf_formats(model_file: ModelFile) -> Callable[[str], str | None]:
 def _quantized_formats(folder: Path, quantization: Quantization) -> Callable[[str], str | None]:
     """Which modules are quantised, by what the shards hold; without shards, all linear layers but the head."""
     codes = _CODES[quantization.method] if quantization.packed else "weight"
-    wanted = "I32" if quantization.packed else "I8"
+    wanted = "I32" if quantization.packed else "I8" if quantization.fp8 is None else "F8_E4M3"
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         return lambda name: quantization.fmt if name.startswith("model.layers.") else None

@@ -22,9 +22,11 @@ class StoredWeights:
     format_of: Callable[[str], str | None] | None = None
     """Name of a tensor -> its format in the file; None: floats throughout."""
     method: str | None = None
-    """How it is quantised: "gptq", "awq", "compressed-tensors" or "gguf"; then it cannot be quantised again."""
+    """How it is quantised: "gptq", "awq", "compressed-tensors", "fp8" or "gguf"; then it cannot be quantised again."""
     quantize_embedding: bool = False
     """Embedding and head become 8 bits as they are read."""
+    is_fp8: bool = False
+    """Its quantised matrices are 8-bit floats."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def plan_weights(
     packed = kind == "cpu" and native
     floats = float_format(model.dtype, model.matmul_precision, kind, native=native)
     format_of = formats_in_memory(
-        model.quantization, stored.format_of, floats, quantize_embedding=stored.quantize_embedding
-    )
+        model.quantization, stored.format_of, floats, quantize_embedding=stored.quantize_embedding,
+        keeps_fp8=kind != "cpu",
+    )  # fmt: skip
     total: dict[str, int] = {}
     read: dict[str, int] = {}
     elements: dict[str, int] = {}

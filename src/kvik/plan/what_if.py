@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from kvik.config.device_kind import name_of
 from kvik.config.engine import EngineConfig
 from kvik.plan.kv_cache import NUM_NULL_BLOCKS
 from kvik.plan.memory_plan import Device, Outcome, compute
@@ -14,7 +15,8 @@ from kvik.plan.weights import StoredWeights
 _TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 _CONTEXTS = (2048, 8192, 32768, 131072)
 _BUDGETS = (1024, 512, 256, 128, 64, 32, 16)
-_INT8 = "int8"
+_SMALL_KV = {"cpu": ("float16", "int8"), "cuda": ("float16", "float8_e4m3fn")}
+_AT_LOAD = {"cpu": ("int8", "int4"), "cuda": ("fp8", "int8", "int4")}
 
 Flags = tuple[tuple[str, str], ...]
 """Flags, dashes included, and their values."""
@@ -43,10 +45,10 @@ def _single_changes(base: Outcome, stored: StoredWeights) -> Iterator[tuple[Flag
         if length <= config.model.spec.max_position_embeddings and length != config.model.max_model_len:
             yield (("--max-model-len", str(length)),), with_length(config, length), device
     for dtype in _other_kv_dtypes(base):
-        yield (("--kv-cache-dtype", dtype),), with_kv_dtype(config, dtype), device
+        yield (("--kv-cache-dtype", name_of(dtype)),), with_kv_dtype(config, dtype), device
     if device.weights_bytes is None:
-        for method in _other_quantizations(config, stored):
-            yield (("--quantization", method),), with_quantization(config, method), device
+        for method in _other_quantizations(base, stored):
+            yield (("--quantization", method),), with_quantization(config, method, stored), device
         for size in _TENSOR_PARALLEL_SIZES:
             if size != device.num_devices:
                 yield (("--tensor-parallel-size", str(size)),), config, replace(device, num_devices=size)
@@ -55,16 +57,20 @@ def _single_changes(base: Outcome, stored: StoredWeights) -> Iterator[tuple[Flag
 def _other_kv_dtypes(base: Outcome) -> list[str]:
     """Those that take another number of bytes."""
     spec = base.config.model.spec
-    possible = ["float16", _INT8] if spec.head_dim % 4 == 0 else ["float16"]
+    possible = [dtype for dtype in _SMALL_KV[base.device.kind] if dtype != "int8" or spec.head_dim % 4 == 0]
     changed = (compute(with_kv_dtype(base.config, dtype), StoredWeights(), base.device) for dtype in possible)
     pairs = zip(possible, changed, strict=True)
     return [dtype for dtype, outcome in pairs if outcome.kv_bytes_per_token != base.kv_bytes_per_token]
 
 
-def _other_quantizations(config: EngineConfig, stored: StoredWeights) -> list[str]:
+def _other_quantizations(base: Outcome, stored: StoredWeights) -> list[str]:
+    asked = base.config.model.quantization
+    if stored.is_fp8 and base.device.kind == "cpu":  # floats there, unless they are quantised again
+        as_it_is = asked in (None, "none")
+        return [*([] if as_it_is else [stored.method or "none"]), *(m for m in ("int8", "int4") if m != asked)]
     if stored.method is not None:
-        return ["none"] if config.model.quantization is None else [stored.method]
-    return [method for method in ("int8", "int4") if method != config.model.quantization]
+        return ["none"] if asked is None else [stored.method]
+    return [method for method in _AT_LOAD[base.device.kind] if method != asked]
 
 
 # --- what would fit -------------------------------------------------------------------------------
@@ -142,13 +148,13 @@ def _smaller_kv(base: Outcome, stored: StoredWeights) -> Iterator[Variant]:
     for dtype in _other_kv_dtypes(base):
         outcome = compute(with_kv_dtype(base.config, dtype), stored, base.device)
         if outcome.kv_bytes_per_token < base.kv_bytes_per_token:
-            yield Variant((("--kv-cache-dtype", dtype),), outcome)
+            yield Variant((("--kv-cache-dtype", name_of(dtype)),), outcome)
 
 
 def _smaller_weights(base: Outcome, stored: StoredWeights) -> Iterator[Variant]:
     device = replace(base.device, weights_bytes=None)
-    for method in _other_quantizations(base.config, stored):
-        outcome = compute(with_quantization(base.config, method), stored, device)
+    for method in _other_quantizations(base, stored):
+        outcome = compute(with_quantization(base.config, method, stored), stored, device)
         if outcome.budget.weights_bytes < base.budget.weights_bytes:
             yield Variant((("--quantization", method),), outcome)
 
@@ -219,7 +225,7 @@ def with_kv_dtype(config: EngineConfig, dtype: str) -> EngineConfig:
     return replace(config, cache=replace(config.cache, kv_cache_dtype=dtype))
 
 
-def with_quantization(config: EngineConfig, method: str) -> EngineConfig:
+def with_quantization(config: EngineConfig, method: str, stored: StoredWeights) -> EngineConfig:
     """`method` as the flag takes it: the name of what a checkpoint is asks for nothing more."""
-    at_load = method if method in ("int8", "int4", "none") else None
+    at_load = None if method == stored.method else method
     return replace(config, model=replace(config.model, quantization=at_load))

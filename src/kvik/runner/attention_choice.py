@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kvik.config import EngineConfig
+from kvik.config.device_kind import name_of
 from kvik.errors import ConfigError
 from kvik.kernels.paged_attention.backends import Backend, Work, choose, describe
 from kvik.plan.formats import Kind
@@ -28,7 +29,8 @@ def attention_of(config: EngineConfig, kind: Kind) -> Backend:
     try:
         return choose(asked, work)
     except ValueError as error:
-        flag = f"--attention-backend {asked}: " if asked else f"--kv-cache-dtype {config.cache.kv_cache_dtype}: "
+        dtype = name_of(config.cache.kv_cache_dtype)
+        flag = f"--attention-backend {asked}: " if asked else f"--kv-cache-dtype {dtype}: "
         raise ConfigError(f"{flag}{error}") from None
 
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from kvik.config import EngineConfig
+from kvik.config.device_kind import check_device_kind
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.tape import Counts
@@ -61,6 +62,13 @@ class CpuDevice:
         return None
 
     def check_room(self, config: EngineConfig, weights_bytes: int, stored: StoredWeights) -> None:
+        check_device_kind(config, "cpu")
+        if stored.is_fp8 and config.model.quantization is None:
+            logger.info(
+                "This checkpoint's matrices are 8-bit floats, which a CPU does not compute with: they become %s as "
+                "they are read, and take the memory of that. --quantization int8 makes 8-bit whole numbers of them.",
+                self.float_format(config),
+            )  # fmt: skip
         say_attention(config, "cpu")
         kv_memory.check_room(config, weights_bytes, stored)
 

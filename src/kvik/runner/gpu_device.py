@@ -10,7 +10,9 @@ from functools import partial
 import torch
 
 from kvik.config import EngineConfig
-from kvik.errors import ConfigError, InsufficientMemoryError
+from kvik.config.device_kind import check_device_kind
+from kvik.errors import InsufficientMemoryError
+from kvik.kernels import launch
 from kvik.kernels.batch_rows import BatchArrays
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.kernels.tape import Counts
@@ -71,7 +73,13 @@ class GpuDevice:
     # --- memory --------------------------------------------------------------------------------------
 
     def check_room(self, config: EngineConfig, weights_bytes: int, stored: StoredWeights) -> None:
-        _refuse_what_is_of_a_cpu(config)
+        check_device_kind(config, "cuda")
+        if launch.lacks_fp8() and (
+            config.model.quantization == "fp8" or (stored.is_fp8 and not config.model.quantization)
+        ):
+            logger.info(
+                "This GPU does not multiply 8-bit floats: weights stay so, their inputs are not rounded to them."
+            )
         say_attention(config, "cuda")
         total = self._total_bytes(config)
         wanted = int(total * config.cache.gpu_memory_utilization)
@@ -236,14 +244,6 @@ def _keys(sizes: GraphSizes) -> list[GraphKey]:
     """Largest first, so that the smaller ones find their memory there."""
     piecewise = [GraphKey("PIECEWISE", size) for size in reversed(sizes.piecewise)]
     return piecewise + [GraphKey("FULL", size) for size in reversed(sizes.full)]
-
-
-def _refuse_what_is_of_a_cpu(config: EngineConfig) -> None:
-    """Raises `ConfigError`."""
-    if config.cache.kv_cache_dtype == "int8":
-        raise ConfigError("--kv-cache-dtype int8 is a format of the CPU's; on a GPU take fp8 or auto, or --device cpu")
-    if config.model.enable_sleep_mode:
-        raise ConfigError("--enable-sleep-mode is built for the CPU only so far: leave it out, or take --device cpu")
 
 
 def _log(config: EngineConfig, budget: MemoryBudget, facts: EngineFacts) -> None:

@@ -14,12 +14,17 @@ import torch
 from kvik.runner.request_table import RequestRow
 from kvik.step import ScheduledRequest
 
+_NUM_INDICES = 16
+"""Different lists of rows to remember: a step has three at most, which steps of the same requests repeat."""
+
 
 class LastTokens:
     """One id per row of the request table, on the device that computes."""
 
     def __init__(self, max_num_seqs: int, device: torch.device | str = "cpu") -> None:
         self._token_ids = torch.zeros(max_num_seqs, dtype=torch.int32, device=device)
+        self._indices: dict[tuple[int, ...], torch.Tensor] = {}
+        """Of the last rows asked for: while the same requests decode, nothing is brought to the device."""
 
     def keep(self, table_rows: Sequence[int], token_ids: torch.Tensor) -> None:
         """token_ids [R], any integers, are what the requests in `table_rows` [R] got.
@@ -35,7 +40,15 @@ class LastTokens:
             token_ids.index_copy_(0, self._index(batch_rows), self._token_ids[self._index(table_rows)])
 
     def _index(self, rows: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(rows, dtype=torch.int64).to(self._token_ids.device, non_blocking=True)
+        """rows [R] on the device. From pinned memory, as a copy from any other may wait for the work that is queued."""
+        key = tuple(rows)
+        index = self._indices.get(key)
+        if index is None:
+            if len(self._indices) >= _NUM_INDICES:
+                self._indices.clear()
+            host = torch.tensor(key, dtype=torch.int64, pin_memory=self._token_ids.is_cuda)
+            index = self._indices[key] = host.to(self._token_ids.device, non_blocking=True)
+        return index
 
 
 def places_in_flight(shares: Sequence[ScheduledRequest], rows: Sequence[RequestRow]) -> list[tuple[int, int]]:

@@ -191,7 +191,10 @@ class ModelRunner:
         stored = model_file.quantization if model_file else None
         quantize_embedding = stored is not None and stored.embedding_bits == 8
         floats = self._device.float_format(self._config)
-        formats = formats_in_memory(asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding)
+        formats = formats_in_memory(
+            asked.quantization, checkpoint, floats, quantize_embedding=quantize_embedding,
+            keeps_fp8=self._device.kind != "cpu",
+        )  # fmt: skip
         model = build_model(
             asked.spec, dtype, self._device.place, max_positions=max_positions, format_of=formats,
             compute_dtype=self._device.compute_dtype(dtype), group=self._group,

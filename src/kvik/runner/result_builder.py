@@ -100,10 +100,12 @@ class ResultBuilder:
         if step.token_ids is None:
             return
         started_s = time.perf_counter()
-        for (i, row), sample in zip(step.ending, self._sampler.told(step.token_ids.tolist()), strict=True):
-            _fill(step.results[i], [sample])
-            if sample.error is None:
-                self._table.append_token(row, sample.token_id)
+        for (i, row), token_id in zip(step.ending, step.token_ids.tolist(), strict=True):
+            if token_id < 0:
+                _fill(step.results[i], self._sampler.told([token_id]))
+                continue
+            step.results[i].token_ids = [token_id]
+            self._table.append_token(row, token_id)
         step.sample_s += time.perf_counter() - started_s
 
     def _score_prompt(

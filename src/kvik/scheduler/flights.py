@@ -11,7 +11,7 @@ what it held is handed to nobody until the last of them is over. Knows requests 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -84,12 +84,22 @@ class Flights:
         request.blocks = holding.blocks.emptied()
         return True
 
-    def have_room(self, requests: Iterable[Request], blocks: KVCacheManager, longest_chunk: int) -> bool:
+    def have_room(
+        self, decoding: Collection[Request], prompts: Iterable[Request], blocks: KVCacheManager, longest_chunk: int
+    ) -> bool:
         """Whether these can go on without anybody's blocks being taken: while a step is under way nobody's are."""
         if not self._flights:
             return True
-        num_free = blocks.num_free_blocks
-        for request in requests:
-            num_tokens = request.num_computed_tokens + min(request.num_ready_tokens, longest_chunk)
-            num_free -= max(0, blocks.blocks_for(num_tokens) - len(request.blocks.blocks))
-        return num_free >= 0
+        num_free = blocks.num_free_blocks - _num_missing_blocks(prompts, blocks, longest_chunk)
+        if num_free >= len(decoding):  # one token each, so one block at most
+            return True
+        return num_free >= _num_missing_blocks(decoding, blocks, longest_chunk)
+
+
+def _num_missing_blocks(requests: Iterable[Request], blocks: KVCacheManager, longest_chunk: int) -> int:
+    """What their next chunks want beside the blocks that they have."""
+    num_missing = 0
+    for request in requests:
+        num_tokens = request.num_computed_tokens + min(request.num_ready_tokens, longest_chunk)
+        num_missing += max(0, blocks.blocks_for(num_tokens) - len(request.blocks.blocks))
+    return num_missing

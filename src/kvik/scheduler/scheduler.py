@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Any
 
 from kvik.blocks import KVCacheBlock, KVCacheManager
@@ -174,7 +173,7 @@ class Scheduler:
         ready = [(r.num_ready_tokens, r) for r in self._running]
         decoding = [r for num_tokens, r in ready if num_tokens == 1]
         prompts = [r for num_tokens, r in ready if num_tokens > 1]
-        if not self._flights.have_room(chain(decoding, prompts), self._blocks, self._longest_chunk()):
+        if not self._flights.have_room(decoding, prompts, self._blocks, self._longest_chunk()):
             return None
         self._schedule_running(draft, decoding)
         num_prompts = min(len(prompts) + len(self._waiting), self._config.max_num_seqs)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from kvik.config.device_kind import name_of
 from kvik.config.engine import EngineConfig
 from kvik.config.not_yet import NOT_YET
 from kvik.config.speculative import SpeculativeConfig
@@ -248,7 +249,7 @@ def _set_cache_config_info(registry: CollectorRegistry, config: EngineConfig, fa
     labels: dict[str, object] = {f.dest: f.default for f in NOT_YET if f.group == "CacheConfig"}
     labels |= {
         "block_size": facts.block_size,
-        "cache_dtype": cache.kv_cache_dtype,
+        "cache_dtype": name_of(cache.kv_cache_dtype),
         "enable_prefix_caching": cache.enable_prefix_caching,
         "gpu_memory_utilization": cache.gpu_memory_utilization,
         "kv_cache_max_concurrency": round(facts.max_concurrency, 2),

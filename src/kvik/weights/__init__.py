@@ -4,6 +4,7 @@ from kvik.modelfile import ModelFile
 from kvik.modelfile.gguf import read_gguf_header
 from kvik.weights.checkpoint import Checkpoint, FileSpan, RawTensor, Shard
 from kvik.weights.folder import FolderCheckpoint
+from kvik.weights.fp8 import Fp8Checkpoint
 from kvik.weights.gguf import GgufCheckpoint
 from kvik.weights.quantized import QuantizedCheckpoint
 
@@ -18,6 +19,9 @@ def open_checkpoint(model_file: ModelFile) -> Checkpoint:
     if model_file.format == "hf":
         folder = FolderCheckpoint(model_file.path)
         quantization = model_file.quantization
-        return folder if quantization is None else QuantizedCheckpoint(folder, quantization)
+        if quantization is None:
+            return folder
+        is_fp8 = quantization.fp8 is not None
+        return Fp8Checkpoint(folder, quantization) if is_fp8 else QuantizedCheckpoint(folder, quantization)
     header = model_file.gguf_header or read_gguf_header(model_file.path)
     return GgufCheckpoint(header, model_file.spec)

@@ -27,11 +27,14 @@ class RawTensor:
     shape: tuple[int, ...]
     """In values, rows first."""
     fmt: str
-    """How values are stored: "f32", "f16", "bf16", an integer such as "i64", or a block format of GGUF: "q4_k"."""
+    """How values are stored: "f32", "f16", "bf16", an integer such as "i64", or a block format of GGUF: "q4_k",
+    or one of 8-bit floats: "fp8", "fp8_block", ..."""
     data: torch.Tensor
     """uint8 [num_bytes], in most cases a view of the mapped file. Read it, don't write: it may be gone and reread."""
     span: FileSpan | None = None
     """Where the same bytes can be read from; None where they are in no file as they are in `data`."""
+    scales: torch.Tensor | None = None
+    """Of a format of 8-bit floats, whose `data` are codes: fp32 [rows, scales of a row], on the host."""
 
 
 class Shard(Protocol):

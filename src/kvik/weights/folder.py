@@ -22,6 +22,11 @@ _TEXT_PREFIXES: Final = {
     "model.language_model.": "model.",
 }
 """Where models of text and images keep the text model, and what its tensors are called without the rest."""
+_KV_SCALES: Final = {
+    ".k_proj.k_scale": ".k_scale", ".k_proj.output_scale": ".k_scale",
+    ".v_proj.v_scale": ".v_scale", ".v_proj.output_scale": ".v_scale",
+}  # fmt: skip
+"""Where some tools write the scales of keys and values in 8-bit floats, and what they are called here."""
 _OTHER_PREFIXES: Final = tuple(
     prefix + part for prefix in ("", "model.") for part in ("vision_tower.", "multi_modal_projector.")
 )
@@ -109,6 +114,9 @@ def _text_name(name: str) -> str | None:
     """The name in a model of text only; None for a tensor of the other parts."""
     if name.startswith(_OTHER_PREFIXES):
         return None
+    for suffix, replacement in _KV_SCALES.items():
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix) + replacement
     for prefix, replacement in _TEXT_PREFIXES.items():
         if name.startswith(prefix):
             return replacement + name[len(prefix) :]

@@ -56,7 +56,7 @@ def test_every_architecture_is_one_trace_for_all_sizes(architecture: str, config
     assert not counters["graph_break"]
 
 
-@pytest.mark.parametrize("fmt", ["bf16", "q16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("fmt", ["bf16", "q16", "q8_0", "q4_0", "fp8"])
 def test_weights_in_every_layout(fmt: str) -> None:
     tiny = TinyModel.of(formats=lambda _name, _k: fmt)
     compiled = CompiledPass(tiny.model, ONE)
@@ -109,7 +109,9 @@ def test_attention_may_be_called_elsewhere() -> None:
 
 
 def test_the_op_of_a_product_is_told_all_that_a_weight_is() -> None:
-    assert PackedWeight.__slots__ == ("data", "dtype", "format", "is_for_gpu", "is_packed", "k", "n")
+    assert PackedWeight.__slots__ == (
+        "data", "dtype", "format", "input_scale", "is_for_gpu", "is_packed", "k", "n",
+    )  # fmt: skip
 
 
 def test_a_pass_without_a_batch_is_a_mistake() -> None:

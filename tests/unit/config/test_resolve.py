@@ -154,7 +154,7 @@ def test_what_cannot_be_is_refused(model_file: ModelFile, given: dict[str, Any],
 @pytest.mark.parametrize(
     "given",
     [{"load_format": "tensorizer"},
-     {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "nvfp4"}, {"performance_mode": "interactivity"}],
+     {"kv_cache_dtype": "fp8_ds_mla"}, {"kv_cache_dtype": "nvfp4"}, {"performance_mode": "interactivity"}],
 )  # fmt: skip
 def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any]) -> None:
     ((name, value),) = given.items()
@@ -165,15 +165,33 @@ def test_what_kvik_does_not_have_yet(model_file: ModelFile, given: dict[str, Any
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [("auto", "auto"), ("float16", "float16"), ("bfloat16", "bfloat16"), ("int8", "int8"),
-     ("int8_per_token_head", "int8")],
+     ("int8_per_token_head", "int8"), ("fp8", "float8_e4m3fn"), ("fp8_e4m3", "float8_e4m3fn"),
+     ("fp8_e5m2", "float8_e5m2")],
 )  # fmt: skip
 def test_types_of_keys_and_values(model_file: ModelFile, asked: str, wanted: str) -> None:
     assert resolve(model_file, kv_cache_dtype=asked).cache.kv_cache_dtype == wanted
 
 
 def test_a_type_of_keys_and_values_that_is_not_there_names_those_that_are(model_file: ModelFile) -> None:
-    with pytest.raises(NotSupportedYetError, match=r"--kv-cache-dtype fp8; .* one of auto, float16, bfloat16, int8"):
-        resolve(model_file, kv_cache_dtype="fp8")
+    with pytest.raises(NotSupportedYetError, match=r"--kv-cache-dtype nvfp4; .* one of auto, float16, bfloat16, int8"):
+        resolve(model_file, kv_cache_dtype="nvfp4")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device": "cpu", "kv_cache_dtype": "fp8"}, "--kv-cache-dtype fp8 is for a GPU: take int8, .*or auto"),
+        ({"device": "cpu", "kv_cache_dtype": "fp8_e5m2"}, "--kv-cache-dtype fp8_e5m2 is for a GPU"),
+        ({"device": "cpu", "quantization": "fp8"}, "--quantization fp8 is for a GPU: .* Take --quantization int8"),
+        ({"device": "cuda", "kv_cache_dtype": "int8"}, "int8 is a format of the CPU's; on a GPU take fp8 or auto"),
+    ],
+)
+def test_what_the_device_that_was_asked_for_does_not_have(
+    model_file: ModelFile, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(model_file, **given)
+    assert resolve(model_file, **given | {"device": "auto"})
 
 
 def test_int8_keys_need_whole_scales(model_file: ModelFile) -> None:
@@ -185,7 +203,7 @@ def test_int8_keys_need_whole_scales(model_file: ModelFile) -> None:
 QUANTISED = Quantization("awq", 4, 128, False)
 
 
-@pytest.mark.parametrize("asked", ["int8", "int4"])
+@pytest.mark.parametrize("asked", ["int8", "int4", "fp8"])
 def test_float_weights_are_quantised_on_request(model_file: ModelFile, asked: str) -> None:
     assert resolve(model_file, quantization=asked).model.quantization == asked
     assert resolve(model_file).model.quantization is None
@@ -198,10 +216,13 @@ def test_the_method_of_the_checkpoint_may_be_named_and_must_be_right(model_file:
     assert resolve(quantised, quantization="awq").model.quantization is None
     with pytest.raises(ConfigError, match=r"--quantization gptq does not fit .* whose weights are awq: leave it out$"):
         resolve(quantised, quantization="gptq")
-    with pytest.raises(ConfigError, match=r"--quantization awq does not fit .* not quantised: .* int8 or int4"):
+    with pytest.raises(ConfigError, match=r"--quantization awq does not fit .* not quantised: .* int8 or int4 or fp8"):
         resolve(model_file, quantization="awq")
-    with pytest.raises(ConfigError, match=r"--quantization fp8 is not something .*: it takes int8, int4 to quantise"):
-        resolve(model_file, quantization="fp8")
+    with pytest.raises(ConfigError, match=r"--quantization fp4 is not something .*: it takes int8, int4, fp8 to qu"):
+        resolve(model_file, quantization="fp4")
+    in_fp8 = replace(model_file, quantization=Quantization("fp8", 8, 0, True, packed=False, fp8="fp8"))
+    assert resolve(in_fp8, quantization="fp8").model.quantization is None
+    assert resolve(in_fp8, quantization="int8").model.quantization == "int8"
 
 
 def test_a_quantised_checkpoint_may_be_unpacked(model_file: ModelFile) -> None:

@@ -249,8 +249,9 @@ def test_says_why_not(asked: str, work: Work, message: str, packages: dict[str, 
 def test_fp8_on_a_gpu_that_cannot_convert_it(asked: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     work = replace(GPU, cache_dtype=F8)
     monkeypatch.setattr(backends.launch, "capability", lambda: (8, 0))
-    with pytest.raises(ValueError, match="fp8 need a GPU of sm_89 or above, this one is sm_80"):
+    with pytest.raises(ValueError, match=r"fp8 \(e4m3\) need a GPU of sm_89 or above, this one is sm_80: take"):
         choose(asked, work)
+    assert choose(asked, replace(work, cache_dtype=torch.float8_e5m2)).name == (asked or "TRITON_ATTN")
     monkeypatch.setattr(backends.launch, "capability", lambda: (8, 9))
     assert choose(asked, work).name == (asked or "TRITON_ATTN")
 

@@ -17,7 +17,7 @@ from kvik.kernels.rope import rope_and_cache
 from support.attention_requests import attention_requests
 from support.triton_interpreter import standing_in_for_gpu
 
-F8, BF16, F16, F32 = torch.float8_e4m3fn, torch.bfloat16, torch.float16, torch.float32
+F8, E5M2, BF16, F16, F32 = torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float32
 CPU = torch.device("cpu")
 TOLERANCE = {F32: 2e-5, F16: 2e-3, BF16: 2e-2}
 
@@ -107,7 +107,7 @@ def test_any_batch(data: st.DataObject, monkeypatch: pytest.MonkeyPatch) -> None
         shapes.append((data.draw(st.integers(1, max(1, min(length, 40)))), length))
     head_dim, block = data.draw(st.sampled_from([16, 96])), data.draw(st.sampled_from([16, 32]))
     heads = data.draw(st.sampled_from([{"hq": 3, "hkv": 1}, {"hq": 10, "hkv": 2}]))
-    cache = data.draw(st.sampled_from([F32, F16, F8]))
+    cache = data.draw(st.sampled_from([F32, F16, F8, E5M2]))
     window = data.draw(st.sampled_from([0, 3, 64]))
     check(attention_requests(shapes, head_dim=head_dim, block=block, cache=cache, **heads), window=window, k_scale=0.5)
 
@@ -131,7 +131,10 @@ def test_rows_and_caches_of_any_strides(few_programs: None) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"q": torch.zeros(2, 64).double()}, "q must be one of float16, bfloat16, float32 and .*e4m3fn, got .*float64"),
+        (
+            {"q": torch.zeros(2, 64).double()},
+            "q must be one of float16, bfloat16, float32 and .*e4m3fn, .*got .*float64",
+        ),
         ({"k_cache": torch.zeros(2, 2, 24, 16).char(), "v_cache": torch.zeros(2, 2, 16, 16).char()}, "torch.int8"),
         ({"v_cache": torch.zeros(2, 3, 16, 16)}, r"must have 2 heads of 16, .* got K .*, V \[2, 3, 16, 16\]"),
         ({"block_tables": torch.zeros(4, 2).int().T[:1]}, "stride 1 in their last"),
@@ -151,7 +154,7 @@ def test_caches_of_a_gpu() -> None:
         assert v.permute(0, 2, 1, 3).is_contiguous()
         assert not k.float().any()
         assert not v.float().any()
-    with pytest.raises(ValueError, match=r"on a GPU is one of .*, float32, float8_e4m3fn, got torch.int8"):
+    with pytest.raises(ValueError, match=r"on a GPU is one of .*, float32, float8_e4m3fn, float8_e5m2, got torch.int8"):
         allocate_kv_cache(3, 2, 80, 32, torch.int8, device=CPU)
     with pytest.raises(ValueError, match=r"is one of .*, float32, int8, got torch.float8_e4m3fn"):
         allocate_kv_cache(3, 2, 80, 32, F8)
@@ -179,7 +182,9 @@ def rope_given(head_dim: int, dtype: torch.dtype, cache: torch.dtype, num_tokens
 
 @pytest.mark.parametrize("norms", [(), ("q_norm",), ("q_norm", "k_norm")])
 @pytest.mark.parametrize("unit_offset", [False, True])
-@pytest.mark.parametrize(("dtype", "cache"), [(F32, F32), (F32, F16), (BF16, BF16), (BF16, F8), (F16, F16)])
+@pytest.mark.parametrize(
+    ("dtype", "cache"), [(F32, F32), (F32, F16), (BF16, BF16), (BF16, F8), (BF16, E5M2), (F16, F16)]
+)
 def test_rotation_and_writing(
     dtype: torch.dtype, cache: torch.dtype, unit_offset: bool, norms: tuple[str, ...]
 ) -> None:
@@ -199,7 +204,7 @@ def test_rotation_and_writing(
             torch.testing.assert_close(found, arguments[name].float(), **one_step)
 
 
-@pytest.mark.parametrize(("cache", "end"), [(F16, 65504.0), (F8, 448.0)])
+@pytest.mark.parametrize(("cache", "end"), [(F16, 65504.0), (F8, 448.0), (E5M2, 57344.0)])
 def test_what_a_cache_cannot_hold_is_its_largest_number(cache: torch.dtype, end: float) -> None:
     arguments = rope_given(16, F32, cache)
     arguments["qkv"] *= 1e6

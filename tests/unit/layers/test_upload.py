@@ -17,9 +17,11 @@ from kvik.kernels.quantize import quantize
 from kvik.layers.load import load_parameters
 from kvik.layers.parameters import ParameterTable
 from kvik.layers.upload import Upload
+from kvik.modelfile.quantization import Quantization
 from kvik.weights import RawTensor
 from kvik.weights.file_source import PAGE_BYTES
 from kvik.weights.folder import FolderCheckpoint
+from kvik.weights.fp8 import Fp8Checkpoint
 from kvik.weights.stream import WeightStream
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -86,6 +88,26 @@ def test_blocks_that_are_in_no_file(checkpoint: Any, stored: str, kept: str) -> 
     load_parameters(device, checkpoint, lane=lane)
     assert torch.equal(wanted.data, found.data)
     assert lane.num_copies > 1
+
+
+@pytest.mark.parametrize("kept", ["fp8_static", "fp8_block", "f32"])
+def test_codes_from_a_file_meet_the_scales_of_their_rows(tmp_path: Path, kept: str) -> None:
+    """8-bit floats in several pieces, and rows of them that no buffer holds."""
+    stored = "fp8_static" if kept == "f32" else kept
+    for n, k in ((170, 256), (3, 20_000)):
+        parts = {"weight_scale": torch.rand(n), "input_scale": torch.tensor(3.0)}
+        if stored == "fp8_block":
+            parts = {"weight_scale_inv": torch.rand(-(-n // 128), -(-k // 128))}
+        tensors = {f"m.{name}": tensor for name, tensor in parts.items()}
+        save_file({"m.weight": torch.randn(n, k).to(torch.float8_e4m3fn), **tensors}, tmp_path / "model.safetensors")
+        checkpoint = Fp8Checkpoint(FolderCheckpoint(tmp_path), Quantization("fp8", 8, 0, True, fp8=stored))
+        host, (wanted,) = declared({"m.weight": (n, k)}, kept)
+        device, (found,) = declared({"m.weight": (n, k)}, kept)
+        load_parameters(host, checkpoint)
+        load_parameters(device, checkpoint, lane=SlowLane())
+        assert torch.equal(wanted.plain(), found.plain())
+        assert wanted.plain().unique().numel() > n
+        assert (wanted.input_scale, found.input_scale) == ((3.0, 3.0) if kept == "fp8_static" else (None, None))
 
 
 def test_a_file_that_became_short(tmp_path: Path) -> None:

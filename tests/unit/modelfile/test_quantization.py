@@ -59,8 +59,10 @@ def test_schemes_that_can_be_read(config: dict[str, Any], expected: Quantization
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ({"quant_method": "fp8"}, "'quant_method' is 'fp8': weights quantised so cannot be read; what can be read is"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "'bitsandbytes'"),
+        (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True},
+            "'quant_method' is 'bitsandbytes': weights quantised so cannot be read; what can be read is",
+        ),
         ({}, "'quant_method' is missing"),
         ([], "must be an object"),
         ({**GPTQ, "bits": 3}, "'bits' is 3, symmetric; what can be read is"),
@@ -71,7 +73,7 @@ def test_schemes_that_can_be_read(config: dict[str, Any], expected: Quantization
         ({**GPTQ, "dynamic": {"-:lm_head": {}}}, "'dynamic'"),
         ({**AWQ, "version": "gemv"}, "version 'gemv'"),
         ({**AWQ, "zero_point": False}, "zero_point false"),
-        (compressed({"type": "float", "num_bits": 8}, format="float-quantized"), "float-quantized of 8 bits, float"),
+        (compressed({"type": "float"}, format="nvfp4-pack-quantized"), "nvfp4-pack-quantized of 4 bits, float"),
         (compressed({"num_bits": 8, "symmetric": False}), "of 8 bits, int, asymmetric"),
         (compressed({"strategy": "block"}), "'strategy' is 'block'"),
         (compressed(group={"input_activations": {"num_bits": 8, "type": "int", "dynamic": False}}),

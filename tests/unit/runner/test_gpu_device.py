@@ -15,7 +15,9 @@ from kvik.compilation import contest
 from kvik.config import CacheConfig, DeviceConfig, EngineConfig, LoadConfig, ModelConfig, SchedulerConfig
 from kvik.config.attention import AttentionConfig
 from kvik.config.compilation import ATTENTION_OP, CompilationConfig
+from kvik.config.resolve import KV_CACHE_DTYPES
 from kvik.errors import ConfigError, InsufficientMemoryError
+from kvik.kernels import launch
 from kvik.messages import EngineFacts
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.runner import compile_choice
@@ -252,6 +254,42 @@ def test_what_only_a_cpu_has(gpu: FakeGpu, change: dict[str, Any], message: str)
     engine = replace(engine, model=replace(engine.model, enable_sleep_mode=sleep), **change)
     with pytest.raises(ConfigError, match=message):
         started(GpuDevice(gpu, gpu.total), engine)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("fp8", torch.float8_e4m3fn), ("fp8_e5m2", torch.float8_e5m2)])
+def test_weights_keys_and_values_in_8_bit_floats(
+    dtype: str, stored: torch.dtype, gpu: FakeGpu, one_split: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = config(kv_cache_dtype=KV_CACHE_DTYPES[dtype])
+    engine = replace(engine, model=replace(engine.model, dtype="bfloat16", quantization="fp8"))
+    with caplog.at_level(logging.INFO, logger="kvik"):
+        runner, facts = started(GpuDevice(gpu, gpu.total), engine)
+    assert "Weights by format: fp8" in caplog.text
+    assert runner._kv[0].k.dtype is stored
+    assert facts.kv_cache_bytes == 12 * 16 * SPEC.kv_bytes_per_token(1)
+    assert all(len(tokens) > 2 for tokens in greedy_tokens(runner, 2).values())
+    assert gpu.num_replays > 0
+
+
+def test_8_bit_floats_before_sm_89(gpu: FakeGpu, one_split: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "capability", lambda: (8, 0))
+    engine = config(kv_cache_dtype="float8_e4m3fn")
+    with pytest.raises(
+        ConfigError, match=r"--kv-cache-dtype fp8: .* of sm_89 or above, this one is sm_80: take fp8_e5"
+    ):
+        started(GpuDevice(gpu, gpu.total), engine)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("model", "--quantization fp8 is for a GPU"), ("cache", "--kv-cache-dtype fp8 is for a GPU")],
+)
+def test_8_bit_floats_on_a_cpu(change: str, message: str) -> None:
+    engine = config(**({"kv_cache_dtype": "float8_e4m3fn"} if change == "cache" else {}))
+    if change == "model":
+        engine = replace(engine, model=replace(engine.model, quantization="fp8"))
+    with pytest.raises(ConfigError, match=message):
+        started(CpuDevice(2), engine)
 
 
 def test_a_model_of_bf16_computes_in_bf16(gpu: FakeGpu, one_split: None) -> None:

@@ -19,6 +19,16 @@ def test_what_was_kept_by_row_is_filled_into_a_batch() -> None:
     assert token_ids.tolist() == [1, 9, 2, 8]
 
 
+def test_many_batches_leave_a_bounded_memory_and_the_right_rows() -> None:
+    last = LastTokens(40)
+    for first in [*range(30), 0, 3, 0]:
+        last.keep([first, first + 1], torch.tensor([first, first + 50]))
+        token_ids = torch.full((2,), -1, dtype=torch.int32)
+        last.fill(token_ids, [(0, first + 1), (1, first)])
+        assert token_ids.tolist() == [first + 50, first]
+        assert len(last._indices) <= 16
+
+
 def test_a_request_that_got_no_token_leaves_one_that_can_be_computed() -> None:
     last = LastTokens(1)
     last.keep([0], torch.tensor([-1]))

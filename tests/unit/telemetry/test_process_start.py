@@ -29,7 +29,9 @@ def test_the_start_lies_on_the_clock_of_the_phases() -> None:
 
 
 @pytest.mark.parametrize(
-    "stat", ["", "nonsense", "7 (python) S 1", "7 (python) " + FIELDS.format(ticks="x"), stat_of(-60), stat_of(3600)]
+    "stat",
+    ["", "nonsense", "7 (python) S 1", "7 (python) " + FIELDS.format(ticks="x"), stat_of(-60), stat_of(3600)],
+    ids=["nothing", "a word", "cut short", "no number", "in the future", "before the machine"],
 )
 def test_what_cannot_be_believed_is_not(stat: str) -> None:
     now_s = time.monotonic()

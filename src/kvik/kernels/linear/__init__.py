@@ -13,8 +13,15 @@ and the others to int8, with the scale max |x| / 127 of these for all. Products 
 whole numbers, hence exact; the chain runs over the groups.
 
 On a GPU inputs and outputs are fp32, bf16 or fp16 and sums fp32. A weight of floats is multiplied by torch. Elements of
-a quantised one are formed in fp32 and rounded to the inputs' dtype; the inputs are not rounded. A row's last bits may
-depend there on how many rows there are, which decides how the work is cut, but not on what is in them.
+a quantised one are formed in fp32 and rounded to the inputs' dtype; the inputs are not rounded.
+
+With a weight in 8-bit floats the inputs become such floats too, each row (of "fp8_block" each 128 of a row) with the
+scale max |x| / 448, or by the scale that the checkpoint gives; products are exact, their sums fp32, and the scales come
+last. Weights whose inputs are to stay as they are, and GPUs below sm_89, take the codes times the inputs instead, which
+rounds neither.
+
+A row's last bits may depend on a GPU on how many rows there are, which decides how the work is cut, but not on what is
+in them.
 """
 
 from __future__ import annotations
@@ -25,12 +32,14 @@ from kvik.kernels.arena import empty_beside
 from kvik.kernels.lazy import LazyModule
 from kvik.kernels.linear import cpu, gpu_floats, reference
 from kvik.kernels.linear.formats import FIXED_POINT, QUANTIZED, takes
+from kvik.kernels.linear.fp8_layout import FP8_FORMATS
 from kvik.kernels.linear.packed_weight import PackedWeight
 from kvik.kernels.runtime import runs_triton
 
-__all__ = ["FIXED_POINT", "QUANTIZED", "PackedWeight", "linear", "takes"]
+__all__ = ["FIXED_POINT", "FP8_FORMATS", "QUANTIZED", "PackedWeight", "linear", "takes"]
 
 triton = LazyModule(f"{__name__}.triton")
+fp8 = LazyModule(f"{__name__}.fp8")
 _GPU_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -60,6 +69,10 @@ def linear(
         view = empty_beside(x, weight.n) if dtype is x.dtype else x.new_empty(x.shape[0], weight.n, dtype=dtype)
     if weight.is_packed:
         cpu.linear(view, x, weight, bias)
+    elif weight.is_fp8 and runs_triton(x):
+        fp8.linear(view, x, weight, bias)
+    elif weight.is_fp8:
+        view.copy_(reference.fp8_linear(x, weight.data, weight.format, bias, weight.input_scale))
     elif weight.is_for_gpu:
         triton.linear(view, x, weight, bias)
     elif weight.format in QUANTIZED:
@@ -93,7 +106,7 @@ def _columns(out: torch.Tensor, out_column: int, x: torch.Tensor, weight: Packed
 
 
 def _input_dtypes(weight: PackedWeight) -> tuple[torch.dtype, ...]:
-    if weight.is_for_gpu:
+    if weight.is_for_gpu or weight.is_fp8:
         return _GPU_DTYPES
     plain = weight.dtype is not None and not weight.is_packed and weight.dtype is not torch.float32
     return (torch.float32, weight.dtype) if plain and weight.dtype is not None else (torch.float32,)

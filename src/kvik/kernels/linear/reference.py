@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from kvik.kernels.linear.fp8_layout import FP8_FORMATS, split, to_fp8
+
 GROUP = 32  # inputs with one scale
 MAX_OUTLIER = 16000  # steps of the largest of them
 TINY = 1e-30
@@ -53,6 +55,34 @@ def fixed_point(rows: torch.Tensor, steps: int) -> torch.Tensor:
     codes = torch.where(largest > TINY, (rows * (1.0 / scale)).round(), 0.0)
     finite = rows.isfinite().all(dim=1, keepdim=True)
     return torch.where(finite, codes, 0.0) * torch.where(finite, scale, torch.nan)
+
+
+def fp8_linear(
+    x: torch.Tensor,
+    rows: torch.Tensor,
+    format: str,
+    bias: torch.Tensor | None = None,
+    input_scale: torch.Tensor | None = None,
+    *,
+    is_rounded: bool = True,
+) -> torch.Tensor:
+    """x [T, K], a weight's rows uint8 [N, ...] of fp8_layout -> [T, N] fp32: codes times codes, summed in fp32, times
+    both scales; in "fp8_block" the products of 128 inputs at a time. `input_scale` [1]: that of "fp8_static".
+
+    `is_rounded` False: inputs as they are, as in "fp8_weight_only".
+    """
+    found, k = FP8_FORMATS[format], x.shape[1]
+    codes, scales = (part.float() for part in split(rows, format, k))
+    size = found.group or k
+    total = x.new_zeros(x.shape[0], codes.shape[0], dtype=torch.float32)
+    for first in range(0, k, size):
+        part, inputs = slice(first, first + size), x[:, first : first + size].float()
+        scale = scales[None, :, first // size]
+        if is_rounded and found.inputs != "exact":
+            inputs, of_inputs = (found.float() for found in to_fp8(inputs, input_scale))
+            scale = scale * of_inputs
+        total += (inputs @ codes[:, part].T) * scale
+    return total if bias is None else total + bias.float()
 
 
 def gather_rows(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

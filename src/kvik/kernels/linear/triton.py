@@ -87,18 +87,23 @@ def linear(out: torch.Tensor, x: torch.Tensor, weight: PackedWeight, bias: torch
     splits = triton.cdiv(num_steps, per_split)
     sums = out if splits == 1 else torch.empty((splits, num_rows, weight.n), dtype=torch.float32, device=x.device)
     with_bias = bias is not None and splits == 1
-    split_stride = num_rows * weight.n
     _quantized_linear[(*tiles, splits)](
         x, weight.data, weight.data.view(torch.float16), bias if with_bias else x, sums, x.stride(0), sums.stride(-2),
-        split_stride, num_rows, weight.n, weight.k, layout.high, layout.row_bytes, num_steps, per_split,
+        num_rows * weight.n, num_rows, weight.n, weight.k, layout.high, layout.row_bytes, num_steps, per_split,
         FORMAT=weight.format, HIGH=layout.high, SMALL=layout.small, HALVES=layout.halves, HAS_BIAS=with_bias,
         **settings,
     )  # fmt: skip
     if splits > 1:
-        _add_splits[(num_rows, triton.cdiv(weight.n, added))](
-            sums, x if bias is None else bias, out, out.stride(0), split_stride, weight.n, splits,
-            HAS_BIAS=bias is not None, BLOCK=added, num_warps=4,
-        )  # fmt: skip
+        add_splits(out, sums, bias, added)
+
+
+def add_splits(out: torch.Tensor, sums: torch.Tensor, bias: torch.Tensor | None, block: int) -> None:
+    """sums fp32 [splits, T, N] -> out [T, N], `block` columns to a program."""
+    splits, num_rows, n = sums.shape
+    _add_splits[(num_rows, triton.cdiv(n, block))](
+        sums, sums if bias is None else bias, out, out.stride(0), num_rows * n, n, splits,
+        HAS_BIAS=bias is not None, BLOCK=block, num_warps=4,
+    )  # fmt: skip
 
 
 def num_splits(num_tiles: int, num_steps: int, num_programs: int) -> int:

@@ -68,8 +68,6 @@ OWN = {False: "CPU_ATTN", True: "TRITON_ATTN"}
 """What is taken on a CPU and on a GPU where nothing is asked for."""
 PACKAGES = {"FLASH_ATTN": ("flash_attn_interface", "flash_attn"), "FLASHINFER": ("flashinfer",)}
 """Modules of which one must be there, the better one first."""
-FP8_CAPABILITY = (8, 9)
-"""The first to convert e4m3, be it read or written."""
 PIP_NAMES = {"FLASH_ATTN": "flash-attn", "FLASHINFER": "flashinfer-python"}
 
 
@@ -91,9 +89,12 @@ def describe(backend: Backend) -> str:
 
 def misfit(name: str, work: Work) -> str:
     """Why this backend cannot do this work; "" where it can."""
-    if work.cache_dtype is torch.float8_e4m3fn and (0, 0) < launch.capability() < FP8_CAPABILITY:
+    if work.cache_dtype is torch.float8_e4m3fn and launch.lacks_fp8():
         major, minor = launch.capability()
-        return f"keys and values of fp8 need a GPU of sm_89 or above, this one is sm_{major}{minor}: keep them in auto"
+        return (
+            f"keys and values of fp8 (e4m3) need a GPU of sm_89 or above, this one is sm_{major}{minor}: take "
+            "fp8_e5m2, which is as small, or auto"
+        )
     place = "a GPU" if work.on_gpu else "the CPU"
     if name == "TORCH_SDPA" or name == OWN[work.on_gpu]:
         return ""

@@ -16,11 +16,13 @@ from torch import Tensor
 
 SCALE_ROWS = {
     torch.float16: 0, torch.bfloat16: 0, torch.float32: 0, torch.int8: 2 * torch.float32.itemsize,
-    torch.float8_e4m3fn: 0,
+    torch.float8_e4m3fn: 0, torch.float8_e5m2: 0,
 }  # fmt: skip
 """The dtypes of caches, and how many rows of scales they have behind the keys of a block."""
+FP8_LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
+"""The dtypes of 8 bits, and the largest number of each."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
-CACHE_DTYPES = {False: (*_FLOATS, torch.int8), True: (*_FLOATS, torch.float8_e4m3fn)}
+CACHE_DTYPES = {False: (*_FLOATS, torch.int8), True: (*_FLOATS, *FP8_LARGEST)}
 """Those of caches on a CPU, and on a GPU."""
 DTYPES = {False: (torch.float32,), True: _FLOATS}
 """Those of queries, keys and values before they are stored."""
@@ -41,9 +43,9 @@ def allocate_kv_cache(
     With `device`, a GPU or what stands in for one, both are views of memory [blocks, block, Hkv, D], in which a token's
     numbers lie together, as GPUs and the libraries for them want it.
 
-    dtype: fp16, bf16, fp32 or, on a CPU, int8, whose keys are [blocks, Hkv, D + 8, block], or, on a GPU, fp8 (e4m3). On
-    a CPU it is fresh virtual memory: a page takes physical memory when a token is first written to it. Raises
-    ValueError for a shape or dtype that has no layout, OSError when the address space is refused.
+    dtype: fp16, bf16, fp32 or, on a CPU, int8, whose keys are [blocks, Hkv, D + 8, block], or, on a GPU, fp8
+    (e4m3 or e5m2). On a CPU it is fresh virtual memory: a page takes physical memory when a token is first written to
+    it. Raises ValueError for a shape or dtype that has no layout, OSError when the address space is refused.
     """
     on_gpu = device is not None
     if dtype not in CACHE_DTYPES[on_gpu]:

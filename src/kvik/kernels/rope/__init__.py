@@ -41,7 +41,8 @@ def rope_and_cache(
     All is computed in fp32; on a GPU qkv, norms and q may be of another float dtype, to which q is rounded, and what a
     norm gives. k and v are rounded to the caches' dtype once, as they are written. What fp16 cannot hold is stored as
     its largest number, 65504, with its sign. To int8 each token's key and value of a head is scaled by its largest size
-    / 127 and rounded to even. To fp8 it is divided by `k_scale`, or `v_scale`, and what is beyond 448 becomes 448.
+    / 127 and rounded to even. To fp8 it is divided by `k_scale`, or `v_scale`, and what is beyond 448 becomes 448,
+    of e5m2 57344.
     Raises ValueError when shapes or dtypes disagree.
     """
     if not _fits(qkv, cos_sin, positions, slots, k_cache, v_cache, num_heads, num_kv_heads):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kvik.kernels.paged_attention.cache import scales_of
+from kvik.kernels.paged_attention.cache import FP8_LARGEST, scales_of
 from kvik.kernels.rms_norm.reference import rms_norm
 
 
@@ -48,7 +48,7 @@ def rope_and_cache(
         k_scales, v_scales = scales_of(k_cache, head_dim)
         k, k_scales[blocks, :, offset] = _to_int8(k)
         v, v_scales[blocks, :, offset] = _to_int8(v)
-    if k_cache.dtype is torch.float8_e4m3fn:
+    if k_cache.dtype in FP8_LARGEST:
         k, v = k * (1.0 / k_scale), v.float() * (1.0 / v_scale)
     k_cache[blocks, :, :head_dim, offset] = _in_range(k, k_cache.dtype)
     v_cache[blocks, :, offset] = _in_range(v, v_cache.dtype)
@@ -76,5 +76,5 @@ def _to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_range(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Rounded to dtype; beyond its ends, its last finite number. NaN stays NaN."""
-    end = {torch.float16: 65504.0, torch.float8_e4m3fn: 448.0}.get(dtype)
+    end = {torch.float16: 65504.0, **FP8_LARGEST}.get(dtype)
     return x.to(dtype) if end is None else x.clamp(-end, end).to(dtype)

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kvik.kernels.launch import launch
+from kvik.kernels.paged_attention.cache import FP8_LARGEST
 
 
 @triton.jit
@@ -17,6 +18,8 @@ def _in_range(x, dtype: tl.constexpr):
         x = tl.where(x > 65504.0, 65504.0, tl.where(x < -65504.0, -65504.0, x))
     elif dtype == tl.float8e4nv:
         x = tl.where(x > 448.0, 448.0, tl.where(x < -448.0, -448.0, x))
+    elif dtype == tl.float8e5:
+        x = tl.where(x > 57344.0, 57344.0, tl.where(x < -57344.0, -57344.0, x))
     return x
 
 
@@ -113,7 +116,7 @@ def rope_and_cache(
     if qkv.stride(1) != 1:
         qkv = qkv.contiguous()
     out = torch.empty((num_tokens, num_heads * head_dim), dtype=qkv.dtype, device=qkv.device)
-    is_fp8 = k_cache.dtype is torch.float8_e4m3fn
+    is_fp8 = k_cache.dtype in FP8_LARGEST
     settings = launch("rope", head_dim=head_dim)
     grid = (num_tokens, triton.cdiv(num_heads + 2 * num_kv_heads, settings["BLOCK_H"]))
     if num_tokens:
