@@ -32,7 +32,7 @@ WHY_A_GROUP_IS_NOT_THERE = {
     "Frontend": "no gRPC, no supervisor of several servers, no code that is named on the command line",
     "ModelConfig": "models come from local folders and files, are written here, and make text from text",
     "LoadConfig": "files are local, and are mapped into memory",
-    "ParallelConfig": "one device, one process that computes",
+    "ParallelConfig": "one machine; models are shared by tensor parallelism alone",
     "CacheConfig": "one kind of cache, in the device's memory",
     "OffloadConfig": "weights lie in the device's memory",
     "SchedulerConfig": "one scheduler, which knows one kind of KV block",

@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "platforms": set(),
 }
 IMPORTS_TORCH = {
-    "executor", "runner", "parallel", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms", "convert"
+    "executor", "runner", "parallel", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms",
+    "convert",
 }  # fmt: skip
 
 

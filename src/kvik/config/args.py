@@ -236,7 +236,7 @@ class EngineArgs:
         aliases=("-tp",), common=True,
     )  # fmt: skip
     distributed_executor_backend: str | None = flag(
-        None, "where the model is computed: mp (worker processes) or uni (the engine process); unset: as many as needed",
+        None, "where the model is computed: mp (worker processes) or uni (the engine process); unset: mp for several",
         group=PARALLEL, common=True,
     )  # fmt: skip
     device: str = flag("auto", "where to compute", group="DeviceConfig", choices=("auto", "cpu", "cuda"), ours=True)

@@ -73,7 +73,8 @@ def _own_columns_of_fp8(
     if group and (share.first % group or (share.end % group and share.end != share.whole)):
         raise ConfigError(
             f"--tensor-parallel-size: tensor {name} has a scale for each {group} columns, and columns {share.first} to "
-            f"{share.end} of {share.whole} are no whole groups; take a size that divides its {share.whole // group} groups"
+            f"{share.end} of {share.whole} are no whole groups; take a size that divides its {share.whole // group} "
+            "groups"
         )
     mine = codes.view(-1, share.whole)[:, share.first : share.end].contiguous().view(-1)
     return mine, scales[:, share.first // group : -(-share.end // group)] if group else scales

@@ -48,7 +48,7 @@ class TorchGroup:
         try:
             dist.init_process_group(
                 "gloo" if is_cpu else "cpu:gloo,cuda:nccl",
-                store=dist.FileStore(str(meeting), size),
+                store=dist.FileStore(str(meeting), size),  # type: ignore[attr-defined]
                 rank=rank, world_size=size, timeout=MEETING_TIMEOUT, device_id=None if is_cpu else place,
             )  # fmt: skip
         except RuntimeError as error:
