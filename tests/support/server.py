@@ -57,7 +57,7 @@ class KvikServer:
         self._ready, self._ended = threading.Event(), threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        if not self._ready.wait(READY_TIMEOUT_S) or self.process.poll() is not None:
+        if not self._ready.wait(READY_TIMEOUT_S) or "Application startup complete." not in self.log:
             self.__exit__(None, None, None)
             pytest.fail("the server did not get ready:\n" + self.log)
         return self

@@ -21,6 +21,9 @@ from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
 
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""Its name from torch 2.13 on, and the one before."""
+
 MEETING_TIMEOUT = timedelta(minutes=10)
 """How long to wait for the others, at the start and within a step."""
 
@@ -62,7 +65,7 @@ class TorchGroup:
             dist.all_reduce(x)
             return x
         parts = x.new_empty(self.size, *x.shape)
-        dist.all_gather_into_tensor(parts.view(-1), x.contiguous().view(-1))
+        _gather(parts.view(-1), x.contiguous().view(-1))
         x.copy_(parts[0])
         for part in parts[1:]:
             x.add_(part)
@@ -75,7 +78,7 @@ class TorchGroup:
         if self._is_rehearsing:
             parts.copy_(mine)
         else:
-            dist.all_gather_into_tensor(parts.view(-1), mine.view(-1))
+            _gather(parts.view(-1), mine.view(-1))
         return parts.transpose(0, 1).reshape(num_rows, -1)[:, :num_columns].contiguous()
 
     def least(self, numbers: Sequence[int]) -> list[int]:
