@@ -142,7 +142,8 @@ class WeightStream:
         load, slot, future = self._reading.pop(0)
         future.result()
         num_bytes = load.end - load.first
-        self._lane.copy(self._landing[:num_bytes], slot.buffer.tensor[:num_bytes])
+        if num_bytes:
+            self._lane.copy(self._landing[:num_bytes], slot.buffer.tensor[:num_bytes])
         slot.copied = self._lane.record()
         for offset, count, consume in load.parts:
             arrived = self._landing[offset : offset + count]

@@ -49,8 +49,8 @@ def test_an_unknown_topic() -> None:
 def test_the_state_of_a_flag() -> None:
     flags = {f.name: f for f in FLAGS}
     assert status_text(flags["port"]) == "supported"
-    assert status_text(flags["tensor-parallel-size"]) == "not supported yet"
-    assert status_text(flags["distributed-executor-backend"]) == "not supported yet, but uni is accepted"
+    assert status_text(flags["pipeline-parallel-size"]) == "not supported yet"
+    assert status_text(flags["data-parallel-size-local"]) == "not supported yet, but 1 is accepted"
     assert status_text(flags["async-scheduling"]) == "supported"
 
 

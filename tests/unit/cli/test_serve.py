@@ -56,8 +56,8 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
 
 def test_what_a_config_file_asks_for_is_not_ignored_either(tmp_path: Path) -> None:
     file = tmp_path / "f.yaml"
-    file.write_text("tensor-parallel-size: 2\n")
-    with pytest.raises(NotSupportedYetError, match="--tensor-parallel-size"):
+    file.write_text("pipeline-parallel-size: 2\n")
+    with pytest.raises(NotSupportedYetError, match="--pipeline-parallel-size"):
         values_of(f"--config {file}")
 
 

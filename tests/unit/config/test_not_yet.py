@@ -14,7 +14,7 @@ FLAGS = serve_flags()
 @pytest.mark.parametrize(
     ("dest", "value"),
     [
-        ("tensor_parallel_size", 2),
+        ("pipeline_parallel_size", 2),
         ("fully_sharded_loras", True),
         ("limit_mm_per_prompt", {"image": 1}),
         ("swa_bounded_replay", False),
@@ -32,11 +32,11 @@ def test_what_kvik_does_not_have_is_refused(dest: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("dest", "value"),
     [
-        ("tensor_parallel_size", 1),
+        ("pipeline_parallel_size", 1),
         ("limit_mm_per_prompt", {"image": 0, "video": 0}),
         ("kernel_config", {}),
         ("language_model_only", True),
-        ("distributed_executor_backend", "uni"),
+        ("data_parallel_size_local", 1),
         ("ignore_patterns", ("original/**/*",)),
     ],
 )
@@ -45,8 +45,8 @@ def test_what_is_so_anyway_is_accepted(dest: str, value: Any) -> None:
 
 
 def test_all_of_them_are_named_at_once() -> None:
-    with pytest.raises(NotSupportedYetError, match="--headless, --tensor-parallel-size"):
-        refuse_unsupported({"tensor_parallel_size": 2, "headless": True}, FLAGS)
+    with pytest.raises(NotSupportedYetError, match="--headless, --pipeline-parallel-size"):
+        refuse_unsupported({"pipeline_parallel_size": 2, "headless": True}, FLAGS)
 
 
 def test_every_default_is_accepted() -> None:

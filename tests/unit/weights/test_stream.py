@@ -51,6 +51,14 @@ def test_all_bytes_arrive(data: st.DataObject, pages: int, num_readers: int, num
     assert lane.is_closed
 
 
+def test_a_tensor_of_nothing_arrives_too() -> None:
+    arrived: list[torch.Tensor] = []
+    with WeightStream(SlowLane(), num_readers=1) as stream:
+        stream.put(MemorySource(DATA), 0, 0, arrived.append)
+        stream.finish()
+    assert [part.numel() for part in arrived] == [0]
+
+
 def test_neighbours_travel_together() -> None:
     lane, source = SlowLane(), MemorySource(DATA)
     with WeightStream(lane, num_readers=2, buffer_bytes=16 * PAGE_BYTES) as stream:
