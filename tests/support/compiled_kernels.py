@@ -30,10 +30,14 @@ from kvik.kernels.embedding import embedding
 from kvik.kernels.gated_activation import gated_activation
 from kvik.kernels.linear import FP8_FORMATS, QUANTIZED, PackedWeight, linear
 from kvik.kernels.lora import LoraSlots, lora
+from kvik.kernels.logit_edits import edit_logits
+from kvik.kernels.logprobs import top_logprobs
+from kvik.kernels.mask_tokens import mask_tokens
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention
+from kvik.kernels.penalties import count_tokens, penalize
 from kvik.kernels.rms_norm import add_rms_norm, rms_norm
 from kvik.kernels.rope import rope_and_cache
-from kvik.kernels.sample import arg_max, sample
+from kvik.kernels.sample import arg_max, kept_tokens, sample
 
 BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -62,9 +66,7 @@ def calls(capability: int) -> Iterator[Callable[[], Any]]:
     yield lambda: add_rms_norm(x, x.clone(), weight, 1e-5, unit_offset=True)
     yield lambda: gated_activation(x, "silu")
     yield lambda: gated_activation(x, "gelu_tanh")
-    yield lambda: arg_max(torch.zeros(4, 128256))
-    rows = torch.zeros(4)
-    yield lambda: sample(torch.zeros(4, 128256), rows, rows.int(), rows, rows, rows.long(), rows.long())
+    yield from sampling_calls(torch.zeros(4, 128256), torch.zeros(4))
     yield lambda: embedding(ints(0, 1), torch.zeros(9, 4096, dtype=BF16), BF16)
     yield from lora_calls()
     for format in QUANTIZED if capability == 90 else ("q6_k", "q8_0"):  # the most registers, and the fewest
@@ -76,6 +78,19 @@ def calls(capability: int) -> Iterator[Callable[[], Any]]:
     if capability >= 89:
         yield from attention_calls(BF16, FP8, 128)
     yield from attention_calls(BF16, torch.float8_e5m2, 128)
+
+
+def sampling_calls(logits: torch.Tensor, rows: torch.Tensor) -> Iterator[Callable[[], Any]]:
+    yield lambda: arg_max(logits)
+    yield lambda: sample(logits, rows, rows.int(), rows, rows, rows.long(), rows.long())
+    yield lambda: kept_tokens(logits, rows, rows.int(), rows, rows)
+    yield lambda: mask_tokens(logits, rows.int(), torch.zeros(4, 4008, dtype=torch.int32))
+    yield lambda: edit_logits(logits, rows.int(), ints(0, 1, 2, 3, 4), ints(5, 6, 7, 8), rows)
+    counts = torch.zeros(4, 128256, dtype=torch.int32)
+    yield lambda: penalize(logits, rows.int(), rows.int(), counts, rows, rows, rows)
+    yield lambda: count_tokens(counts, rows.int(), rows.int(), rows.long())
+    for normalize in (True, False):
+        yield lambda n=normalize: top_logprobs(logits, rows.long(), 5, normalize=n)
 
 
 def attention_calls(dtype: torch.dtype, cache: torch.dtype, head_dim: int) -> Iterator[Callable[[], Any]]:

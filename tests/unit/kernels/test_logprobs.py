@@ -24,7 +24,7 @@ def by_the_book(row: list[float]) -> list[int]:
 @pytest.mark.parametrize(
     ("vocab_size", "k"), [(1, 0), (1, 1), (5, 5), (16, 3), (17, 17), (1000, 20), (5003, 100), (700, 700)]
 )
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_top(vocab_size, k, ties):
     logits = random_logits(4, vocab_size, ties=ties)
     chosen = torch.tensor([0, vocab_size - 1, vocab_size // 2, vocab_size // 3])
@@ -38,7 +38,7 @@ def test_top(vocab_size, k, ties):
     torch.testing.assert_close(values.double(), exact.gather(1, ids), **CLOSE)
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("ties", [False, True])
 def test_given_tokens(ties):
     logits = random_logits(3, 2000, ties=ties)
@@ -56,7 +56,7 @@ def test_without_normalizing_the_values_are_the_logits():
     assert torch.equal(token_logprobs(logits, ids, normalize=False)[0], values)
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_ruled_out_tokens():
     logits = torch.full((1, 40), -torch.inf)
     logits[0, 3], logits[0, 30] = 2.0, 2.0
@@ -72,7 +72,7 @@ def test_huge_logits_do_not_overflow():
     torch.testing.assert_close(values, torch.tensor([[0.0, 0.0, -3e38]]))
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_a_row_with_nan_fails_alone():
     logits = random_logits(3, 300)
     want = top_logprobs(logits, torch.tensor([1, 2, 3]), 8)
@@ -83,7 +83,7 @@ def test_a_row_with_nan_fails_alone():
         assert torch.equal(before[[0, 2]], after[[0, 2]])
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_a_row_does_not_depend_on_its_neighbours():
     logits = random_logits(9, 4001)
     chosen = torch.arange(9) * 100

@@ -18,7 +18,7 @@ def random_words(num_masks: int, num_words: int) -> torch.Tensor:
     return words.where(kinds == 2, kinds - 1).to(torch.int32)
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("vocab_size", [1, 31, 32, 33, 64, 1000, 49152])
 @pytest.mark.parametrize("use", [mask_tokens, reference.mask_tokens])
 def test_bits_say_what_may_come(vocab_size, use):
@@ -35,7 +35,7 @@ def test_bits_say_what_may_come(vocab_size, use):
     assert torch.equal(got, expected)
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_no_masks():
     logits = torch.randn(2, 40)
     got = logits.clone()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kvik.kernels.lazy import LazyModule
 from kvik.kernels.logprobs import cpu, reference
-from kvik.kernels.runtime import runs_native
+from kvik.kernels.runtime import runs_native, runs_triton
+
+triton = LazyModule(f"{__name__}.triton")
 
 
 def top_logprobs(logits: Tensor, chosen: Tensor, k: int, *, normalize: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -14,9 +17,11 @@ def top_logprobs(logits: Tensor, chosen: Tensor, k: int, *, normalize: bool = Tr
     the k best, which may hold the chosen one again.
 
     logits [R, V] fp32; chosen [R] int64; k from 0 to V. Without `normalize` the values are the logits themselves.
-    Raises ValueError for a wrong shape, k or token id.
+    Raises ValueError for a wrong shape, k or token id; on a GPU, where nothing is waited for, not for an id.
     """
     _check(logits, chosen, k)
+    if runs_triton(logits):
+        return triton.top_logprobs(logits, chosen, k, normalize)  # type: ignore[no-any-return]
     _check_ids(chosen, logits.shape[1])
     if runs_native(logits):
         return cpu.top_logprobs(logits, chosen, k, normalize)
@@ -27,9 +32,11 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, *, normalize: bool = True)
     """Log probabilities [R, n] fp32 and ranks [R, n] int64 of given tokens.
 
     logits [R, V] fp32; token_ids [R, n] int64. Without `normalize` the values are the logits themselves. Raises
-    ValueError for a wrong shape or token id.
+    ValueError for a wrong shape or token id; on a GPU, where nothing is waited for, not for an id.
     """
     _check(logits, token_ids, 0)
+    if runs_triton(logits):
+        return triton.token_logprobs(logits, token_ids, normalize)  # type: ignore[no-any-return]
     _check_ids(token_ids, logits.shape[1])
     if runs_native(logits):
         return cpu.token_logprobs(logits, token_ids, normalize)

@@ -53,6 +53,8 @@ def kept_tokens(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tenso
     _check(logits, (top_k,), torch.int32)
     if runs_native(logits):
         return cpu.kept_tokens(logits, temperature, top_k, top_p, min_p)
+    if runs_triton(logits):
+        return triton.kept_tokens(logits, temperature, top_k, top_p, min_p)
     return reference.kept_tokens(logits, temperature, top_k, top_p, min_p)
 
 

@@ -1,4 +1,4 @@
-"""sample and arg_max in Triton: a program per row, which reads it a fixed number of times and sorts nothing.
+"""sample, arg_max and kept_tokens in Triton: a program per row, which reads it a fixed number of times and sorts nothing.
 
 As the reference has it, weights are whole numbers, so sums are exact in any order. With d = -z >= 0 as bits, which
 order as the numbers do, top-k's border is the largest bit pattern with fewer than k tokens below it, top-p's the
@@ -109,29 +109,41 @@ def _kept(distance, is_left, border, num_ties, ties_before):
 
 
 @triton.jit
-def _sample(logits, temperature, top_k, top_p, least_z, seeds, positions, out, row_stride, size, BLOCK: tl.constexpr):
+def _cut(row, size, largest, inverse, least, k, share, BLOCK: tl.constexpr):
+    """The border of what top-k and then top-p leave, and how many tokens at the border itself."""
+    border = tl.full([], _NO_BORDER, tl.int32)
+    num_ties = tl.full([], 1 << 40, tl.int64)
+    if k > 0:
+        border, below = _border(row, size, largest, inverse, least, k, _NO_BORDER, True, BLOCK)
+        num_ties = k - below
+    if share < 1.0:
+        left = _total(row, size, largest, inverse, least, border, num_ties, BLOCK)
+        limit = tl.ceil(left.to(tl.float64) * share.to(tl.float64)).to(tl.int64)
+        edge, below = _border(row, size, largest, inverse, least, limit, border, False, BLOCK)
+        weight = tl.maximum(_weight_at(edge), 1)
+        ties = (limit - below + weight - 1) // weight
+        num_ties = tl.where(edge == border, tl.minimum(ties, num_ties), ties)
+        border = edge
+    return border, num_ties
+
+
+@triton.jit
+def _least_z(min_p):
+    """The least z that min-p leaves, as an fp32 number closest to the exact logarithm."""
+    return tl.where(min_p > 0, tl.log(min_p.to(tl.float64)).to(tl.float32), -float("inf"))
+
+
+@triton.jit
+def _sample(logits, temperature, top_k, top_p, min_p, seeds, positions, out, row_stride, size, BLOCK: tl.constexpr):
     index = tl.program_id(0)
     row = logits + index.to(tl.int64) * row_stride
     largest, chosen, is_sound = _best(row, size, BLOCK)
     warmth = tl.load(temperature + index)
     if is_sound & (warmth >= _GREEDY_BELOW):
         inverse = 1.0 / warmth
-        least = tl.load(least_z + index)
-        border = tl.full([], _NO_BORDER, tl.int32)
-        num_ties = tl.full([], 1 << 40, tl.int64)
-        k = tl.load(top_k + index).to(tl.int64)
-        if k > 0:
-            border, below = _border(row, size, largest, inverse, least, k, _NO_BORDER, True, BLOCK)
-            num_ties = k - below
-        share = tl.load(top_p + index)
-        if share < 1.0:
-            left = _total(row, size, largest, inverse, least, border, num_ties, BLOCK)
-            limit = tl.ceil(left.to(tl.float64) * share.to(tl.float64)).to(tl.int64)
-            edge, below = _border(row, size, largest, inverse, least, limit, border, False, BLOCK)
-            weight = tl.maximum(_weight_at(edge), 1)
-            ties = (limit - below + weight - 1) // weight
-            num_ties = tl.where(edge == border, tl.minimum(ties, num_ties), ties)
-            border = edge
+        least = _least_z(tl.load(min_p + index))
+        k, share = tl.load(top_k + index).to(tl.int64), tl.load(top_p + index)
+        border, num_ties = _cut(row, size, largest, inverse, least, k, share, BLOCK)
         total = _total(row, size, largest, inverse, least, border, num_ties, BLOCK)
         position = tl.load(positions + index)
         zero = tl.full([], 0, tl.uint32)
@@ -142,6 +154,30 @@ def _sample(logits, temperature, top_k, top_p, least_z, seeds, positions, out, r
         target = tl.umulhi(word, total.to(tl.uint64)).to(tl.int64)
         chosen = _drawn(row, size, largest, inverse, least, border, num_ties, target, BLOCK)
     tl.store(out + index, tl.where(is_sound, chosen, -1).to(tl.int64))
+
+
+@triton.jit
+def _kept_tokens(logits, temperature, top_k, top_p, min_p, out, row_stride, size, BLOCK: tl.constexpr):
+    index = tl.program_id(0)
+    row = logits + index.to(tl.int64) * row_stride
+    offset = tl.arange(0, BLOCK)
+    largest, place, is_sound = _best(row, size, BLOCK)
+    warmth = tl.load(temperature + index)
+    is_drawn = is_sound & (warmth >= _GREEDY_BELOW)
+    inverse = 1.0 / tl.where(is_drawn, warmth, 1.0)
+    least = _least_z(tl.load(min_p + index))
+    border = tl.full([], _NO_BORDER, tl.int32)
+    num_ties = tl.full([], 1 << 40, tl.int64)
+    if is_drawn:
+        k, share = tl.load(top_k + index).to(tl.int64), tl.load(top_p + index)
+        border, num_ties = _cut(row, size, largest, inverse, least, k, share, BLOCK)
+    ties_before = tl.full([], 0, tl.int64)
+    for start in range(0, size, BLOCK):
+        places = start + offset
+        distance, weights, is_left = _weigh(row, places, size, largest, inverse, least)
+        kept, ties_before = _kept(distance, is_left, border, num_ties, ties_before)
+        kept = tl.where(is_drawn, kept, is_sound)
+        tl.store(out + index.to(tl.int64) * size + places, kept.to(tl.int8), mask=places < size)
 
 
 @triton.jit
@@ -188,10 +224,9 @@ def sample(
     """See `kvik.kernels.sample.sample`."""
     num_rows, size = logits.shape
     out = torch.empty(num_rows, dtype=torch.int64, device=logits.device)
-    least_z = torch.where(min_p > 0, min_p.double().log(), -torch.inf).float()
     if num_rows:
         _sample[(num_rows,)](
-            logits, temperature, top_k, top_p, least_z, seeds, positions, out, logits.stride(0), size,
+            logits, temperature, top_k, top_p, min_p, seeds, positions, out, logits.stride(0), size,
             **launch("sample", size=size),
         )  # fmt: skip
     return out
@@ -204,3 +239,14 @@ def arg_max(logits: Tensor) -> Tensor:
     if num_rows:
         _arg_max[(num_rows,)](logits, out, logits.stride(0), size, **launch("arg_max", size=size))
     return out
+
+
+def kept_tokens(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
+    """See `kvik.kernels.sample.kept_tokens`."""
+    num_rows, size = logits.shape
+    out = torch.empty((num_rows, size), dtype=torch.int8, device=logits.device)
+    if num_rows:
+        _kept_tokens[(num_rows,)](
+            logits, temperature, top_k, top_p, min_p, out, logits.stride(0), size, **launch("sample", size=size)
+        )
+    return out.view(torch.bool)
