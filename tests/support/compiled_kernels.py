@@ -29,9 +29,9 @@ from kvik.kernels import launch, runtime
 from kvik.kernels.embedding import embedding
 from kvik.kernels.gated_activation import gated_activation
 from kvik.kernels.linear import FP8_FORMATS, QUANTIZED, PackedWeight, linear
-from kvik.kernels.lora import LoraSlots, lora
 from kvik.kernels.logit_edits import edit_logits
 from kvik.kernels.logprobs import top_logprobs
+from kvik.kernels.lora import LoraSlots, lora
 from kvik.kernels.mask_tokens import mask_tokens
 from kvik.kernels.paged_attention import allocate_kv_cache, paged_attention
 from kvik.kernels.penalties import count_tokens, penalize

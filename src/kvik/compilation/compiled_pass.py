@@ -60,6 +60,10 @@ class CompiledPass:
         return self._model.spec
 
     @property
+    def attentions(self) -> Any:
+        return self._model.attentions
+
+    @property
     def compute_dtype(self) -> torch.dtype:
         return self._model.compute_dtype
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class SumOfRequests:
 
     spec = Spec()
     compute_dtype = torch.float32
+    attentions = (SimpleNamespace(width=spec.num_heads * spec.head_dim),)
 
     def __init__(self) -> None:
         self.num_forwards = 0

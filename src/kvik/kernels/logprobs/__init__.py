@@ -21,7 +21,7 @@ def top_logprobs(logits: Tensor, chosen: Tensor, k: int, *, normalize: bool = Tr
     """
     _check(logits, chosen, k)
     if runs_triton(logits):
-        return triton.top_logprobs(logits, chosen, k, normalize)  # type: ignore[no-any-return]
+        return triton.top_logprobs(logits, chosen, k, normalize)
     _check_ids(chosen, logits.shape[1])
     if runs_native(logits):
         return cpu.top_logprobs(logits, chosen, k, normalize)
@@ -36,7 +36,7 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, *, normalize: bool = True)
     """
     _check(logits, token_ids, 0)
     if runs_triton(logits):
-        return triton.token_logprobs(logits, token_ids, normalize)  # type: ignore[no-any-return]
+        return triton.token_logprobs(logits, token_ids, normalize)
     _check_ids(token_ids, logits.shape[1])
     if runs_native(logits):
         return cpu.token_logprobs(logits, token_ids, normalize)

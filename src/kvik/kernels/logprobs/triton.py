@@ -109,15 +109,15 @@ def _launch(logits: Tensor, given: Tensor, k: int, normalize: bool) -> tuple[Ten
     (num_rows, size), num_given = logits.shape, given.shape[1]
     settings = launch("logprobs", size=size)
     num_stretches = triton.cdiv(size, settings["BLOCK"])
-    made = {"device": logits.device}
-    ids = torch.empty((num_rows, num_given + k), dtype=torch.int64, **made)
-    values, ranks = torch.empty(ids.shape, dtype=torch.float32, **made), torch.empty_like(ids)
+    place = logits.device
+    ids = torch.empty((num_rows, num_given + k), dtype=torch.int64, device=place)
+    values, ranks = torch.empty(ids.shape, dtype=torch.float32, device=place), torch.empty_like(ids)
     if not num_rows:
         return ids, values, ranks
     given = given.contiguous()
-    maxima, sums = torch.empty((2, num_rows, -(-num_stretches // 4) * 4), dtype=torch.float32, **made)
-    num_better = torch.empty((num_rows, num_stretches, num_given), dtype=torch.int32, **made)
-    best = torch.empty((num_rows, num_stretches, k), dtype=torch.int64, **made)
+    maxima, sums = torch.empty((2, num_rows, -(-num_stretches // 4) * 4), dtype=torch.float32, device=place)
+    num_better = torch.empty((num_rows, num_stretches, num_given), dtype=torch.int32, device=place)
+    best = torch.empty((num_rows, num_stretches, k), dtype=torch.int64, device=place)
     _survey[num_rows, num_stretches](
         logits, given, maxima, sums, num_better, best, logits.stride(0), size, num_given, k, num_stretches, **settings
     )

@@ -52,8 +52,8 @@ def penalize(
 def count_tokens(counts: Tensor, slots: Tensor, rows: Tensor, token_ids: Tensor) -> None:
     """Count token_ids[rows[n]] into counts[slots[n]] as one more token of that answer, in place; -1 is none.
 
-    counts [S, V] int32; slots, each at most once, and rows [N] int32; token_ids [R] int64. Raises ValueError for a wrong
-    shape or dtype. On a GPU nothing is waited for.
+    counts [S, V] int32; slots, each at most once, and rows [N] int32; token_ids [R] int64. Raises ValueError for a
+    wrong shape or dtype. On a GPU nothing is waited for.
     """
     _check_counts(counts, None)
     for name, given in (("slots", slots), ("rows", rows)):

@@ -1,4 +1,4 @@
-"""sample, arg_max and kept_tokens in Triton: a program per row, which reads it a fixed number of times and sorts nothing.
+"""sample, arg_max and kept_tokens in Triton: a program per row reads it a fixed number of times and sorts nothing.
 
 As the reference has it, weights are whole numbers, so sums are exact in any order. With d = -z >= 0 as bits, which
 order as the numbers do, top-k's border is the largest bit pattern with fewer than k tokens below it, top-p's the
@@ -161,7 +161,7 @@ def _kept_tokens(logits, temperature, top_k, top_p, min_p, out, row_stride, size
     index = tl.program_id(0)
     row = logits + index.to(tl.int64) * row_stride
     offset = tl.arange(0, BLOCK)
-    largest, place, is_sound = _best(row, size, BLOCK)
+    largest, _place, is_sound = _best(row, size, BLOCK)
     warmth = tl.load(temperature + index)
     is_drawn = is_sound & (warmth >= _GREEDY_BELOW)
     inverse = 1.0 / tl.where(is_drawn, warmth, 1.0)
@@ -174,7 +174,7 @@ def _kept_tokens(logits, temperature, top_k, top_p, min_p, out, row_stride, size
     ties_before = tl.full([], 0, tl.int64)
     for start in range(0, size, BLOCK):
         places = start + offset
-        distance, weights, is_left = _weigh(row, places, size, largest, inverse, least)
+        distance, _weights, is_left = _weigh(row, places, size, largest, inverse, least)
         kept, ties_before = _kept(distance, is_left, border, num_ties, ties_before)
         kept = tl.where(is_drawn, kept, is_sound)
         tl.store(out + index.to(tl.int64) * size + places, kept.to(tl.int8), mask=places < size)
