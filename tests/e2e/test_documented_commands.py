@@ -32,6 +32,7 @@ NOT_RUN = {
     "curl --unix-socket /run/kvik/admin.sock http://admin/server_info":
         "wants a server with --admin-uds: tests/unit/server/test_access.py",
     "python -m bench.constrained --rounds 8": "measures for minutes",
+    "kvik serve /models/Llama-3.1-70B-Instruct --tensor-parallel-size 4": "wants as many GPUs: test_tensor_parallel.py",
 }  # fmt: skip
 """Exact text in the pages -> why it is not run. What begins with a key of NOT_RUN_PROGRAMS is not run either."""
 NOT_RUN_PROGRAMS = {"python -m bench.compare ": "other engines and gigabytes of models: tests/unit/test_compare.py"}

@@ -57,7 +57,7 @@ class KvikServer:
         self._ready, self._ended = threading.Event(), threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        if not self._ready.wait(READY_TIMEOUT_S) or "Application startup complete." not in self.log:
+        if not self._ready.wait(READY_TIMEOUT_S) or self._has_ended():
             self.__exit__(None, None, None)
             pytest.fail("the server did not get ready:\n" + self.log)
         return self
@@ -73,6 +73,13 @@ class KvikServer:
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+    def _has_ended(self) -> bool:
+        """A server whose log has ended is one that is about to, unless its log goes elsewhere."""
+        if "Application startup complete." not in self.log:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+        return self.process.poll() is not None
 
     def _read_log(self) -> None:
         assert self.process.stdout is not None
