@@ -57,6 +57,10 @@ int main(int argc, char** argv) {
     name_the_case_on_death();
     if (!every_op_has_a_test()) return 1;
     const std::string filter = argc > 1 ? argv[1] : "", isa = argc > 2 ? argv[2] : "";
+    if (filter == "--isas") {
+        for (const char* const* name = kvik::available_isas(); *name; ++name) std::puts(*name);
+        return 0;
+    }
     for (const char* const* name = kvik::available_isas(); *name; ++name)
         if (isa.empty() || isa == *name) run_isa(*name, filter);
     kvik::set_num_threads(1);
