@@ -19,5 +19,5 @@ def server() -> Iterator[KvikServer]:
 
 @pytest.fixture
 def client(server: KvikServer) -> Iterator[OpenAI]:
-    with server.client as client:
+    with server.client() as client:
         yield client

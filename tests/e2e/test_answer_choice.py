@@ -15,7 +15,7 @@ PROMPT = "The capital of France is"
 @pytest.fixture
 def client(server: KvikServer) -> Iterator[OpenAI]:
     """Closed after each test: an error that pytest keeps would keep its connection open too."""
-    with server.client as client:
+    with server.client() as client:
         yield client
 
 

@@ -43,8 +43,8 @@ class Victim(threading.Thread):
         return self.answers
 
 
-def test_a_victim_streams_on_beside_every_bad_request(server: KvikServer) -> None:
-    victim = Victim(server.client)
+def test_a_victim_streams_on_beside_every_bad_request(server: KvikServer, client: OpenAI) -> None:
+    victim = Victim(client)
     alone = victim.answer()
     victim.has_begun.clear()
     victim.start()

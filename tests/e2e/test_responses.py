@@ -210,8 +210,8 @@ def test_errors_are_those_of_the_client(client: OpenAI) -> None:
 
 
 def test_the_servers_end_is_the_end_of_what_runs_in_the_background() -> None:
-    with KvikServer("--shutdown-timeout", "0") as server:
-        events = server.client.responses.create(model=MODEL, input=ESSAY, background=True, stream=True)
+    with KvikServer("--shutdown-timeout", "0") as server, server.client() as client:
+        events = client.responses.create(model=MODEL, input=ESSAY, background=True, stream=True)
         for event in events:
             if event.type == "response.output_text.delta" and server.process.poll() is None:
                 server.process.send_signal(signal.SIGTERM)

@@ -186,17 +186,14 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
 def test_fields_that_leave_no_token_are_the_clients_error_and_a_neighbour_goes_on(server: KvikServer) -> None:
     victim = {"prompt": "Once upon a time", "max_tokens": 60, "ignore_eos": True}
     alone = ask(server, victim)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, server.client() as client:
         beside = pool.submit(ask, server, victim)
         for param, call in CONTRADICTIONS.items():
             body = {"model": MODEL, "prompt": "x", "max_tokens": 5, "temperature": 0} | call
             status, answer, _ = server.request("POST", "/v1/completions", body)
             assert (status, answer["error"]["param"]) == (400, param), answer
             with pytest.raises(APIError) as ended:
-                list(
-                    server.client.completions.create(
-                        **{k: body[k] for k in ("model", "prompt")}, stream=True, extra_body=call
-                    )
-                )
+                asked = {k: body[k] for k in ("model", "prompt")}
+                list(client.completions.create(**asked, stream=True, extra_body=call))
             assert ended.value.param == param
         assert beside.result() == alone

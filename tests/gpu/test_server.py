@@ -28,7 +28,7 @@ def compiled(caches: Path) -> set[Path]:
 
 
 def test_it_answers_and_says_what_computes(caches: Path) -> None:
-    with serve(caches) as server, server.client as client:
+    with serve(caches) as server, server.client() as client:
         question = [{"role": "user", "content": "What is the capital of France?"}]
         whole = client.chat.completions.create(model=MODEL, messages=question, temperature=0, max_tokens=16)
         parts = client.chat.completions.create(
@@ -48,14 +48,14 @@ def test_a_second_start_compiles_nothing(caches: Path) -> None:
     with serve(caches):
         pass
     before = compiled(caches)
-    with serve(caches) as server, server.client as client:
+    with serve(caches) as server, server.client() as client:
         client.completions.create(model=MODEL, prompt="One, two,", max_tokens=8, temperature=0.7, logprobs=2)
     assert compiled(caches) == before
 
 
 def test_memory_stays_within_its_share(caches: Path) -> None:
     before = find_gpus().visible[0]
-    with serve(caches) as server, server.client as client:
+    with serve(caches) as server, server.client() as client:
         client.completions.create(model=MODEL, prompt=["count: 1 2 3"] * 32, max_tokens=64)
         held = before.free_bytes - find_gpus().visible[0].free_bytes
     assert held <= 0.3 * before.total_bytes + (256 << 20)

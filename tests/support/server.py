@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -93,9 +93,12 @@ class KvikServer:
     def log(self) -> str:
         return "\n".join(self.lines)
 
-    @property
-    def client(self) -> OpenAI:
-        return OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0, timeout=60)
+    @contextlib.contextmanager
+    def client(self) -> Iterator[OpenAI]:
+        """Closed at the end: one that is only forgotten leaves its sockets to the garbage collector."""
+        url = f"http://127.0.0.1:{self.port}/v1"
+        with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client:
+            yield client
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
         """One plain HTTP request; the body of the answer is parsed if it is JSON."""

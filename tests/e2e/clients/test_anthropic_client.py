@@ -81,7 +81,7 @@ def test_an_answer(messages: Any) -> None:
 
 
 def test_it_says_what_chat_says(text: str, server: KvikServer) -> None:
-    with server.client as chat:
+    with server.client() as chat:
         assert chat.chat.completions.create(**ASK).choices[0].message.content == text
 
 

@@ -37,7 +37,7 @@ def test_by_schema(structured: KvikServer) -> None:
 def test_by_a_forced_call(tool_server: KvikServer) -> None:
     import instructor
 
-    with tool_server.client as client:
+    with tool_server.client() as client:
         asking = instructor.from_openai(client, mode=instructor.Mode.TOOLS)
         city = asking.chat.completions.create(**ASK, response_model=City)
         assert 0 <= city.num_rivers <= 9

@@ -31,7 +31,7 @@ def litellm() -> ModuleType:
 
 @pytest.fixture
 def text(server: KvikServer) -> str:
-    with server.client as client:
+    with server.client() as client:
         return str(client.chat.completions.create(model=MODEL, **ASK).choices[0].message.content)
 
 

@@ -145,7 +145,7 @@ def test_parsed_answers(structured: KvikServer) -> None:
 
 def test_an_agents_loop_of_three_calls(tool_server: KvikServer) -> None:
     messages: list[Any] = [{"role": "user", "content": "Add 1 and 2, then 3, then 4."}]
-    with tool_server.client as client:
+    with tool_server.client() as client:
         for _ in range(3):
             ask = ASK | {"messages": messages, "max_tokens": 200, "tools": [TOOL], "tool_choice": "required"}
             said = client.chat.completions.create(**ask, parallel_tool_calls=False).choices[0].message
@@ -163,7 +163,7 @@ def test_an_agents_loop_of_three_calls(tool_server: KvikServer) -> None:
 
 def test_a_forced_call(tool_server: KvikServer) -> None:
     ask = ASK | {"max_tokens": 200, "tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
-    with tool_server.client as client:
+    with tool_server.client() as client:
         call = client.chat.completions.create(**ask).choices[0].message.tool_calls[0]
         with client.chat.completions.stream(**ask) as stream:
             streamed = stream.get_final_completion().choices[0].message.tool_calls[0]
