@@ -43,7 +43,7 @@ class ScheduledRequest(msgspec.Struct, array_like=True):
     """Packed bits [1 + drafts, words]: the tokens that may follow, by the request's grammar. None: all of them."""
     input_in_flight: bool = False
     """The last token of the share is the one that the step before this plan chooses for the request: the scheduler
-    does not know it yet. It is nobody's draft, has no mask, and its request has no wish that looks at tokens."""
+    does not know it yet. It is nobody's draft and has no mask, and its request has no bad words of several tokens."""
 
     @property
     def num_draft_tokens(self) -> int:

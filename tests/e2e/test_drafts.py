@@ -64,10 +64,11 @@ def test_answers_are_the_same_alone_and_together(server: KvikServer, drafting: K
 def test_a_stream_brings_the_same_text(server: KvikServer, drafting: KvikServer) -> None:
     texts = []
     for running in (server, drafting):
-        stream = running.client.completions.create(
-            model=MODEL, prompt=QUOTE, temperature=0, max_tokens=60, stream=True, logprobs=1
-        )
-        chunks = [chunk.choices[0] for chunk in stream if chunk.choices]
+        with running.client() as client:
+            stream = client.completions.create(
+                model=MODEL, prompt=QUOTE, temperature=0, max_tokens=60, stream=True, logprobs=1
+            )
+            chunks = [chunk.choices[0] for chunk in stream if chunk.choices]
         tokens = [token for chunk in chunks if chunk.logprobs is not None for token in chunk.logprobs.tokens or []]
         texts.append(("".join(chunk.text for chunk in chunks), tokens, chunks[-1].finish_reason))
     assert texts[1] == texts[0]

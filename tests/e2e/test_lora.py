@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import NotFoundError
+from openai import NotFoundError, OpenAI
 
 from kvik.modelfile import embedded_model_path, open_model
 from support.adapters import write_adapter
@@ -37,9 +37,11 @@ def served(folders: list[Path]) -> Iterator[KvikServer]:
 
 
 def answer(served: KvikServer, model: str, max_tokens: int = 12) -> Any:
-    completion = served.client.completions.create(
-        model=model, prompt=PROMPT, max_tokens=max_tokens, temperature=0, logprobs=1, extra_body={"ignore_eos": True}
-    )
+    with served.client() as client:
+        completion = client.completions.create(
+            model=model, prompt=PROMPT, max_tokens=max_tokens, temperature=0, logprobs=1,
+            extra_body={"ignore_eos": True},
+        )  # fmt: skip
     assert completion.model == model
     return completion.choices[0].text, completion.choices[0].logprobs.token_logprobs  # type: ignore[union-attr]
 
@@ -63,16 +65,24 @@ def test_in_one_batch_each_answers_as_alone(served: KvikServer) -> None:
 def test_adapters_share_no_prefixes(served: KvikServer) -> None:
     long = "Once upon a time there was a princess who lived in a castle with her seven cats. " * 3
     seen: dict[str, list[Any]] = {}
-    for _ in range(2):
-        for name in (MODEL, "zero", "one"):
-            made = served.client.completions.create(model=name, prompt=long, max_tokens=4, temperature=0, logprobs=1)
+    with served.client() as client:
+        for name in (MODEL, "zero", "one") * 2:
+            made = client.completions.create(model=name, prompt=long, max_tokens=4, temperature=0, logprobs=1)
             seen.setdefault(name, []).append(made.choices[0].logprobs)
     assert all(first == second for first, second in seen.values())
     assert served.metric("vllm:prefix_cache_hits_total") > 0
 
 
-def test_reload_in_place_and_unload_while_a_request_runs(served: KvikServer, folders: list[Path]) -> None:
-    stream = served.client.completions.create(
+@pytest.fixture
+def client(served: KvikServer) -> Iterator[OpenAI]:
+    with served.client() as client:
+        yield client
+
+
+def test_reload_in_place_and_unload_while_a_request_runs(
+    served: KvikServer, client: OpenAI, folders: list[Path]
+) -> None:
+    stream = client.completions.create(
         model="zero", prompt=PROMPT, max_tokens=100, temperature=0, stream=True, extra_body={"ignore_eos": True}
     )
     pieces = [next(iter(stream)).choices[0].text]

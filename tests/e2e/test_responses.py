@@ -268,8 +268,9 @@ def test_a_bad_schema_is_refused_before_a_stream(client: OpenAI) -> None:
 @pytest.fixture(scope="module")
 def tool_client() -> Iterator[OpenAI]:
     """A server that reads calls of tools."""
-    with KvikServer("--enable-auto-tool-choice", "--tool-call-parser", "hermes") as running:
-        yield running.client
+    flags = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    with KvikServer(*flags) as running, running.client() as client:
+        yield client
 
 
 @needs_tools

@@ -25,7 +25,7 @@ def sleeper() -> Iterator[KvikServer]:
 
 @pytest.fixture(scope="module")
 def client(sleeper: KvikServer) -> Iterator[OpenAI]:
-    with sleeper.client as client:
+    with sleeper.client() as client:
         yield client
 
 

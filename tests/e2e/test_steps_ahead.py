@@ -87,7 +87,7 @@ def test_what_was_computed_too_often_is_in_no_cache(server: KvikServer, ahead: K
 def test_a_stream_that_is_left_frees_what_it_held_and_changes_no_other(
     ahead: KvikServer, plain: dict[str, list[Any]]
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, ahead.client as client:
+    with ThreadPoolExecutor(1) as pool, ahead.client() as client:
         beside = pool.submit(ask, ahead, CALLS["greedy"])
         stream = client.completions.create(model=MODEL, prompt=STORY, max_tokens=1000, temperature=0, stream=True)
         for _, _ in zip(range(5), stream, strict=False):

@@ -192,8 +192,8 @@ def test_fields_that_leave_no_token_are_the_clients_error_and_a_neighbour_goes_o
             body = {"model": MODEL, "prompt": "x", "max_tokens": 5, "temperature": 0} | call
             status, answer, _ = server.request("POST", "/v1/completions", body)
             assert (status, answer["error"]["param"]) == (400, param), answer
+            asked = {k: body[k] for k in ("model", "prompt")}
             with pytest.raises(APIError) as ended:
-                asked = {k: body[k] for k in ("model", "prompt")}
                 list(client.completions.create(**asked, stream=True, extra_body=call))
             assert ended.value.param == param
         assert beside.result() == alone

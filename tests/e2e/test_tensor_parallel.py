@@ -31,7 +31,7 @@ def workers_of(server: KvikServer) -> dict[str, int]:
 
 
 def test_it_answers(shared: KvikServer) -> None:
-    with shared.client as client:
+    with shared.client() as client:
         question: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
         answer = client.chat.completions.create(model=MODEL, messages=question, temperature=0, max_tokens=16)
     assert "Paris" in (answer.choices[0].message.content or "")
@@ -41,7 +41,7 @@ def test_it_answers(shared: KvikServer) -> None:
 
 
 def test_a_worker_that_dies_is_an_engine_that_dies(shared: KvikServer) -> None:
-    with shared.client as client:
+    with shared.client() as client:
         whole = client.completions.create(**ASKED).choices[0].text
         workers = workers_of(shared)
         assert sorted(workers) == [f"Worker_TP{rank}" for rank in range(NUM_WORKERS)]

@@ -42,8 +42,8 @@ TOOLS = [
 @pytest.fixture(scope="module")
 def hermes() -> Iterator[OpenAI]:
     flags = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
-    with KvikServer(*flags) as running:
-        yield running.client
+    with KvikServer(*flags) as running, running.client() as client:
+        yield client
 
 
 def check(call: Any) -> None:

@@ -78,7 +78,7 @@ def test_what_was_aborted_says_so(traced: KvikServer, collector: OtlpCollector) 
     body = STORY | {"max_tokens": 1, "request_id": "plain"}
     traced.request("POST", "/v1/completions", body)
     assert span_of(collector, "plain").status.code == 0
-    with traced.client as client:
+    with traced.client() as client:
         stream = client.completions.create(
             model=traced.request("GET", "/v1/models")[1]["data"][0]["id"], prompt="Once", max_tokens=4000, stream=True,
             extra_body={"ignore_eos": True, "request_id": "left"},

@@ -74,8 +74,19 @@ def activation_bytes(config: EngineConfig, share: ModelSpec | None = None, kind:
         rank = -(-config.lora.max_lora_rank // 16) * 16
         layer_elements += scheduler.max_num_batched_tokens * (3 * rank + spec.hidden_size)
         logits_elements += max_logits_rows(config) * config.model.spec.vocab_size
-    layer_bytes = FP32_BYTES if kind == "cpu" else _KV_BYTES[config.model.dtype]
-    return layer_bytes * layer_elements + FP32_BYTES * logits_elements
+    if kind == "cpu":
+        return FP32_BYTES * (layer_elements + logits_elements)
+    return _KV_BYTES[config.model.dtype] * layer_elements + FP32_BYTES * logits_elements + _count_table_bytes(config)
+
+
+def sampling_bytes(config: EngineConfig) -> int:
+    """What choosing tokens on a GPU takes beside the logits: a table of counts, and a copy of the logits."""
+    return _count_table_bytes(config) + FP32_BYTES * max_logits_rows(config) * config.model.spec.vocab_size
+
+
+def _count_table_bytes(config: EngineConfig) -> int:
+    """How often each request has each token, for penalties."""
+    return 4 * config.scheduler.max_num_seqs * config.model.spec.vocab_size
 
 
 def max_logits_rows(config: EngineConfig) -> int:

@@ -23,9 +23,10 @@ from kvik.runner import kv_memory
 from kvik.runner.attention_choice import attention_of, say_attention
 from kvik.runner.compile_choice import with_compilation
 from kvik.runner.compiled_model import BackgroundCompilation
-from kvik.runner.device import ForwardPass, OnItsWay
+from kvik.runner.device import ForwardPass
 from kvik.runner.taped_model import tape_model
 from kvik.runner.trial_batches import trial_batches
+from kvik.sampling import PlainChooser
 from kvik.telemetry.log import get_logger, log_once
 from kvik.weights.lane import Lane
 
@@ -94,8 +95,8 @@ class CpuDevice:
         self._forward = with_compilation(config.compilation, model, taped, max_positions, trials)
         return self._forward
 
-    def to_host(self, token_ids: torch.Tensor) -> OnItsWay:
-        return token_ids
+    def chooser(self, config: EngineConfig) -> PlainChooser:
+        return PlainChooser()
 
     def use_idle_time(self) -> bool:
         return isinstance(self._forward, BackgroundCompilation) and self._forward.use_idle_time()

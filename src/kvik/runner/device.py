@@ -15,6 +15,7 @@ from kvik.messages import EngineFacts
 from kvik.models import Model
 from kvik.plan.formats import Kind
 from kvik.plan.weights import StoredWeights
+from kvik.sampling import Chooser
 from kvik.weights.lane import Lane
 
 
@@ -29,13 +30,6 @@ class ForwardPass(Protocol):
 
     def logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """What `forward` returned last, rows [R] int32 on the host -> [R, V] fp32, good until the next call."""
-
-
-class OnItsWay(Protocol):
-    """A tensor that was computed, or will be."""
-
-    def tolist(self) -> list[int]:
-        """Wait for it, and for nothing that was begun after it."""
 
 
 class Device(Protocol):
@@ -75,8 +69,8 @@ class Device(Protocol):
     ) -> ForwardPass:
         """The model on batches that lie in `arrays` and are `most` at most, made as fast as it can be here."""
 
-    def to_host(self, token_ids: torch.Tensor) -> OnItsWay:
-        """Begin to bring [R] integers to the host, without waiting."""
+    def chooser(self, config: EngineConfig) -> Chooser:
+        """What chooses tokens of logits that lie here, without waiting for those of the steps before."""
 
     def use_idle_time(self) -> bool:
         """Do a piece of what later steps will be glad of, in a moment without requests. Whether there is more."""

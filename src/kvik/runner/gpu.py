@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from kvik.weights.cuda_lane import CudaLane
@@ -85,7 +87,7 @@ class Gpu(Protocol):
 
 
 class HostCopy:
-    """Integers on their way from the device to the host."""
+    """64-bit integers on their way from the device to the host."""
 
     def __init__(self, gpu: Gpu, source: torch.Tensor) -> None:
         """The copy is queued behind what is queued now, and nothing later holds it up."""
@@ -94,11 +96,10 @@ class HostCopy:
         self._values.copy_(source, non_blocking=True)
         self._copied = gpu.record_event()
 
-    def tolist(self) -> list[int]:
+    def numpy(self) -> npt.NDArray[np.int64]:
         """Waits for the copy alone."""
         self._copied.synchronize()
-        values: list[int] = self._values.tolist()
-        return values
+        return self._values.numpy()
 
 
 class CudaGpu:

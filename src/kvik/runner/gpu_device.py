@@ -24,14 +24,21 @@ from kvik.plan.explanation import explanation
 from kvik.plan.formats import Kind
 from kvik.plan.memory_plan import Device as PlannedDevice
 from kvik.plan.memory_plan import compute
-from kvik.plan.step_memory import activation_bytes, kv_cache_dtype, kv_elements, max_logits_rows, share_of
+from kvik.plan.step_memory import (
+    activation_bytes,
+    kv_cache_dtype,
+    kv_elements,
+    max_logits_rows,
+    sampling_bytes,
+    share_of,
+)
 from kvik.plan.weights import StoredWeights
 from kvik.runner.attention_choice import attention_of, say_attention
 from kvik.runner.compile_ahead import compiling_ahead
 from kvik.runner.compile_choice import compiled_for_graphs, compiling_beside_graphs
 from kvik.runner.compiled_model import BackgroundCompilation
 from kvik.runner.cuda_graphs import GraphedForward, GraphKey
-from kvik.runner.device import ForwardPass, OnItsWay
+from kvik.runner.device import ForwardPass
 from kvik.runner.device_batch import DeviceBatch
 from kvik.runner.dummy_steps import largest_step, steps_of_all_kernels
 from kvik.runner.gpu import Gpu, HostCopy
@@ -39,6 +46,7 @@ from kvik.runner.graph_sizes import GraphSizes, sizes_of
 from kvik.runner.memory_profile import MemoryProfile, measure_graphs, measure_step
 from kvik.runner.progress import ProgressBar
 from kvik.runner.trial_batches import trial_batches
+from kvik.sampling.on_device import DeviceSampler
 from kvik.telemetry.log import get_logger
 from kvik.weights.lane import Lane
 
@@ -176,7 +184,8 @@ class GpuDevice:
         forward.drop_all()
         if config.compilation.is_in_background:
             graphs *= 2  # those of the compiled model stand beside them until it is known which are faster
-        return MemoryProfile(profile.weights, profile.activations, profile.outside_torch, graphs)
+        activations = profile.activations + sampling_bytes(config)
+        return MemoryProfile(profile.weights, activations, profile.outside_torch, graphs)
 
     # --- steps ---------------------------------------------------------------------------------------
 
@@ -196,8 +205,11 @@ class GpuDevice:
             )  # fmt: skip
         return self._forward
 
-    def to_host(self, token_ids: torch.Tensor) -> OnItsWay:
-        return HostCopy(self._gpu, token_ids)
+    def chooser(self, config: EngineConfig) -> DeviceSampler:
+        return DeviceSampler(
+            self.place, partial(HostCopy, self._gpu), config.model.logprobs_mode, config.scheduler.max_num_seqs,
+            config.model.spec.vocab_size,
+        )  # fmt: skip
 
     def use_idle_time(self) -> bool:
         forward, is_unsettled = self._forward, False

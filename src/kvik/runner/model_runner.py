@@ -284,8 +284,9 @@ class ModelRunner:
         self._batches = BatchBuilder(self._table, facts.block_size, kv, arrays)
         self._last_tokens = LastTokens(scheduler.max_num_seqs, self._device.place)
         self._results = ResultBuilder(
-            self._model, self._table, self._config.model.logprobs_mode, self._last_tokens, self._device.to_host
-        )
+            self._model, self._table, self._config.model.logprobs_mode, self._last_tokens,
+            self._device.chooser(self._config),
+        )  # fmt: skip
 
     def _warm_up(self, facts: EngineFacts) -> None:
         """Run one small prompt and drop it, so that no first request pays for first touches of code and weights."""

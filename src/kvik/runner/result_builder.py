@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from kvik.errors import EngineRequestError
 from kvik.layers.batch import ForwardBatch
 from kvik.messages import TokenLogprobs
-from kvik.runner.device import ForwardPass, OnItsWay
+from kvik.runner.device import ForwardPass
 from kvik.runner.last_tokens import LastTokens
 from kvik.runner.request_table import RequestRow, RequestTable
 from kvik.runner.verifier import Verifier
-from kvik.sampling import SampledToken, Sampler
+from kvik.sampling import Chooser, Chosen, PlainChooser, SampledToken, Sampler, TokenMask
 from kvik.step import SampledTokens, ScheduledRequest, StepPlan, StepResult
 
 _PROMPT_ROWS_AT_ONCE = 64
@@ -31,21 +32,21 @@ class ResultBuilder:
         table: RequestTable,
         logprobs_mode: str,
         last_tokens: LastTokens | None = None,
-        to_host: Callable[[torch.Tensor], OnItsWay] = lambda token_ids: token_ids,
+        chooser: Chooser | None = None,
     ) -> None:
-        """`to_host`: see `Device`."""
+        """`chooser`: the device's; without one, that of the CPU."""
         self._model = model
         self._table = table
         self._sampler = Sampler(logprobs_mode)
         self._verifier = Verifier(table, self._sampler)
-        self._to_host = to_host
+        self._chooser = chooser or PlainChooser()
         self._last_tokens = last_tokens or LastTokens(len(table.token_ids))
         self._unfinished: deque[PendingStep] = deque()
 
     def launch(self, plan: StepPlan, batch: ForwardBatch, rows: list[RequestRow], hidden: torch.Tensor) -> PendingStep:
         """Begin to choose tokens; hidden [T, H]. They are in their requests' rows once the step is finished.
 
-        Where every request of the step is a plain one, nothing here waits for the device.
+        Unless the step has drafts or scores a prompt, nothing here waits for a GPU.
         """
         results = [SampledTokens(s.request_id, []) for s in plan.scheduled]
         for i, (result, scheduled, row) in enumerate(zip(results, plan.scheduled, rows, strict=True)):
@@ -59,9 +60,7 @@ class ResultBuilder:
         if ending:
             logits = self._model.logits(hidden, batch.logits_rows)
             started_s = time.perf_counter()
-            if all(_is_plain(plan.scheduled[i], rows[i]) for i in ending):
-                self._choose(pending, logits, ending, rows)
-            else:
+            if not self._choose(pending, logits, ending, rows, plan):
                 self._verify(pending, logits, ending, rows, plan)
             pending.sample_s = time.perf_counter() - started_s
         self._unfinished.append(pending)
@@ -72,21 +71,28 @@ class ResultBuilder:
         while not step.is_finished:
             self._take_in(self._unfinished.popleft())
 
-    def _choose(self, pending: PendingStep, logits: torch.Tensor, ending: list[int], rows: list[RequestRow]) -> None:
-        """The tokens stay where they were chosen, also for a next step that goes on from them."""
-        chosen = [rows[i] for i in ending]
-        states = [row.sampling.ahead(row.num_awaited_tokens) for row in chosen]
-        token_ids = self._sampler.choose(logits, states)
-        pending.token_ids = self._to_host(token_ids)
-        pending.ending = list(zip(ending, chosen, strict=True))
-        self._last_tokens.keep([row.index for row in chosen], token_ids)
-        for row in chosen:
+    def _choose(
+        self, pending: PendingStep, logits: torch.Tensor, ending: list[int], rows: list[RequestRow], plan: StepPlan
+    ) -> bool:
+        """The tokens stay where they were chosen, also for a next step that goes on from them. Whether it can be."""
+        if any(plan.scheduled[i].draft_token_ids for i in ending):
+            return False
+        chosen_for = [rows[i] for i in ending]
+        grammars = [_only_row(plan.scheduled[i].token_masks) for i in ending]
+        pending.chosen = self._chooser.choose(logits, chosen_for, grammars)
+        if pending.chosen is None:
+            return False
+        pending.ending = list(zip(ending, chosen_for, strict=True))
+        self._last_tokens.keep([row.index for row in chosen_for], pending.chosen.token_ids)
+        for row in chosen_for:
             self._table.await_token(row)
+        return True
 
     def _verify(
         self, pending: PendingStep, logits: torch.Tensor, ending: list[int], rows: list[RequestRow], plan: StepPlan
     ) -> None:
-        """With masks, drafts, logprobs or wishes that look at tokens: those before must be known, these are at once."""
+        """With what cannot be chosen so: the tokens before must be known, and these are at once."""
+        self._chooser.forget_rows()
         while self._unfinished:
             self._take_in(self._unfinished.popleft())
         drafts = [plan.scheduled[i].draft_token_ids for i in ending]
@@ -97,15 +103,13 @@ class ResultBuilder:
 
     def _take_in(self, step: PendingStep) -> None:
         step.is_finished = True
-        if step.token_ids is None:
+        if step.chosen is None:
             return
         started_s = time.perf_counter()
-        for (i, row), token_id in zip(step.ending, step.token_ids.tolist(), strict=True):
-            if token_id < 0:
-                _fill(step.results[i], self._sampler.told([token_id]))
-                continue
-            step.results[i].token_ids = [token_id]
-            self._table.append_token(row, token_id)
+        for (i, row), sample in zip(step.ending, step.chosen.samples(), strict=True):
+            _fill(step.results[i], [sample])
+            if sample.error is None:
+                self._table.append_token(row, sample.token_id)
         step.sample_s += time.perf_counter() - started_s
 
     def _score_prompt(
@@ -136,8 +140,8 @@ class PendingStep:
         self._builder = builder
         self.results = results
         """One per scheduled request; complete once the step is finished."""
-        self.token_ids: OnItsWay | None = None
-        """[R], chosen or about to be; None: all that the step brings is in `results`."""
+        self.chosen: Chosen | None = None
+        """[R]; None: all that the step brings is in `results`."""
         self.ending: list[tuple[int, RequestRow]] = []
         """[R], the place in `results` and the row of each request that gets one of them."""
         self.sample_s = 0.0
@@ -149,11 +153,9 @@ class PendingStep:
         return StepResult(self.results, self.sample_s)
 
 
-def _is_plain(scheduled: ScheduledRequest, row: RequestRow) -> bool:
-    """Whether its token depends on nothing but logits and its place."""
-    state = row.sampling
-    is_free = scheduled.token_masks is None and not scheduled.draft_token_ids
-    return is_free and not state.processors and not state.wants_logprobs
+def _only_row(masks: npt.NDArray[np.uint32] | None) -> TokenMask | None:
+    """Of a request without drafts, which has one."""
+    return None if masks is None else masks[0]
 
 
 def _fill(result: SampledTokens, samples: list[SampledToken]) -> None:

@@ -36,7 +36,8 @@ class Columns(NamedTuple):
 def columns_of(states: Sequence[SamplingState], device: torch.device) -> Columns:
     """Of the requests in their order. The copy to a GPU is not waited for."""
     num_rows = len(states)
-    buffer = np.empty(num_rows * _ROW_BYTES, np.uint8)
+    host = torch.empty(num_rows * _ROW_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    buffer = host.numpy()
     wide, narrow = buffer[: 16 * num_rows].view(np.int64), buffer[16 * num_rows :]
     floats, whole = narrow.view(np.float32), narrow.view(np.int32)
     wide[:num_rows] = [s.seed for s in states]
@@ -45,7 +46,7 @@ def columns_of(states: Sequence[SamplingState], device: torch.device) -> Columns
     floats[num_rows : 2 * num_rows] = [s.params.temperature for s in states]
     floats[2 * num_rows : 3 * num_rows] = [s.params.top_p for s in states]
     floats[3 * num_rows :] = [s.params.min_p for s in states]
-    placed = torch.from_numpy(buffer).to(device, non_blocking=True)
+    placed = host.to(device, non_blocking=True)
     seeds, positions = placed[: 16 * num_rows].view(torch.int64).view(2, num_rows)
     top_k = placed[16 * num_rows : 20 * num_rows].view(torch.int32)
     temperature, top_p, min_p = placed[20 * num_rows :].view(torch.float32).view(3, num_rows)

@@ -18,7 +18,7 @@ def gather_logprobs(logits: Tensor, chosen: list[int], k: int, normalize: bool) 
     """
     columns = top_logprobs(logits, torch.tensor(chosen, dtype=torch.int64).to(logits.device), k, normalize=normalize)
     ids, values, ranks = (column.tolist() for column in columns)
-    return [_record(*row) for row in zip(ids, values, ranks, strict=True)]
+    return [record_of(*row) for row in zip(ids, values, ranks, strict=True)]
 
 
 def extend_with_tokens(record: TokenLogprobs, logits: Tensor, token_ids: list[int], normalize: bool) -> None:
@@ -27,9 +27,17 @@ def extend_with_tokens(record: TokenLogprobs, logits: Tensor, token_ids: list[in
     if not missing:
         return
     values, ranks = token_logprobs(logits[None], torch.tensor([missing]).to(logits.device), normalize=normalize)
-    record.token_ids += missing
-    record.logprobs += values[0].tolist()
-    record.ranks += ranks[0].tolist()
+    add_tokens(record, missing, values[0].tolist(), ranks[0].tolist())
+
+
+def add_tokens(record: TokenLogprobs, ids: list[int], values: list[float], ranks: list[int]) -> None:
+    """Those that the record does not hold yet; `ids` holds each once."""
+    held = set(record.token_ids)
+    for token_id, value, rank in zip(ids, values, ranks, strict=True):
+        if token_id not in held:
+            record.token_ids.append(token_id)
+            record.logprobs.append(value)
+            record.ranks.append(rank)
 
 
 def is_sound(record: TokenLogprobs) -> bool:
@@ -37,7 +45,7 @@ def is_sound(record: TokenLogprobs) -> bool:
     return not math.isnan(record.logprobs[0])
 
 
-def _record(ids: list[int], values: list[float], ranks: list[int]) -> TokenLogprobs:
+def record_of(ids: list[int], values: list[float], ranks: list[int]) -> TokenLogprobs:
     """Column 0 is the chosen token; column j is rank j, so the chosen token's second place is column `rank`."""
     again = ranks[0]
     if again < len(ids):

@@ -1,7 +1,8 @@
 """What changes one request's logits before a token is chosen, in place, in the order of the field's pipeline.
 
 allowed_token_ids, bad words, the min_tokens mask, logit_bias, penalties. A request has only the processors that it
-asked for; each touches only the entries that it names. Knows one row at a time, never the batch.
+asked for; each touches only the entries that it names. Knows one row at a time, never the batch. Where logits lie on a
+GPU, `on_device` makes arrays for a whole batch of what these say of themselves.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class AllowedTokens:
     """Nothing but these tokens."""
 
     def __init__(self, allowed: Sequence[int]) -> None:
+        self.token_ids = tuple(allowed)
         self._allowed = _index(allowed)
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
@@ -47,17 +49,26 @@ class BadWords:
     """No output that spells one of these sequences: its last token is masked after its beginning."""
 
     def __init__(self, sequences: Sequence[Sequence[int]], num_prompt_tokens: int) -> None:
-        self._always = _index([s[0] for s in sequences if len(s) == 1])
+        self.always = tuple(s[0] for s in sequences if len(s) == 1)
+        """Tokens that are a bad word by themselves."""
+        self._always = _index(self.always)
         self._longer = [tuple(s) for s in sequences if len(s) > 1]
         self._num_prompt_tokens = num_prompt_tokens
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
         if len(self._always):
             logits[self._always.to(logits.device)] = -torch.inf
+        for last in self.ends_after(token_ids):
+            logits[last] = -torch.inf
+
+    def ends_after(self, token_ids: Sequence[int]) -> list[int]:
+        """The tokens that would now complete a bad word of several."""
+        ends = []
         for *beginning, last in self._longer:
             start = len(token_ids) - len(beginning)
             if start >= self._num_prompt_tokens and list(token_ids[start:]) == beginning:
-                logits[last] = -torch.inf
+                ends.append(last)
+        return ends
 
     def append(self, token_id: int) -> None:
         pass
@@ -67,11 +78,13 @@ class MinTokens:
     """No token that would end the answer before it has `min_tokens`."""
 
     def __init__(self, min_tokens: int, ending: Iterable[int], num_prompt_tokens: int) -> None:
-        self._ending = _index(sorted(set(ending)))
-        self._masked_below = num_prompt_tokens + min_tokens
+        self.ending = tuple(sorted(set(ending)))
+        self.masked_below = num_prompt_tokens + min_tokens
+        """Tokens of prompt and answer."""
+        self._ending = _index(self.ending)
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
-        if len(token_ids) < self._masked_below:
+        if len(token_ids) < self.masked_below:
             logits[self._ending.to(logits.device)] = -torch.inf
 
     def append(self, token_id: int) -> None:
@@ -82,6 +95,7 @@ class LogitBias:
     """Numbers added to single logits."""
 
     def __init__(self, bias: dict[int, float]) -> None:
+        self.bias = bias
         self._ids = _index(bias)
         self._values = torch.tensor(list(bias.values()), dtype=torch.float32)
 
@@ -96,17 +110,17 @@ class Penalties:
     """Repetition over prompt and output (Keskar et al., 2019, section 4.1), then frequency and presence over output."""
 
     def __init__(self, params: SamplingParams, counts: TokenCounts) -> None:
-        self._repetition = params.repetition_penalty
-        self._frequency = params.frequency_penalty
-        self._presence = params.presence_penalty
+        self.repetition = params.repetition_penalty
+        self.frequency = params.frequency_penalty
+        self.presence = params.presence_penalty
         self._counts = counts
 
     def apply(self, logits: Tensor, token_ids: Sequence[int]) -> None:
         ids, counts = self._counts.token_ids.to(logits.device), self._counts.output_counts.to(logits.device)
         values = logits[ids]
-        values = torch.where(values > 0, values / self._repetition, values * self._repetition)
-        values -= self._frequency * counts
-        values -= self._presence * (counts > 0)
+        values = torch.where(values > 0, values / self.repetition, values * self.repetition)
+        values -= self.frequency * counts
+        values -= self.presence * (counts > 0)
         logits[ids] = values
 
     def append(self, token_id: int) -> None:

@@ -17,7 +17,8 @@ class SamplingState:
     """Parameters and tokens of one running request. The runner owns it and calls `append` once per new token."""
 
     __slots__ = (
-        "is_plain_greedy", "num_logprobs", "params", "position", "processors", "seed", "token_ids", "wants_logprobs",
+        "is_plain", "is_plain_greedy", "num_logprobs", "num_prompt_tokens", "params", "position", "processors", "seed",
+        "token_ids", "wants_logprobs",
     )  # fmt: skip
 
     def __init__(
@@ -40,18 +41,21 @@ class SamplingState:
         self.params = params
         self.token_ids = list(token_ids)
         """Prompt and outputs, as far as the runner has appended them."""
+        self.num_prompt_tokens = num_prompt_tokens
         self.processors = tuple(build_processors(params, token_ids, num_prompt_tokens, eos_token_id, vocab_size))
         self.num_logprobs = 0 if params.logprobs is None else vocab_size if params.logprobs == -1 else params.logprobs
         """Best tokens to report beside the chosen one."""
         self.wants_logprobs = params.logprobs is not None or bool(params.logprob_token_ids)
-        self.is_plain_greedy = params.is_greedy and not self.processors and not self.wants_logprobs
+        self.is_plain = not self.processors and not self.wants_logprobs
+        """Wants nothing but a token."""
+        self.is_plain_greedy = params.is_greedy and self.is_plain
         self.seed = params.seed or 0
         self.position = len(token_ids)
         """Absolute position of the token to choose next: the counter of its random number."""
 
     def ahead(self, num_tokens: int) -> SamplingState:
-        """The state as it will be so many tokens later, for a request without processors: only its draws move on."""
-        if num_tokens == 0 or self.is_plain_greedy:
+        """The state as it will be so many tokens later, as far as the draw is concerned: its positions move on."""
+        if num_tokens == 0 or self.params.is_greedy:
             return self
         later = copy(self)
         later.position = self.position + num_tokens

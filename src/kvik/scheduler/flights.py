@@ -2,7 +2,7 @@
 
 A step can be planned while the last one is computed. It then takes from each request what is certain: chunks of
 prompts, and the token that the last step is choosing, known only by its place ("the one that this request gets").
-Who needs the token itself before the next can be chosen (`scheduler/ahead.py`) sits such a step out.
+Who needs the token itself on the host before the next can be chosen (`scheduler/ahead.py`) sits such a step out.
 
 Whoever stops running meanwhile is still computed in the steps that are under way. Their results for it are void, and
 what it held is handed to nobody until the last of them is over. Knows requests and plans, no queue and no budget.

@@ -29,7 +29,7 @@ class City(BaseModel):
 def test_by_schema(structured: KvikServer) -> None:
     import instructor
 
-    with structured.client as client:
+    with structured.client() as client:
         asking = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
         assert 0 <= asking.chat.completions.create(**ASK, response_model=City).num_rivers <= 9
 

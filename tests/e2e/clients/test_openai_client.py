@@ -134,7 +134,7 @@ def test_keys_and_a_server_that_closes_or_is_full() -> None:
 
 
 def test_parsed_answers(structured: KvikServer) -> None:
-    with structured.client as client:
+    with structured.client() as client:
         answer = client.chat.completions.parse(**ASK | {"max_tokens": 200}, response_format=City)
         parsed = answer.choices[0].message.parsed
         assert isinstance(parsed, City)

@@ -132,10 +132,14 @@ def test_the_cpus_tokens(one_split: None) -> None:
 
 def test_steps_that_are_launched_ahead_have_the_tokens_of_those_before_them(gpu: FakeGpu, one_split: None) -> None:
     runner, _ = started(GpuDevice(gpu, gpu.total))
-    ways = {"a": SamplingParams(temperature=0), "b": SamplingParams(temperature=1.2, top_p=0.9, seed=5)}
+    ways = {
+        "a": SamplingParams(temperature=0),
+        "b": SamplingParams(temperature=1.2, top_p=0.9, seed=5, min_tokens=2, stop_token_ids=[9], logprobs=2),
+        "c": SamplingParams(temperature=0, frequency_penalty=1.5, repetition_penalty=1.3, logit_bias={7: 1.0}),
+    }
 
     def steps(ahead: bool) -> Iterator[StepPlan]:
-        new = [AdmittedRequest(n, PROMPTS[i], len(PROMPTS[i]), ways[n], None) for i, n in enumerate("ab")]
+        new = [AdmittedRequest(n, PROMPTS[i % 2], len(PROMPTS[i % 2]), ways[n], None) for i, n in enumerate(ways)]
         shares = [ScheduledRequest(r.request_id, 0, len(r.token_ids), [i + 1]) for i, r in enumerate(new)]
         yield StepPlan(new, shares, [])
         for step in range(2):
@@ -226,12 +230,13 @@ def test_what_memory_comes_to(gpu: FakeGpu, one_split: None, caplog: pytest.LogC
     engine = config(num_blocks_override=None, gpu_memory_utilization=0.5)
     with caplog.at_level(logging.INFO):
         _, facts = started(GpuDevice(gpu, gpu.total), engine)
-    assert facts.activations_bytes == 30 * MIB
+    sampling = 2 * 4 * 4 * SPEC.vocab_size  # four rows of logits copied, and of counts
+    assert facts.activations_bytes == 30 * MIB + sampling
     assert facts.framework_bytes + facts.weights_bytes == 100 * MIB  # the fake's weights are not counted by torch
     graphs = facts.graphs_bytes
     assert graphs % MIB == 0
     assert graphs > 3 * MIB
-    left = gpu.total // 2 - 130 * MIB - graphs
+    left = gpu.total // 2 - 130 * MIB - sampling - graphs
     assert facts.num_blocks == left // (16 * SPEC.kv_bytes_per_token(4)) - 1
     assert "Kernels are ready after" in caplog.text
     assert "GPU KV cache size" in caplog.text

@@ -306,7 +306,7 @@ def as_request(request_id: str, arrival: Arrival) -> NewRequest:
             stop_token_ids=[STOP],
             prompt_logprobs=0 if arrival.prompt_logprobs else None,
             structured_outputs=StructuredOutputs(compiled="any") if arrival.has_grammar else None,
-            presence_penalty=0.5 if arrival.looks_at_tokens else 0.0,
+            bad_words_token_ids=[[EOS, EOS]] if arrival.looks_at_tokens else [],
         ),
         arrival_time_s=float(arrival.step),
         eos_token_id=EOS,
