@@ -50,6 +50,17 @@ def test_no_way_to_compute_changes_a_token(flags: dict[str, Any], on_the_cpu: li
     assert answers(**flags) == on_the_cpu
 
 
+def test_every_wish_ahead_is_as_in_turn() -> None:
+    """Sampling on the device, step after step without a wait, for neighbours that want different things."""
+    wishes = [
+        SamplingParams(temperature=0, max_tokens=24, frequency_penalty=1.5, repetition_penalty=1.2, logprobs=2),
+        SamplingParams(temperature=1, seed=3, max_tokens=24, logit_bias={100: 2.0}, min_tokens=8),
+        SamplingParams(temperature=0, max_tokens=24, bad_words=["the", " is a"], prompt_logprobs=1),
+        SamplingParams(temperature=1, seed=4, top_p=0.9, max_tokens=24),
+    ]
+    assert answers(wishes) == answers(wishes, async_scheduling=False)
+
+
 def test_bf16_says_nearly_the_same(on_the_cpu: list[list[int]]) -> None:
     assert agreement(answers(dtype="bfloat16"), on_the_cpu) > 0.5
 

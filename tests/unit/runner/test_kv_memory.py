@@ -12,7 +12,7 @@ from kvik.config.speculative import SpeculativeConfig
 from kvik.kernels.paged_attention import allocate_kv_cache
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.plan import kv_block_bytes
-from kvik.plan.step_memory import activation_bytes, kv_elements
+from kvik.plan.step_memory import activation_bytes, kv_elements, sampling_bytes
 from kvik.runner.kv_memory import kv_cache_torch_dtype
 
 SPEC = ModelSpec(
@@ -70,3 +70,11 @@ def test_drafts_have_logits_too() -> None:
     plain = config("bfloat16", max_num_seqs=7)
     drafting = replace(plain, speculative=SpeculativeConfig("ngram", 5))
     assert activation_bytes(drafting) - activation_bytes(plain) == 64 * 4 * 2 * 1000
+
+
+def test_sampling_on_a_gpu_has_counts_and_a_copy_of_the_logits() -> None:
+    engine = config("bfloat16", max_num_seqs=7)
+    assert sampling_bytes(engine) == 7 * 4 * 2 * 1000
+    more = replace(engine, scheduler=replace(engine.scheduler, max_num_seqs=8))
+    a_request = activation_bytes(more, kind="cuda") - activation_bytes(engine, kind="cuda")
+    assert a_request == 4 * 3 * 1000  # the copy of the logits is one of the two that a CPU has too
