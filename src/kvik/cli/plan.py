@@ -135,8 +135,9 @@ def device_of(own: PlanArgs, asked: AsyncEngineArgs, config: EngineConfig) -> De
     if kind == "cuda" and asked.device_memory is None:
         raise ConfigError("the memory of another device must be named: --device-memory 24GiB")
     check_device_kind(config, kind)
+    total = asked.device_memory
     return Device(
-        total_bytes=asked.device_memory or _this_machine_bytes() // asked.tensor_parallel_size,
+        total_bytes=_this_machine_bytes() // asked.tensor_parallel_size if total is None else total,
         kind=kind,
         num_devices=asked.tensor_parallel_size,
         native=has_native_kernels(),

@@ -200,6 +200,8 @@ def _cache_config(args: EngineArgs, spec: ModelSpec) -> CacheConfig:
     _require(0 < share <= 1, f"--gpu-memory-utilization takes a share above 0 and at most 1, got {share}")
     num_bytes = env.cpu_kvcache_bytes() if args.kv_cache_memory_bytes is None else args.kv_cache_memory_bytes
     _require(num_bytes is None or num_bytes > 0, f"--kv-cache-memory-bytes takes 1 or more, got {num_bytes}")
+    total = args.device_memory
+    _require(total is None or total > 0, f"--device-memory takes more than nothing, such as 24GiB, got {total} bytes")
     blocks = args.num_gpu_blocks_override
     _require(blocks is None or blocks > 0, f"--num-gpu-blocks-override takes 1 or more, got {blocks}")
     return CacheConfig(
@@ -209,7 +211,7 @@ def _cache_config(args: EngineArgs, spec: ModelSpec) -> CacheConfig:
         kv_cache_dtype=_kv_cache_dtype(args.kv_cache_dtype, spec),
         num_blocks_override=blocks,
         enable_prefix_caching=args.enable_prefix_caching is not False,
-        device_memory_bytes=args.device_memory,
+        device_memory_bytes=total,
     )
 
 

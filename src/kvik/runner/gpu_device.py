@@ -152,7 +152,8 @@ class GpuDevice:
         return [LayerKV(*allocate_kv_cache(*shape, dtype, device=self.place), attend) for _ in range(spec.num_layers)]
 
     def _total_bytes(self, config: EngineConfig) -> int:
-        return config.cache.device_memory_bytes or self._gpu.memory().total
+        asked = config.cache.device_memory_bytes
+        return self._gpu.memory().total if asked is None else asked
 
     def _plan(self, config: EngineConfig, budget: MemoryBudget, stored: StoredWeights) -> KVCachePlan:
         elements = kv_elements(kv_cache_dtype(config, "cuda"))
