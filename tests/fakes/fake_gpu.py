@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -44,7 +45,8 @@ class FakeGpu:
         self.outside_torch = outside_torch
         self.graph_bytes = graph_bytes
         self.step_bytes = step_bytes
-        self.graphs: list[FakeGraph] = []
+        self.graphs: WeakSet[FakeGraph] = WeakSet()
+        """Those that somebody still holds."""
         self.num_replays = 0
 
     def enter_thread(self) -> None:
@@ -72,9 +74,13 @@ class FakeGpu:
     def synchronize(self) -> None:
         pass
 
+    def graph_memory(self) -> FakeGraphMemory:
+        return FakeGraphMemory()
+
     @contextmanager
-    def capturing(self) -> Iterator[Capture]:
-        capture = FakeCapture(self)
+    def capturing(self, memory: FakeGraphMemory) -> Iterator[Capture]:
+        memory.check()
+        capture = FakeCapture(self, memory)
         with pytest.MonkeyPatch.context() as patch:
             capture.watch(patch)
             try:
@@ -83,6 +89,21 @@ class FakeGpu:
             finally:
                 if capture.recorder is not None:
                     capture.end()
+
+
+class FakeGraphMemory:
+    """As torch has it: given back with the last of its graphs, and of no use from then on."""
+
+    def __init__(self) -> None:
+        self.graphs: WeakSet[FakeGraph] = WeakSet()
+        self._was_used = False
+
+    def check(self) -> None:
+        assert self.graphs or not self._was_used, "the last graph in this memory is gone, and the memory with it"
+
+    def add(self, graph: FakeGraph) -> None:
+        self._was_used = True
+        self.graphs.add(graph)
 
 
 class FakeGraph:
@@ -97,8 +118,9 @@ class FakeGraph:
 
 
 class FakeCapture:
-    def __init__(self, gpu: FakeGpu) -> None:
+    def __init__(self, gpu: FakeGpu, memory: FakeGraphMemory) -> None:
         self._gpu = gpu
+        self._memory = memory
         self.recorder: _Recorder | None = None
 
     def begin(self) -> None:
@@ -111,7 +133,8 @@ class FakeCapture:
         recorder, self.recorder = self.recorder, None
         recorder.__exit__(None, None, None)
         graph = FakeGraph(self._gpu, recorder.ops)
-        self._gpu.graphs.append(graph)
+        self._gpu.graphs.add(graph)
+        self._memory.add(graph)
         return graph
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:

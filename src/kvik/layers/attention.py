@@ -73,6 +73,11 @@ class Attention:
         """Of what comes out, Hq D."""
         return self._num_heads * self._head_dim
 
+    @property
+    def qkv_width(self) -> int:
+        """Of what comes in, (Hq + 2 Hkv) D."""
+        return (self._num_heads + 2 * self._num_kv_heads) * self._head_dim
+
     def __call__(self, qkv: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         if batch.at_attention is not None:
             return batch.at_attention(self.attend, qkv)

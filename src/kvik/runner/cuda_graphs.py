@@ -49,13 +49,13 @@ class GraphedForward:
         self._sizes = sizes
         self._nothing = no_requests(kv)
         self._rows_address = 0
+        self._memory = gpu.graph_memory()
         self._captured: dict[GraphKey, _Captured] = {}
         self._wanted: dict[GraphKey, None] = {}
         shape = (sizes.largest, model.spec.hidden_size)
         self._hidden = torch.empty(shape, dtype=model.compute_dtype, device=gpu.place)
         """What each graph leaves: one tensor for all, since a result is good until the next step."""
-        width = model.attentions[0].width
-        self._attended = torch.empty((sizes.largest, width), dtype=model.compute_dtype, device=gpu.place)
+        self._at_attention = _AtAttention.of(model, sizes.largest if sizes.piecewise else 0, gpu)
 
     # --- steps ---------------------------------------------------------------------------------------
 
@@ -131,19 +131,20 @@ class GraphedForward:
         batch = self._batch.upload(nothing, key.size, key.size if key.mode == "FULL" else 0)
         hidden = self._hidden[: key.size]
         self._model.forward(batch if key.mode == "FULL" else replace(batch, at_attention=self._skip_attention))
-        with self._gpu.capturing() as capture:
+        with self._gpu.capturing(self._memory) as capture:
             if key.mode == "FULL":
                 self._captured[key] = _Full.capture(capture, self._model, batch, hidden)
             else:
-                attended = self._attended[: key.size]
-                self._captured[key] = _Pieces.capture(capture, self._model, batch, hidden, attended)
+                tensors = self._at_attention.first(key.size)
+                self._captured[key] = _Pieces.capture(capture, self._model, batch, hidden, tensors)
 
     def drop_all(self) -> None:
         """Give back all graphs, as after their memory was measured."""
         self._captured.clear()
+        self._memory = self._gpu.graph_memory()
 
     def _skip_attention(self, attend: Attend, qkv: torch.Tensor) -> torch.Tensor:
-        return self._attended[: qkv.shape[0]]
+        return self._at_attention.attended[: qkv.shape[0]]
 
 
 @dataclass(frozen=True)
@@ -160,31 +161,50 @@ class _Full:
         self.graph.replay()
 
 
+class _AtAttention(NamedTuple):
+    """What passes from a piece to the attention behind it and on to the next piece: the same for all layers and sizes,
+    as each is done with it before the next one comes. A tensor per piece would be held as long as its graph."""
+
+    qkv: torch.Tensor
+    attended: torch.Tensor
+
+    @classmethod
+    def of(cls, model: Model, num_tokens: int, gpu: Gpu) -> _AtAttention:
+        attention = model.attentions[0]
+        qkv, attended = (
+            torch.empty((num_tokens, width), dtype=model.compute_dtype, device=gpu.place)
+            for width in (attention.qkv_width, attention.width)
+        )
+        return cls(qkv, attended)
+
+    def first(self, num_tokens: int) -> _AtAttention:
+        return _AtAttention(self.qkv[:num_tokens], self.attended[:num_tokens])
+
+
 class _Piece(NamedTuple):
-    """The work up to an attention, and that attention's input."""
+    """The work up to an attention."""
 
     graph: Graph
     attend: Attend
-    qkv: torch.Tensor
 
 
 class _Pieces:
-    def __init__(self, attended: torch.Tensor) -> None:
-        self._attended = attended
+    def __init__(self, tensors: _AtAttention) -> None:
+        self._tensors = tensors
         self._pieces: list[_Piece] = []
         self._last: Graph | None = None
 
     @classmethod
     def capture(
-        cls, capture: Capture, model: Model, batch: ForwardBatch, hidden: torch.Tensor, attended: torch.Tensor
+        cls, capture: Capture, model: Model, batch: ForwardBatch, hidden: torch.Tensor, tensors: _AtAttention
     ) -> _Pieces:
-        """`attended` takes what each attention gives, in turn."""
-        pieces = cls(attended)
+        pieces = cls(tensors)
 
         def at_attention(attend: Attend, qkv: torch.Tensor) -> torch.Tensor:
-            pieces._pieces.append(_Piece(capture.end(), attend, qkv))
+            tensors.qkv.copy_(qkv)
+            pieces._pieces.append(_Piece(capture.end(), attend))
             capture.begin()
-            return attended
+            return tensors.attended
 
         capture.begin()
         hidden.copy_(model.forward(replace(batch, at_attention=at_attention)))
@@ -192,9 +212,9 @@ class _Pieces:
         return pieces
 
     def replay(self, batch: ForwardBatch) -> None:
-        num_tokens = batch.token_ids.shape[0]
+        qkv, attended = self._tensors.first(batch.token_ids.shape[0])
         for piece in self._pieces:
             piece.graph.replay()
-            self._attended[:num_tokens].copy_(piece.attend(piece.qkv[:num_tokens], batch))
+            attended.copy_(piece.attend(qkv, batch))
         assert self._last is not None
         self._last.replay()

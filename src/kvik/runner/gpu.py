@@ -56,6 +56,10 @@ class Capture(Protocol):
     def end(self) -> Graph: ...
 
 
+GraphMemory = Any
+"""A token of the one who gave it."""
+
+
 class Gpu(Protocol):
     place: torch.device
     description: str
@@ -82,8 +86,11 @@ class Gpu(Protocol):
     def synchronize(self) -> None:
         """Wait until the device has done all that was queued."""
 
-    def capturing(self) -> AbstractContextManager[Capture]:
-        """Inside, graphs may be captured, several one after another; their memory is shared by all graphs."""
+    def graph_memory(self) -> GraphMemory:
+        """Memory that graphs share which never run at once. Good for captures until the last of its graphs is gone."""
+
+    def capturing(self, memory: GraphMemory) -> AbstractContextManager[Capture]:
+        """Inside, graphs may be captured, several one after another."""
 
 
 class HostCopy:
@@ -112,7 +119,9 @@ class CudaGpu:
         torch.cuda.set_device(self.place)
         facts = torch.cuda.get_device_properties(self.place)
         self.description = f"{facts.name}, sm_{facts.major}{facts.minor}"
-        self._pool: Any = None
+        self._capture_stream: Any = None
+        """One for all captures: graphs that share memory must be captured on the same stream, and cuBLAS holds a
+        workspace for each stream that it saw."""
 
     def enter_thread(self) -> None:
         torch.cuda.set_device(self.place)
@@ -144,23 +153,25 @@ class CudaGpu:
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.place)
 
+    def graph_memory(self) -> GraphMemory:
+        return torch.cuda.graph_pool_handle()
+
     @contextmanager
-    def capturing(self) -> Iterator[Capture]:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+    def capturing(self, memory: GraphMemory) -> Iterator[Capture]:
+        if self._capture_stream is None:
+            self._capture_stream = torch.cuda.Stream(self.place)  # type: ignore[no-untyped-call]
         self.synchronize()
-        stream = torch.cuda.Stream(self.place)  # type: ignore[no-untyped-call]
-        capture = _CudaCapture(self._pool)
-        with torch.cuda.stream(stream):
+        capture = _CudaCapture(memory)
+        with torch.cuda.stream(self._capture_stream):
             try:
                 yield capture
             finally:
                 capture.abandon()
-        torch.cuda.current_stream(self.place).wait_stream(stream)
+        torch.cuda.current_stream(self.place).wait_stream(self._capture_stream)
 
 
 class _CudaCapture:
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: GraphMemory) -> None:
         self._pool = pool
         self._graph: torch.cuda.CUDAGraph | None = None
 

@@ -6,6 +6,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 import torch
 
@@ -179,9 +180,8 @@ class GpuDevice:
 
         profile = measure_step(self._gpu, self._free_at_start, run)
         keys = _keys(_graph_sizes(config))
-        chosen = [keys[0], keys[-1]] if len(keys) > 1 else keys
-        captures = [partial(forward.capture, key) for key in chosen]
-        graphs = measure_graphs(self._gpu, captures, len(keys))
+        modes = groupby(keys, key=lambda key: key.mode)
+        graphs = measure_graphs(self._gpu, [[partial(forward.capture, key) for key in of_mode] for _, of_mode in modes])
         forward.drop_all()
         if config.compilation.is_in_background:
             graphs *= 2  # those of the compiled model stand beside them until it is known which are faster

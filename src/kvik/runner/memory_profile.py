@@ -3,8 +3,8 @@
     outside torch   the driver's context, compiled kernels, libraries: what this process took of the free memory, less
                     what torch holds
     activations     torch's peak in that step, less the tensors that were there before
-    graphs          the largest graphs are captured and given back; those of other sizes share their memory, and each
-                    takes what a second one took
+    graphs          of each mode the largest and the smallest are captured and given back; those of other sizes share
+                    the largest one's memory, and each takes what the smallest took
 
 The sum is what design and `kvik plan` call activations and framework, and graphs.
 """
@@ -43,16 +43,19 @@ def measure_step(gpu: Gpu, free_at_start: int, largest_step: Callable[[], None])
     return MemoryProfile(before, activations, outside_torch)
 
 
-def measure_graphs(gpu: Gpu, captures: Sequence[Callable[[], None]], num_graphs: int) -> int:
-    """Bytes of `num_graphs` graphs, from capturing two or more of them, largest first."""
+def measure_graphs(gpu: Gpu, modes: Sequence[Sequence[Callable[[], None]]]) -> int:
+    """Bytes of all graphs, from capturing the first and the last of each mode. Each mode's come largest first."""
+    return sum(_measure_mode(gpu, captures) for captures in modes)
+
+
+def _measure_mode(gpu: Gpu, captures: Sequence[Callable[[], None]]) -> int:
+    chosen = captures if len(captures) < 3 else (captures[0], captures[-1])
     held = [_held(gpu)]
-    for capture in captures:
+    for capture in chosen:
         capture()
         held.append(_held(gpu))
-    total = max(0, held[-1] - held[0])
-    if len(captures) < 2 or num_graphs <= len(captures):
-        return total
-    return total + (num_graphs - len(captures)) * max(0, held[-1] - held[-2])
+    more_of_last = max(0, held[-1] - held[-2]) if len(chosen) > 1 else 0
+    return max(0, held[-1] - held[0]) + (len(captures) - len(chosen)) * more_of_last
 
 
 def _held(gpu: Gpu) -> int:

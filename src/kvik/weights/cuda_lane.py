@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ class CudaLane:
         """Where the system refuses, the copies take a detour through the driver's own buffers, and the log says so."""
         error = int(self._cudart.cudaHostRegister(buffer.tensor.data_ptr(), buffer.tensor.nbytes, 0))
         if error:
+            _take_last_error(self.place)
             logger.warning(
                 "The system pins no memory (CUDA error %d; see `ulimit -l`): weights reach the GPU more slowly.", error
             )
@@ -51,3 +53,9 @@ class CudaLane:
             self._cudart.cudaHostUnregister(buffer.tensor.data_ptr())
         self._pinned.clear()
         torch.cuda.empty_cache()  # what conversions took on this stream is of no use to the other
+
+
+def _take_last_error(place: torch.device) -> None:
+    """CUDA keeps the error of a call and tells it once more at the next launch: let that be this one."""
+    with contextlib.suppress(RuntimeError):
+        torch.zeros(1, device=place)

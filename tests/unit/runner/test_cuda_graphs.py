@@ -32,7 +32,7 @@ class SumOfRequests:
 
     spec = Spec()
     compute_dtype = torch.float32
-    attentions = (SimpleNamespace(width=spec.num_heads * spec.head_dim),)
+    attentions = (SimpleNamespace(width=HIDDEN, qkv_width=HIDDEN),)
 
     def __init__(self) -> None:
         self.num_forwards = 0
@@ -150,6 +150,15 @@ def test_rows_of_prompts_may_be_asked_for(world: World) -> None:
     hidden = world.forward.forward(batch)
     rows = ints([0, 2, 4])
     torch.testing.assert_close(world.forward.logits(hidden, rows), hidden[[0, 2, 4]] * 3)
+
+
+def test_after_all_graphs_were_dropped_others_can_be_captured(world: World) -> None:
+    world.forward.drop_all()
+    assert len(world.gpu.graphs) == 0, "their memory is still held"
+    world.forward.capture(GraphKey("FULL", 4))
+    before = world.gpu.num_replays
+    world.run(host_batch([1] * 4, world.kv))
+    assert world.gpu.num_replays == before + 1
 
 
 def test_a_host_that_waits_for_the_device_cannot_be_captured() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from fakes.fake_gpu import FakeGpu
 from kvik.runner.memory_profile import measure_graphs, measure_step
 
@@ -15,17 +18,21 @@ def test_a_step_and_what_is_outside_of_torch() -> None:
     assert profile.outside_torch == 280 * MIB  # 20 MiB were another process's before
 
 
-def test_graphs_are_as_many_as_the_second_one_says() -> None:
+def test_graphs_are_as_large_as_the_largest_and_the_smallest_of_their_mode_say() -> None:
     gpu = FakeGpu(graph_bytes=5 * MIB)
+    memory, kept = gpu.graph_memory(), []
+
+    def graphs(*sizes: int) -> list[Callable[[], None]]:
+        return [partial(capture, size) for size in sizes]
 
     def capture(num: int) -> None:
-        with gpu.capturing() as graphs:
+        with gpu.capturing(memory) as graphs:
             for _ in range(num):
                 graphs.begin()
-                graphs.end()
+                kept.append(graphs.end())
 
-    captures = [lambda: capture(3), lambda: capture(1)]
-    assert measure_graphs(gpu, captures, 10) == (15 + 5 + 8 * 5) * MIB
-    assert measure_graphs(gpu, captures, 2) == 20 * MIB
-    assert measure_graphs(gpu, captures[:1], 1) == 15 * MIB
-    assert measure_graphs(gpu, [], 0) == 0
+    assert measure_graphs(gpu, [graphs(3, 9, 9, 9, 1)]) == (3 + 3 * 1 + 1) * 5 * MIB
+    assert measure_graphs(gpu, [graphs(3, 9, 2), graphs(2, 9, 9, 1)]) == (3 + 2 + 2 + 2 + 1 + 1 + 1) * 5 * MIB
+    assert measure_graphs(gpu, [graphs(3, 1)]) == 20 * MIB
+    assert measure_graphs(gpu, [graphs(3)]) == 15 * MIB
+    assert measure_graphs(gpu, []) == 0
