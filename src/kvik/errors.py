@@ -123,6 +123,10 @@ class EngineError(KvikError):
     """The engine failed, not the client."""
 
 
+class EngineCallError(EngineError):
+    """The engine refused what an operator asked of it, or could not do it; the message says why."""
+
+
 class EngineDeadError(EngineError):
     """The engine process has ended; no request can be served any more."""
 

@@ -322,6 +322,8 @@ class UtilityResult(_Message):
     call_id: int
     result: Any = None
     failure: str | None = None
+    is_foreseen: bool = False
+    """The failure is one of ours, in words for whoever asked."""
 
 
 class EngineFailed(_Message):

@@ -5,12 +5,17 @@ Request ids are the engine's. Blocks are ids into the KV pool; block 0 is the nu
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from kvik.messages import LoraRequest, TokenLogprobs
 from kvik.sampling_params import SamplingParams
+
+MemoryPart = Literal["kv_cache", "weights"]
+"""What a sleeping engine may give back of its memory."""
 
 
 class AdmittedRequest(msgspec.Struct, array_like=True):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from kvik.modelfile import embedded_model_path
 from support.server import KvikServer, eventually
 
 MIB = 1 << 20
@@ -17,8 +18,25 @@ QUESTION = {"prompt": PROMPT, "max_tokens": 24, "temperature": 0, "logprobs": 3,
 
 
 @pytest.fixture(scope="module")
-def sleeper() -> Iterator[KvikServer]:
-    flags = ("--enable-sleep-mode", "--max-model-len", "4096", "--kv-cache-memory-bytes", "256M", "--dtype", "float32")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A way to the model that can be taken away."""
+    link = tmp_path_factory.mktemp("model") / "model.gguf"
+    link.symlink_to(embedded_model_path())
+    return link
+
+
+@pytest.fixture(scope="module")
+def sleeper(checkpoint: Path) -> Iterator[KvikServer]:
+    flags = (
+        str(checkpoint),
+        "--enable-sleep-mode",
+        "--max-model-len",
+        "4096",
+        "--kv-cache-memory-bytes",
+        "256M",
+        "--dtype",
+        "float32",
+    )
     with KvikServer(*flags, "--enable-prompt-tokens-details", env={"KVIK_SERVER_DEV_MODE": "1"}) as running:
         yield running
 
@@ -68,6 +86,22 @@ def test_memory_goes_and_answers_stay(sleeper: KvikServer, level: int) -> None:
     assert ask(sleeper, "/wake_up") == {"status": "awake", "tags": None}
     after, num_cached = answer_of(sleeper)
     assert (after, num_cached) == (before, 0)
+
+
+def test_without_its_checkpoint_it_sleeps_on_and_says_why(sleeper: KvikServer, checkpoint: Path) -> None:
+    before, _ = answer_of(sleeper)
+    ask(sleeper, "/sleep?level=2")
+    target = checkpoint.readlink()
+    checkpoint.unlink()
+    status, answer, _ = sleeper.request("POST", "/wake_up")
+    assert (status, answer["error"]["type"]) == (500, "InternalServerError")
+    assert answer["error"]["message"].startswith("the engine sleeps on and may be woken again: ")
+    assert "model.gguf" not in answer["error"]["message"], "paths are for the log"
+    assert str(checkpoint) in sleeper.log
+    assert sleeper.request("GET", "/is_sleeping")[1] == {"is_sleeping": True}
+    checkpoint.symlink_to(target)
+    assert ask(sleeper, "/wake_up")["status"] == "awake"
+    assert answer_of(sleeper)[0] == before
 
 
 def test_a_stream_that_is_kept_goes_on(sleeper: KvikServer, client: OpenAI, model: str) -> None:

@@ -23,8 +23,6 @@ def check_device_kind(config: EngineConfig, kind: str) -> None:
         return
     if dtype == "int8":
         raise ConfigError("--kv-cache-dtype int8 is a format of the CPU's; on a GPU take fp8 or auto, or --device cpu")
-    if config.model.enable_sleep_mode:
-        raise ConfigError("--enable-sleep-mode is built for the CPU only so far: leave it out, or take --device cpu")
 
 
 def name_of(dtype: str) -> str:

@@ -124,7 +124,7 @@ class EngineCore:
     @property
     def patience_s(self) -> float | None:
         """How long to wait for a message before `use_idle_time`; None: for ever, there is nothing to do."""
-        return IDLE_S if self._may_want_idle_time else None
+        return IDLE_S if self._may_want_idle_time and self._rest.may_compute else None
 
     def turn(self) -> None:
         """The loop around this engine is alive."""

@@ -65,7 +65,7 @@ def _answer(call: UtilityCall, socket: EngineSocket, core: EngineCore) -> None:
     try:
         socket.send(UtilityResult(call.call_id, core.utility(call.method, call.args)))
     except KvikError as error:
-        socket.send(UtilityResult(call.call_id, failure=str(error)))
+        socket.send(UtilityResult(call.call_id, failure=str(error), is_foreseen=True))
     except Exception as error:
         logger.exception("utility call %s failed", call.method)
         socket.send(UtilityResult(call.call_id, failure=f"{type(error).__name__}: {error}"))

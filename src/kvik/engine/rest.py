@@ -1,7 +1,7 @@
 """When the engine rests: paused, or asleep with its memory given back. Knows no request and no socket.
 
 Asleep at level 0 it only computes nothing; at level 1 the memory of the KV cache is the system's, at level 2 that of
-the weights too. Addresses stay, so what was recorded stays valid; weights are read from the checkpoint again.
+the weights too, which are read from the checkpoint again.
 Requests keep their tokens and places: what ran is preempted and computed again after the rest, bit for bit.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from kvik.errors import EngineError
-from kvik.executor.base import Executor, MemoryPart
+from kvik.errors import EngineError, InsufficientMemoryError, ModelFileError
+from kvik.executor.base import Executor
 from kvik.scheduler import Scheduler
+from kvik.step import MemoryPart
 from kvik.telemetry.log import get_logger
 
 logger = get_logger(__name__)
@@ -62,8 +63,8 @@ class Rest:
     def wake_up(self, tags: Sequence[str] | None = None) -> bool:
         """Restore the parts that `tags` name, all for None; whether the engine still sleeps.
 
-        It is awake when nothing is absent. Raises `EngineError` for an unknown tag, and what restoring raises: the
-        engine sleeps on then.
+        It is awake when nothing is absent. Raises `EngineError` for an unknown tag, and where a part cannot be
+        restored: the engine sleeps on then.
         """
         unknown = sorted(set(tags or ()) - set(TAGS))
         if unknown:
@@ -71,12 +72,18 @@ class Rest:
         for part in reversed(self._absent.copy()):
             if tags is None or part in tags:
                 started_s = time.perf_counter()
-                self._executor.restore(part)
+                self._restore(part)
                 self._absent.remove(part)
                 logger.info("wake up: the %s took %.2f seconds", part, time.perf_counter() - started_s)
         if not self._absent:
             self._level = None
         return self.is_sleeping
+
+    def _restore(self, part: MemoryPart) -> None:
+        try:
+            self._executor.restore(part)
+        except (ModelFileError, InsufficientMemoryError) as error:
+            raise EngineError(f"the engine sleeps on and may be woken again: {error}") from error
 
     def release_kv_cache(self) -> int:
         """Give back the memory of keys and values, bytes. What ran is computed again; all prefixes are forgotten."""

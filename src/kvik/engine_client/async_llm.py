@@ -109,7 +109,7 @@ class AsyncLLM:
         self._readmission = Readmission(client.send)
         self.control = EngineControl(
             client, self.abort_all, self._record_sleep,
-            send=self._readmission.submit, may_sleep=config.model.enable_sleep_mode,
+            send=self._readmission.submit, may_sleep=config.model.enable_sleep_mode, device=facts.device,
         )  # fmt: skip
         """What operators do: pause, sleep, caches."""
         self._desk = AdmissionDesk(

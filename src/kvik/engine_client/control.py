@@ -34,14 +34,16 @@ class EngineControl:
         *,
         send: Callable[[NewRequest], None] | None = None,
         may_sleep: bool = False,
+        device: str = "cpu",
     ) -> None:
         """`on_sleep` hears of each new level of sleep, None being awake. `send` takes requests to the engine; None: as
-        `client` does."""
+        `client` does. `device`: the engine's."""
         self._client = client
         self._send_request = send or client.send
         self._abort_all = abort_all
         self._on_sleep = on_sleep
         self._may_sleep = may_sleep
+        self._device = device
         self._level: int | None = None
         self._is_paused = False
         self._refuses = False
@@ -142,7 +144,7 @@ class EngineControl:
     async def wake_up(self, tags: Sequence[str] | None = None) -> bool:
         """Restore what `tags` name ("weights", "kv_cache"), all for None; whether the engine still sleeps.
 
-        Weights are read from the checkpoint again. Raises `EngineError` where that is not possible.
+        Weights are read from the checkpoint again. Raises `EngineCallError` where that is not possible.
         """
         async with self._turn:
             if await self._client.utility("wake_up", None if tags is None else list(tags)):
@@ -171,7 +173,15 @@ class EngineControl:
             raise InvalidRequestError("this engine may not sleep; start the server with --enable-sleep-mode")
 
     async def release_kv_cache_memory(self) -> int:
-        """Give back the memory of the KV cache, bytes, and go on: it fills again as tokens are written."""
+        """Give back the memory of the KV cache, bytes, and go on: it fills again as tokens are written.
+
+        Raises `InvalidRequestError` where the engine computes on a GPU, whose memory does not come back by itself.
+        """
+        if self._device != "cpu":
+            raise InvalidRequestError(
+                "only on a CPU does the KV cache's memory come back as it is written; on a GPU POST /sleep?level=1 "
+                "gives it back, and POST /wake_up takes it again"
+            )
         return int(await self._client.utility("release_kv_cache"))
 
     async def reset_prefix_cache(self, reset_running_requests: bool = False) -> bool:

@@ -135,7 +135,8 @@ class EngineCoreClient:
         return message
 
     async def utility(self, method: str, *args: Any) -> Any:
-        """Call a method of the engine. Raises `EngineError` with its failure, or `EngineDeadError`."""
+        """Call a method of the engine. Raises `EngineCallError` (foreseen) or `EngineError` with its failure, or
+        `EngineDeadError`."""
         call_id = next(self._call_ids)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.send(UtilityCall(call_id, method, list(args)))
@@ -217,7 +218,8 @@ class EngineCoreClient:
         if answer is None or answer.done():
             return
         if message.failure is not None:
-            answer.set_exception(EngineError(message.failure))
+            kind = errors.EngineCallError if message.is_foreseen else EngineError
+            answer.set_exception(kind(message.failure))
         else:
             answer.set_result(message.result)
 

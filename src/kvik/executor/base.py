@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from kvik.messages import EngineFacts, LoraRequest
-from kvik.step import StepPlan, StepResult
+from kvik.step import MemoryPart, StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
-
-MemoryPart = Literal["kv_cache", "weights"]
-"""What a sleeping engine can do without."""
 
 
 class StepInFlight(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kvik.config import EngineConfig
 from kvik.errors import ConfigError, EngineError, ModelFileError
-from kvik.executor.base import MemoryPart, StepInFlight
+from kvik.executor.base import StepInFlight
 from kvik.executor.device_choice import for_workers
 from kvik.executor.worker_messages import (
     Call,
@@ -30,7 +30,7 @@ from kvik.executor.worker_messages import (
 )
 from kvik.executor.workers import Workers
 from kvik.messages import EngineFacts, LoraRequest, Phase
-from kvik.step import StepPlan, StepResult
+from kvik.step import MemoryPart, StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from kvik.config import EngineConfig
-from kvik.executor.base import MemoryPart, StepInFlight
+from kvik.executor.base import StepInFlight
 from kvik.executor.device_choice import open_device
 from kvik.messages import EngineFacts, LoraRequest
 from kvik.runner.model_runner import ModelRunner
-from kvik.step import StepPlan, StepResult
+from kvik.step import MemoryPart, StepPlan, StepResult
 from kvik.telemetry.phases import PhaseTimer
 
 
@@ -42,12 +42,11 @@ class UniProcExecutor:
 
     def release(self, part: MemoryPart) -> int:
         assert self._runner is not None, "start() comes first"
-        return self._runner.release_kv_cache() if part == "kv_cache" else self._runner.release_weights()
+        return self._runner.release(part)
 
     def restore(self, part: MemoryPart) -> None:
         assert self._runner is not None, "start() comes first"
-        if part == "weights":  # pages of the KV cache come back when they are written
-            self._runner.reload_weights()
+        self._runner.restore(part)
 
     def count_progress_at(self, address: int) -> None:
         assert self._runner is not None, "start() comes first"

@@ -141,13 +141,13 @@ class Worker:
 
     def _call(self, call: Call) -> int:
         if isinstance(call, Release):
-            return self._runner.release_kv_cache() if call.part == "kv_cache" else self._runner.release_weights()
+            return self._runner.release(call.part)
         if isinstance(call, LoadLora):
             self._runner.load_lora(call.lora, call.slot)
         elif isinstance(call, UseIdleTime):
             return int(self._runner.use_idle_time())
-        elif isinstance(call, Restore) and call.part == "weights":
-            self._runner.reload_weights()
+        elif isinstance(call, Restore):
+            self._runner.restore(call.part)
         return 0
 
     def _take_in(self) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from kvik.config import EngineConfig
-from kvik.executor.base import MemoryPart
 from kvik.messages import EngineFacts, LoraRequest, Phase
-from kvik.step import StepPlan, StepResult
+from kvik.step import MemoryPart, StepPlan, StepResult
 
 
 class _Message(msgspec.Struct, array_like=True, tag=True, gc=False):

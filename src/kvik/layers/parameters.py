@@ -13,7 +13,6 @@ from itertools import groupby
 import torch
 
 from kvik.kernels.linear import QUANTIZED, PackedWeight
-from kvik.kernels.pages import give_back_pages
 from kvik.layers.formats import FormatOf, float_format
 from kvik.layers.lora import LoraTarget
 from kvik.parallel.group import ALONE, Group
@@ -101,7 +100,8 @@ class ParameterTable:
         self.unused: set[str] = set()
         """Names that a checkpoint may hold for nothing, such as the head of a model with tied embeddings."""
         self.num_bytes_by_format: dict[str, int] = {}
-        self._memory: list[torch.Tensor] = []
+        self.memory: list[torch.Tensor] = []
+        """What all parameters are written to."""
         self.lora_targets: list[LoraTarget] = []
         """The linear layers that adapters may change."""
         floats = float_format(dtype, is_exact=torch.device(device).type != "cpu")
@@ -153,7 +153,7 @@ class ParameterTable:
     ) -> PackedWeight:
         weight = PackedWeight.allocate(sum(rows_by_name.values()), num_columns, fmt, device=self.device)
         self._count(fmt, weight.nbytes)
-        self._memory.append(weight.data)
+        self.memory.append(weight.data)
         first_row = 0
         for name, num_rows in rows_by_name.items():
             write, write_blocks = _packed_writers(weight, first_row)
@@ -195,14 +195,10 @@ class ParameterTable:
                 values = torch.randn(end - first, whole.num_columns, generator=generator, device=self.device)
                 parameter.write_part(first, values.mul_(_DUMMY_STD))
 
-    def release(self) -> int:
-        """Give back the pages of all memory, bytes. Addresses stay; every parameter must be written again."""
-        return sum(give_back_pages(tensor) for tensor in self._memory)
-
     def _empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.empty(*shape, dtype=dtype, device=self.device)
         self._count(_FLOATS[dtype], tensor.nbytes)
-        self._memory.append(tensor)
+        self.memory.append(tensor)
         return tensor
 
     def _count(self, fmt: str, num_bytes: int) -> None:

@@ -101,9 +101,10 @@ class Model:
         """
         load_parameters(self._table, checkpoint, on_shard, on_bytes, lane)
 
-    def release(self) -> int:
-        """Give back the memory of the weights, bytes; the model is of no use until the next `load` or `load_dummy`."""
-        return self._table.release()
+    @property
+    def memory(self) -> list[torch.Tensor]:
+        """The weights. After their memory was given back the next `load` or `load_dummy` writes all of them."""
+        return self._table.memory
 
     def load_dummy(self, seed: int = 0) -> None:
         """Fill the weights with random numbers, the same ones for the same seed."""

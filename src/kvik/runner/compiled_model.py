@@ -123,6 +123,12 @@ class BackgroundCompilation:
         if self._loading is not None:
             self._loading.join()
 
+    def all_passes(self) -> list[ForwardPass]:
+        """What runs, and what is compared with it or about to be; waits for one that is being loaded."""
+        self.wait_for_load()
+        loaded = self._loading.loaded if self._loading is not None else None
+        return [forward for forward in (self.running, self._challenger, loaded) if forward is not None]
+
     # --- steps ---------------------------------------------------------------------------------------
 
     def forward(self, batch: ForwardBatch) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,6 +12,7 @@ from kvik.config import EngineConfig
 from kvik.config.device_kind import check_device_kind
 from kvik.kernels import runtime
 from kvik.kernels.batch_rows import BatchArrays
+from kvik.kernels.pages import give_back_pages
 from kvik.kernels.tape import Counts
 from kvik.layers.batch import LayerKV
 from kvik.layers.formats import float_format
@@ -27,6 +29,7 @@ from kvik.runner.device import ForwardPass
 from kvik.runner.taped_model import tape_model
 from kvik.runner.trial_batches import trial_batches
 from kvik.sampling import PlainChooser
+from kvik.step import MemoryPart
 from kvik.telemetry.log import get_logger, log_once
 from kvik.weights.lane import Lane
 
@@ -97,6 +100,13 @@ class CpuDevice:
 
     def chooser(self, config: EngineConfig) -> PlainChooser:
         return PlainChooser()
+
+    def give_back(self, part: MemoryPart, tensors: Sequence[torch.Tensor]) -> int:
+        """Addresses stay, as tapes need them."""
+        return sum(give_back_pages(tensor) for tensor in tensors)
+
+    def take_again(self, part: MemoryPart) -> None:
+        """Nothing: pages come back when they are written."""
 
     def use_idle_time(self) -> bool:
         return isinstance(self._forward, BackgroundCompilation) and self._forward.use_idle_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from kvik.models import Model
 from kvik.plan.formats import Kind
 from kvik.plan.weights import StoredWeights
 from kvik.sampling import Chooser
+from kvik.step import MemoryPart
 from kvik.weights.lane import Lane
 
 
@@ -71,6 +73,13 @@ class Device(Protocol):
 
     def chooser(self, config: EngineConfig) -> Chooser:
         """What chooses tokens of logits that lie here, without waiting for those of the steps before."""
+
+    def give_back(self, part: MemoryPart, tensors: Sequence[torch.Tensor]) -> int:
+        """Give back the memory of these tensors, bytes. Nothing may be under way, and what they held is lost."""
+
+    def take_again(self, part: MemoryPart) -> None:
+        """Memory for what was given back, of zeros. Raises `InsufficientMemoryError` where there is none; the tensors
+        are without memory then."""
 
     def use_idle_time(self) -> bool:
         """Do a piece of what later steps will be glad of, in a moment without requests. Whether there is more."""

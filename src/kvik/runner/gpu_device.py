@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -42,12 +43,14 @@ from kvik.runner.cuda_graphs import GraphedForward, GraphKey
 from kvik.runner.device import ForwardPass
 from kvik.runner.device_batch import DeviceBatch
 from kvik.runner.dummy_steps import largest_step, steps_of_all_kernels
+from kvik.runner.given_back import GivenBack
 from kvik.runner.gpu import Gpu, HostCopy
 from kvik.runner.graph_sizes import GraphSizes, sizes_of
 from kvik.runner.memory_profile import MemoryProfile, measure_graphs, measure_step
 from kvik.runner.progress import ProgressBar
 from kvik.runner.trial_batches import trial_batches
 from kvik.sampling.on_device import DeviceSampler
+from kvik.step import MemoryPart
 from kvik.telemetry.log import get_logger
 from kvik.weights.lane import Lane
 
@@ -66,6 +69,8 @@ class GpuDevice:
         self._gpu = gpu
         self._free_at_start = free_at_start
         self._forward: ForwardPass | None = None
+        self._first_keys: list[GraphKey] = []
+        self._given_back = GivenBack(gpu)
 
     def say_what_computes(self) -> None:
         logger.info("Using Triton kernels on %s.", self._gpu.description)
@@ -194,9 +199,8 @@ class GpuDevice:
         self, config: EngineConfig, model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts
     ) -> ForwardPass:
         running = self._graphed(config, compiled_for_graphs(config.compilation, model), kv, most)
-        keys = _keys(_graph_sizes(config).first)
-        if keys:
-            self._capture(running, keys)
+        self._first_keys = _keys(_graph_sizes(config).first)
+        self._capture(running)
         self._forward = running
         if config.compilation.is_in_background:
             self._forward = compiling_beside_graphs(
@@ -212,12 +216,35 @@ class GpuDevice:
             config.model.spec.vocab_size,
         )  # fmt: skip
 
+    def give_back(self, part: MemoryPart, tensors: Sequence[torch.Tensor]) -> int:
+        """The graphs go with it, since they hold addresses."""
+        self._gpu.synchronize()
+        for forward in self._passes():
+            forward.drop_all()
+        num_bytes = self._given_back.give_back(part, tensors)
+        self._gpu.release_unused()
+        return num_bytes
+
+    def take_again(self, part: MemoryPart) -> None:
+        """Once nothing is missing, the graphs of a start are captured again."""
+        self._given_back.take_again(part)
+        if self._given_back.is_empty and isinstance(running := self._running(), GraphedForward):
+            self._capture(running)
+
     def use_idle_time(self) -> bool:
-        forward, is_unsettled = self._forward, False
-        if isinstance(forward, BackgroundCompilation):
-            is_unsettled = forward.use_idle_time()
-            forward = forward.running
-        return (isinstance(forward, GraphedForward) and forward.capture_wanted()) or is_unsettled
+        is_unsettled = isinstance(self._forward, BackgroundCompilation) and self._forward.use_idle_time()
+        running = self._running()
+        return (isinstance(running, GraphedForward) and running.capture_wanted()) or is_unsettled
+
+    def _running(self) -> ForwardPass | None:
+        return self._forward.running if isinstance(self._forward, BackgroundCompilation) else self._forward
+
+    def _passes(self) -> list[GraphedForward]:
+        """All that may have graphs; waits for one that is being made."""
+        passes = [self._forward]
+        if isinstance(self._forward, BackgroundCompilation):
+            passes = list(self._forward.all_passes())
+        return [forward for forward in passes if isinstance(forward, GraphedForward)]
 
     def count_progress_at(self, address: int) -> None:
         """Nothing: a step on a GPU has no native work on the host that could be counted."""
@@ -226,12 +253,14 @@ class GpuDevice:
         batch = DeviceBatch(self._gpu, kv, most, max_logits_rows(config))
         return GraphedForward(self._gpu, model, kv, batch, _graph_sizes(config))
 
-    def _capture(self, forward: GraphedForward, keys: list[GraphKey]) -> None:
+    def _capture(self, forward: GraphedForward) -> None:
+        if not self._first_keys:
+            return
         started, held = time.perf_counter(), self._gpu.memory().free
         bar = ProgressBar("Capturing CUDA graphs")
-        for num_done, key in enumerate(keys, start=1):
+        for num_done, key in enumerate(self._first_keys, start=1):
             forward.capture(key)
-            bar.advance(f"{key.mode} {key.size}", num_done, len(keys))
+            bar.advance(f"{key.mode} {key.size}", num_done, len(self._first_keys))
         self._gpu.synchronize()
         logger.info(
             "Graph capturing finished in %.0f secs, took %.2f GiB",

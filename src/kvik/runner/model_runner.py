@@ -15,7 +15,6 @@ import torch
 from kvik.config import EngineConfig
 from kvik.errors import ConfigError, InsufficientMemoryError, KvikError, ModelFileError, RequestError
 from kvik.kernels.batch_rows import BatchArrays
-from kvik.kernels.pages import give_back_pages
 from kvik.kernels.tape import Counts
 from kvik.layers.batch import ForwardBatch, LayerKV
 from kvik.layers.formats import formats_in_memory
@@ -36,7 +35,7 @@ from kvik.runner.request_table import RequestTable
 from kvik.runner.result_builder import PendingStep, ResultBuilder
 from kvik.runner.warm_up import warm_up_plan
 from kvik.runner.weights_progress import WeightsProgress
-from kvik.step import AdmittedRequest, SampledTokens, ScheduledRequest, StepPlan, StepResult
+from kvik.step import AdmittedRequest, MemoryPart, SampledTokens, ScheduledRequest, StepPlan, StepResult
 from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
 from kvik.weights import Checkpoint, open_checkpoint
@@ -127,18 +126,24 @@ class ModelRunner:
 
     # --- memory that a sleeping engine gives back ------------------------------------------------------
 
-    def release_kv_cache(self) -> int:
-        """Give back the memory of all keys and values, bytes. No request may be running."""
-        return sum(give_back_pages(tensor) for layer in self._kv for tensor in (layer.k, layer.v))
+    def release(self, part: MemoryPart) -> int:
+        """Give back the memory of all keys and values, or of the weights, bytes. No request may be running.
 
-    def release_weights(self) -> int:
-        """Give back the memory of the weights, bytes; `reload_weights` comes before the next step."""
-        return self._weights.release()
+        `restore` comes before the next step; keys and values on a CPU can do without.
+        """
+        if part == "weights":
+            return self._device.give_back(part, self._weights.memory)
+        return self._device.give_back(part, [tensor for layer in self._kv for tensor in (layer.k, layer.v)])
 
-    def reload_weights(self) -> None:
-        """Read the weights again, to where they were. Raises `ModelFileError`."""
-        model_file, checkpoint = self._open_checkpoint()
-        self._fill(self._weights, model_file, checkpoint)
+    def restore(self, part: MemoryPart) -> None:
+        """Raises `ModelFileError` where the weights cannot be read again, `InsufficientMemoryError` where somebody else
+        has the memory by now. It can be tried again."""
+        if part == "weights":
+            model_file, checkpoint = self._open_checkpoint()
+            self._device.take_again(part)
+            self._fill(self._weights, model_file, checkpoint)
+        else:
+            self._device.take_again(part)
 
     # --- steps ---------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from kvik.errors import (
     ConstraintError,
+    EngineCallError,
     EngineDeadError,
     EngineRequestError,
     InvalidRequestError,
@@ -107,7 +108,7 @@ def describe(error: Exception) -> ErrorInfo:
         return ErrorInfo(_ENGINE_DIED, "InternalServerError", 500)
     if isinstance(error, ConstraintError):
         return ErrorInfo(str(error), "BadRequestError", 400, error.param)
-    if isinstance(error, EngineRequestError):
+    if isinstance(error, EngineRequestError | EngineCallError):
         return ErrorInfo(scrub(str(error)), "InternalServerError", 500)
     return ErrorInfo(_UNFORESEEN, "InternalServerError", 500)
 

@@ -82,7 +82,7 @@ def test_a_checkpoint_that_is_gone_leaves_the_engine_asleep() -> None:
     core = started(executor)
     core.utility("sleep", [2])
     executor.restore_error = ModelFileError("gone")
-    with pytest.raises(ModelFileError, match="gone"):
+    with pytest.raises(EngineError, match="sleeps on and may be woken again: gone"):
         core.utility("wake_up", [])
     assert core.utility("is_sleeping", []) is True
     executor.restore_error = None

@@ -164,3 +164,12 @@ def test_without_the_flag_nobody_sleeps() -> None:
             await control.sleep(1)
 
     asyncio.run(run())
+
+
+def test_a_gpu_does_not_get_memory_back_by_itself() -> None:
+    async def run() -> None:
+        control = EngineControl(FakeCoreClient(), lambda: None, device="cuda")
+        with pytest.raises(InvalidRequestError, match="POST /sleep"):
+            await control.release_kv_cache_memory()
+
+    asyncio.run(run())

@@ -28,7 +28,7 @@ from kvik.runner.device import Device
 from kvik.runner.gpu_device import GpuDevice
 from kvik.runner.model_runner import ModelRunner
 from kvik.sampling_params import SamplingParams
-from kvik.step import AdmittedRequest, ScheduledRequest, StepPlan
+from kvik.step import AdmittedRequest, MemoryPart, ScheduledRequest, StepPlan
 from kvik.telemetry.phases import PhaseTimer
 from support.triton_interpreter import standing_in_for_gpu
 
@@ -211,6 +211,8 @@ def test_what_is_compiled_in_the_background_gets_graphs_of_its_own(
         for name in first:
             runner._table.drop(name)
         background.wait_for_load()
+        runner.use_idle_time()
+        fall_asleep_and_wake_up(runner, gpu)
         while runner.use_idle_time():
             pass
         assert background.is_settled
@@ -249,16 +251,46 @@ def test_a_gpu_that_others_hold_most_of(gpu: FakeGpu) -> None:
         started(GpuDevice(gpu, 100 * MIB), engine)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"cache": CacheConfig(kv_cache_dtype="int8")}, "fp8 or auto"), ({"sleep": True}, "--enable-sleep-mode")],
-)
-def test_what_only_a_cpu_has(gpu: FakeGpu, change: dict[str, Any], message: str) -> None:
-    engine = config()
-    sleep = change.pop("sleep", False)
-    engine = replace(engine, model=replace(engine.model, enable_sleep_mode=sleep), **change)
-    with pytest.raises(ConfigError, match=message):
-        started(GpuDevice(gpu, gpu.total), engine)
+def test_what_only_a_cpu_has(gpu: FakeGpu) -> None:
+    with pytest.raises(ConfigError, match="fp8 or auto"):
+        started(GpuDevice(gpu, gpu.total), config(kv_cache_dtype="int8"))
+
+
+def test_a_sleep_gives_memory_back_and_the_graphs_with_it(gpu: FakeGpu, one_split: None) -> None:
+    device = GpuDevice(gpu, gpu.total)
+    runner, _ = started(device)
+    tokens = greedy_tokens(runner, 0)
+    parts: dict[MemoryPart, list[torch.Tensor]] = {
+        "kv_cache": [tensor for layer in runner._kv for tensor in (layer.k, layer.v)],
+        "weights": runner._weights.memory,
+    }
+    sizes = {part: bytes_of(tensors) for part, tensors in parts.items()}
+    for name in tokens:
+        runner._table.drop(name)
+    assert {part: runner.release(part) for part in parts} == sizes
+    assert {part: bytes_of(tensors) for part, tensors in parts.items()} == dict.fromkeys(parts, 0)
+    assert len(gpu.graphs) == 0
+    assert runner.release("weights") == 0
+    runner.restore("weights")
+    assert len(gpu.graphs) == 0, "nothing can be captured while something is missing"
+    runner.restore("kv_cache")
+    assert {part: bytes_of(tensors) for part, tensors in parts.items()} == sizes
+    replays = gpu.num_replays
+    assert greedy_tokens(runner, 0) == tokens
+    assert gpu.num_replays > replays
+
+
+def fall_asleep_and_wake_up(runner: ModelRunner, gpu: FakeGpu) -> None:
+    parts: list[MemoryPart] = ["kv_cache", "weights"]
+    for part in parts:
+        runner.release(part)
+    assert len(gpu.graphs) == 0
+    for part in parts:
+        runner.restore(part)
+
+
+def bytes_of(tensors: list[torch.Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("fp8", torch.float8_e4m3fn), ("fp8_e5m2", torch.float8_e5m2)])

@@ -143,11 +143,11 @@ def test_memory_given_back_comes_back_with_the_same_bits(dtype: str) -> None:
     runner, _, _ = start(kv_cache_memory_bytes=8 << 20, model={"dtype": dtype})
     (before,) = runner.execute(whole(admitted("a", PROMPT, logprobs=5), 1)).sampled
     drop(runner, "a")
-    assert runner.release_kv_cache() > 6 << 20
+    assert runner.release("kv_cache") > 6 << 20
     (without_cache,) = runner.execute(whole(admitted("b", PROMPT, logprobs=5), 1)).sampled
     drop(runner, "b")
-    assert runner.release_weights() > 0
-    runner.reload_weights()
+    assert runner.release("weights") > 0
+    runner.restore("weights")
     (after,) = runner.execute(whole(admitted("c", PROMPT, logprobs=5), 1)).sampled
     drop(runner, "c")
     for again in (without_cache, after):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kvik.config.limits import RequestLimits
-from kvik.errors import EngineDeadError, EngineRequestError, OverloadedError, QueueFullError
+from kvik.errors import EngineCallError, EngineDeadError, EngineRequestError, OverloadedError, QueueFullError
 from kvik.server.errors import scrub
 from support.live_server import live_server
 from support.server_without_engine import Script, Server
@@ -225,6 +225,7 @@ def test_a_body_beyond_the_limit_is_a_413(server: Server) -> None:
     [
         (EngineRequestError("bad kernel"), 500, "InternalServerError"),
         (EngineDeadError("gone"), 500, "InternalServerError"),
+        (EngineCallError("asleep, for /home/secret is gone"), 500, "InternalServerError"),
         (OverloadedError("going down"), 503, "ServiceUnavailableError"),
         (QueueFullError("full"), 429, "RateLimitError"),
         (KeyError("/home/secret"), 500, "InternalServerError"),
@@ -236,6 +237,7 @@ def test_failures_of_the_engine(server: Server, failure: Exception, status: int,
     found = error(answer)
     assert (found["code"], found["type"]) == (status, type_)
     assert "secret" not in found["message"]
+    assert ("asleep" in found["message"]) == isinstance(failure, EngineCallError)
     assert ("retry-after" in answer.headers) == (status in (429, 503))
 
 
