@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from kvik.config import EngineConfig
 from kvik.config.admission import AdmissionConfig
@@ -23,18 +22,19 @@ from kvik.engine_client.admission.window import EngineWindow
 from kvik.engine_client.arrivals import Arrivals, is_named
 from kvik.engine_client.control import EngineControl
 from kvik.engine_client.core_client import AsyncCoreClient, EngineCoreClient
+from kvik.engine_client.listeners import Listeners, StatLogger
 from kvik.engine_client.live_requests import LiveReport, LiveRequests
 from kvik.engine_client.memory import MAX_OPEN_REQUEST_BYTES, bytes_of, enter_engine, open_requests
+from kvik.engine_client.open_streams import OpenStreams
 from kvik.engine_client.readmission import Readmission
 from kvik.engine_client.recovery import Recovery
 from kvik.engine_client.stall_watch import watch_for_stalls
+from kvik.engine_client.start_up import start_engine
 from kvik.engine_client.stream import RequestStream
-from kvik.engine_client.supervisor import EngineSupervisor
 from kvik.errors import (
     EngineDeadError,
     EngineRequestError,
     KvikError,
-    NotSupportedYetError,
     OverloadedError,
     RecoveringError,
     RequestError,
@@ -42,9 +42,8 @@ from kvik.errors import (
 from kvik.messages import Abort, EngineFacts, LoraRequest, SchedulerStats
 from kvik.sampling_params import OutputKind, SamplingParams
 from kvik.telemetry.ledger import Ledger
-from kvik.telemetry.log import get_logger, log_once
+from kvik.telemetry.log import get_logger
 from kvik.telemetry.phases import PhaseTimer
-from kvik.telemetry.stats import IterationStats
 from kvik.telemetry.timeline import Timeline
 from kvik.text.chat_template import ChatTemplate
 from kvik.text.grammar_checks import MAX_CACHED_GRAMMAR_BYTES
@@ -54,21 +53,6 @@ from kvik.text.processor import DEFAULT_PROMPT_OPTIONS, ProcessedRequest, Proces
 from kvik.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
-
-
-class StatLogger(Protocol):
-    """Hears of every step, and of ends that no step brought (`stats` is None then)."""
-
-    def record(self, stats: SchedulerStats | None, iteration: IterationStats | None) -> None: ...
-
-    def record_sleep(self, level: int | None) -> None:
-        """The engine sleeps at `level` now, or is awake."""
-
-    def record_recovery(self, num_requests: int) -> None:
-        """The engine has been replaced, and this many requests go on in the new one."""
-
-    def record_rejection(self, reason: str) -> None:
-        """A request was turned away, or waited for too long."""
 
 
 class AsyncLLM:
@@ -93,22 +77,20 @@ class AsyncLLM:
         self.facts = facts
         self.tokenizer = tokenizer
         self.chat_template = chat_template
-        self._timeline = timeline
         self._client = client
-        self._stat_logger = stat_logger
+        self._listeners = Listeners(stat_logger, timeline)
         self._processor = Processor(config.model, tokenizer, facts.max_model_len, config.structured_outputs)
         self._output_processor = OutputProcessor(tokenizer, config.scheduler.stream_interval)
-        self._streams: dict[str, RequestStream] = {}
-        """Open streams by internal id."""
         self._last_stats = SchedulerStats()
         self.ledger = Ledger()
         """Who holds how much memory."""
         enter_engine(self.ledger, facts, lambda: self._last_stats)
         self.ledger.observe("grammars", lambda: self._processor.grammars.num_cached_bytes, MAX_CACHED_GRAMMAR_BYTES)
-        self._open_requests = open_requests(self.ledger, max_open_request_bytes)
+        self._memory = open_requests(self.ledger, max_open_request_bytes)
+        self._streams = OpenStreams(self._memory, self._is_gone)
         self._readmission = Readmission(client.send)
         self.control = EngineControl(
-            client, self.abort_all, self._record_sleep,
+            client, self.abort_all, self._listeners.sleep,
             send=self._readmission.submit, may_sleep=config.model.enable_sleep_mode, device=facts.device,
         )  # fmt: skip
         """What operators do: pause, sleep, caches."""
@@ -116,15 +98,15 @@ class AsyncLLM:
             _queue_limits(config, admission),
             _engine_window(config),
             lambda internal_id, requests: self.control.send(internal_id, requests),
-            self._record_rejection,
+            self._listeners.rejection,
         )
         self._timers = RequestTimers(self._desk, self._end, admission.queue_timeout)
         self._recovery = Recovery(
-            client, self._output_processor, self.control, self._readmission, self._fail, self._record_recovery,
+            client, self._output_processor, self.control, self._readmission, self._fail, self._listeners.recovery,
             desk=self._desk,
         )  # fmt: skip
         self._live_requests = LiveRequests(
-            self._output_processor.open_answers, self._desk, lambda: client.utility("describe"), self._caller_of
+            self._output_processor.open_answers, self._desk, lambda: client.utility("describe"), self._streams.caller_of
         )
         self._uses_priorities = config.scheduler.policy == "priority"
         self._queues_while_recovering = recovery.recovery_queue
@@ -132,8 +114,6 @@ class AsyncLLM:
         self._is_draining = False
         self._stall_watch: asyncio.Task[None] | None = None
         self._arrivals = Arrivals()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._dead = asyncio.Event()
         self._output_handler = asyncio.create_task(self._handle_outputs(), name="output-handler")
 
@@ -157,36 +137,23 @@ class AsyncLLM:
         `ConfigError`, `ModelFileError`, `InsufficientMemoryError` or `EngineDeadError`; the engine process has ended
         then.
         """
-        log_level = config.observability.log_level
-        first = client or EngineCoreClient.spawn(log_level)
-        engine = EngineSupervisor(first, recovery, lambda: EngineCoreClient.spawn(log_level))
         timer = phases or PhaseTimer("APIServer")
-        on_phase = timeline.observe if timeline is not None else lambda phase: None
-        starting = asyncio.create_task(engine.start(config, on_phase))
-        try:
-            tokenizer, chat_template = await _load_text(config, timer, make_chat_template)
-            ready = await starting
-            stat_logger = make_stat_logger(ready.facts) if make_stat_logger is not None else None
-        except BaseException:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            await engine.shutdown()
-            raise
+        started = await start_engine(config, client, recovery, make_chat_template, make_stat_logger, timer, timeline)
         with timer.phase("connect engine"):
             llm = cls(
                 config,
-                engine,
-                ready.facts,
-                tokenizer,
-                chat_template,
-                stat_logger=stat_logger,
+                started.engine,
+                started.facts,
+                started.tokenizer,
+                started.chat_template,
+                stat_logger=started.stat_logger,
                 timeline=timeline,
                 recovery=recovery,
                 max_open_request_bytes=max_open_request_bytes,
                 admission=admission,
             )
         if recovery.stall_timeout > 0:
-            watch = watch_for_stalls(engine, lambda: llm.should_progress, recovery.stall_timeout)
+            watch = watch_for_stalls(started.engine, lambda: llm.should_progress, recovery.stall_timeout)
             llm._stall_watch = asyncio.create_task(watch, name="stall-watch")
         return llm
 
@@ -251,20 +218,18 @@ class AsyncLLM:
             )  # fmt: skip
         self._check_open()
         num_bytes = bytes_of(request)
-        self._open_requests.take(num_bytes)
+        self._memory.take(num_bytes)
         queued_s = time.monotonic()
         if not arrival.is_aborted:
             self._submit(request, ticket, num_bytes)
             ticket.note_grammar(request.grammar_wait_s)
         internal_id = request.internal_id
         deltas = sampling_params.output_kind == OutputKind.DELTA
-        stream = self._streams[internal_id] = RequestStream(
-            lambda: self._abandon(internal_id), deltas, num_bytes, ticket.caller
-        )
+        stream = RequestStream(lambda: self._abandon(internal_id), deltas, num_bytes, ticket.caller)
+        self._streams.add(internal_id, stream)
         stream.times = self._output_processor.add_request(
             request, stream_interval, queued_s=queued_s, waiting_for=ticket.waiting_for
         )
-        self._idle.clear()
         if arrival.is_aborted:
             self._abort([internal_id])
         else:
@@ -310,9 +275,7 @@ class AsyncLLM:
         Prompt i of several is ID-i; ID names all of them. `caller`: only what this one sent.
         """
         named = self._output_processor.internal_ids(lambda known: is_named(known, request_id))
-        internal_ids = [
-            i for i in named if caller is None or (i in self._streams and self._streams[i].caller == caller)
-        ]
+        internal_ids = [i for i in named if caller is None or self._streams.caller_of(i) == caller]
         self._abort(internal_ids)
         return len(internal_ids) + self._arrivals.abort(request_id, caller)
 
@@ -358,7 +321,7 @@ class AsyncLLM:
         if self._streams and drain_timeout_s > 0 and not self.is_dead:
             logger.info("waiting up to %.0f s for %d open requests", drain_timeout_s, len(self._streams))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), drain_timeout_s)
+                await asyncio.wait_for(self._streams.wait_for_none(), drain_timeout_s)
         if not self.is_dead:
             self._end_streams(OverloadedError("the server is shutting down; try another one"))
         ending = [task for task in (self._output_handler, self._stall_watch) if task is not None]
@@ -368,17 +331,13 @@ class AsyncLLM:
         await self._recovery.close()
         await self._client.shutdown()
 
-    def _caller_of(self, internal_id: str) -> str | None:
-        stream = self._streams.get(internal_id)
-        return None if stream is None else stream.caller
-
     def _submit(self, request: ProcessedRequest, ticket: Ticket, num_bytes: int) -> None:
         """Engine or queue have it then, or this raises and nobody has."""
         try:
             self._desk.submit(request.internal_id, request.engine_requests, ticket)
         except KvikError:
             self._desk.ended(request.internal_id)
-            self._open_requests.give_back(num_bytes)
+            self._memory.give_back(num_bytes)
             raise
 
     def _check_open(self) -> None:
@@ -416,8 +375,7 @@ class AsyncLLM:
             self._hand_out(self._output_processor.process(step), step.stats)
 
     async def _recover(self, error: Exception) -> None:
-        if self._timeline is not None:
-            self._timeline.begin_recovery(str(error))
+        self._listeners.failure(error)
         try:
             await self._recovery.recover(error)
         except EngineDeadError as final:
@@ -433,44 +391,14 @@ class AsyncLLM:
         """Give each stream its outputs, tell the engine what to abort, and the loggers what there was."""
         aborts = self._desk.withdrawn(processed.aborts)
         for internal_id, output in processed.outputs:
-            stream = self._streams.get(internal_id)
-            if stream is None:
-                continue
-            if isinstance(output, RequestOutput):
-                stream.put(output)
-            else:
-                stream.fail(output)
-            if stream.ended:
-                self._forget(internal_id)
+            self._streams.put(internal_id, output)
         if processed.aborts:
             self._readmission.withdraw(processed.aborts)
         if aborts:
             self._client.send(Abort(aborts))
         self._last_stats = scheduler or self._last_stats
         self._desk.release()
-        self._record(None if scheduler is None else self._desk.add_waiting(scheduler), processed.stats)
-
-    def _record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
-        """Statistics are never worth a stream: what fails here is logged, once."""
-        if self._stat_logger is not None:
-            try:
-                self._stat_logger.record(scheduler, iteration)
-            except Exception as error:
-                log_once(logger, logging.ERROR, "statistics are incomplete: %r", error)
-
-    def _record_rejection(self, reason: str) -> None:
-        if self._stat_logger is not None:
-            self._stat_logger.record_rejection(reason)
-
-    def _record_sleep(self, level: int | None) -> None:
-        if self._stat_logger is not None:
-            self._stat_logger.record_sleep(level)
-
-    def _record_recovery(self, num_requests: int) -> None:
-        if self._timeline is not None:
-            self._timeline.end_recovery()
-        if self._stat_logger is not None:
-            self._stat_logger.record_recovery(num_requests)
+        self._listeners.step(None if scheduler is None else self._desk.add_waiting(scheduler), processed.stats)
 
     def _abort(self, internal_ids: list[str]) -> None:
         if internal_ids:
@@ -479,45 +407,32 @@ class AsyncLLM:
 
     def _end_streams(self, error: OverloadedError) -> None:
         """End all requests, and tell their readers why."""
-        for stream in self._streams.values():
-            stream.fail(error)
+        self._streams.fail_all(lambda: error)
         self._abort(self._output_processor.internal_ids())
 
     def _end(self, internal_id: str, error: RequestError) -> None:
         """A request's time is over."""
-        if (stream := self._streams.get(internal_id)) is not None:
-            stream.fail(error)
+        if self._streams.fail(internal_id, error):
             self._abandon(internal_id)
 
     def _abandon(self, internal_id: str) -> None:
         """The reader of a stream has left."""
         if not self.is_dead:
             self._abort([internal_id])
-        self._forget(internal_id)
+        self._streams.forget(internal_id)
 
-    def _forget(self, internal_id: str) -> None:
-        stream = self._streams.pop(internal_id, None)
-        if stream is not None:
-            self._open_requests.give_back(stream.held_bytes)
+    def _is_gone(self, internal_id: str) -> None:
+        """Nobody waits for this request any more."""
         self._timers.stop(internal_id)
         self._desk.ended(internal_id)
         self.control.ended(internal_id)
-        if not self._streams:
-            self._idle.set()
 
     def _die(self, error: EngineDeadError) -> None:
-        if self._timeline is not None:
-            self._timeline.end_recovery()
+        self._listeners.death()
         logger.error("the engine is dead: %s", error)
         self._death = error
-        for internal_id, stream in self._streams.items():
-            stream.fail(EngineDeadError(str(error)))
-            self._open_requests.give_back(stream.held_bytes)
-            self._timers.stop(internal_id)
-            self._desk.ended(internal_id)
-            self.control.ended(internal_id)
-        self._streams.clear()
-        self._idle.set()
+        self._streams.fail_all(lambda: EngineDeadError(str(error)))
+        self._streams.forget_all()
         self._dead.set()
 
 
@@ -535,15 +450,3 @@ def _engine_window(config: EngineConfig) -> EngineWindow:
 def _queue_limits(config: EngineConfig, asked: AdmissionConfig) -> QueueLimits:
     limits = [n for n in (asked.max_queued_tokens, config.scheduler.max_num_queued_tokens) if n]
     return QueueLimits(max_requests=asked.max_queued_requests, max_tokens=min(limits, default=0))
-
-
-async def _load_text(
-    config: EngineConfig, timer: PhaseTimer, make_chat_template: Callable[[Tokenizer], ChatTemplate]
-) -> tuple[Tokenizer, ChatTemplate]:
-    """Tokenizer and chat template, read in a thread."""
-    if config.model.skip_tokenizer_init:
-        raise NotSupportedYetError("--skip-tokenizer-init for a server")
-    with timer.phase("load tokenizer"):
-        tokenizer = await asyncio.to_thread(Tokenizer.load, config.model.tokenizer)
-    with timer.phase("chat template"):
-        return tokenizer, make_chat_template(tokenizer)
