@@ -60,7 +60,18 @@ class NoDevice:
 
 
 def calls(capability: int) -> Iterator[Callable[[], Any]]:
-    """Shapes of Llama-3.1-8B, in the dtypes that this capability has."""
+    """Shapes of Llama-3.1-8B, in the dtypes that this capability has: all kernels for sm_90, those with most numbers in
+    registers and shared memory for the others."""
+    if capability == 90:
+        yield from all_calls()
+        return
+    yield from quantized_calls("q6_k", with_embedding=False)
+    yield from quantized_calls("fp8_block", with_embedding=False)
+    yield from attention_calls(BF16, BF16, 256)
+    yield from attention_calls(BF16, FP8 if capability >= 89 else torch.float8_e5m2, 128)
+
+
+def all_calls() -> Iterator[Callable[[], Any]]:
     x, weight = torch.zeros(4, 4096, dtype=BF16), torch.zeros(4096, dtype=BF16)
     yield lambda: rms_norm(x, weight, 1e-5)
     yield lambda: add_rms_norm(x, x.clone(), weight, 1e-5, unit_offset=True)
@@ -69,15 +80,14 @@ def calls(capability: int) -> Iterator[Callable[[], Any]]:
     yield from sampling_calls(torch.zeros(4, 128256), torch.zeros(4))
     yield lambda: embedding(ints(0, 1), torch.zeros(9, 4096, dtype=BF16), BF16)
     yield from lora_calls()
-    for format in QUANTIZED if capability == 90 else ("q6_k", "q8_0"):  # the most registers, and the fewest
+    for format in QUANTIZED:
         yield from quantized_calls(format)
     for format in FP8_FORMATS:
         yield from quantized_calls(format, with_embedding=False)
     for head_dim in (64, 128, 256):
         yield from attention_calls(BF16, BF16, head_dim)
-    if capability >= 89:
-        yield from attention_calls(BF16, FP8, 128)
-    yield from attention_calls(BF16, torch.float8_e5m2, 128)
+    for cache in (FP8, torch.float8_e5m2):
+        yield from attention_calls(BF16, cache, 128)
 
 
 def sampling_calls(logits: torch.Tensor, rows: torch.Tensor) -> Iterator[Callable[[], Any]]:
