@@ -55,8 +55,8 @@ def check_kills(server: KvikServer, undisturbed: tuple[list[Record], float], num
 
 
 def test_a_killed_engine_loses_nothing(server: KvikServer, undisturbed: tuple[list[Record], float]) -> None:
-    check_kills(server, undisturbed, 2)
-    assert server.metric("vllm:engine_restarts_total") >= 2
+    check_kills(server, undisturbed, 1)
+    assert server.metric("vllm:engine_restarts_total") >= 1
     assert server.metric("vllm:requests_resumed_total") > 0
 
 

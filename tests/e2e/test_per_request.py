@@ -66,7 +66,7 @@ def test_who_waits_is_seen_waiting_and_says_so_afterwards(narrow: KvikServer) ->
         body = STORY | {"max_tokens": num_tokens, "return_timings": True, "request_id": name}
         answers[name] = narrow.request("POST", "/v1/completions", body)[1]["usage"]["timings"]
 
-    first = threading.Thread(target=ask, args=("runs", 400))
+    first = threading.Thread(target=ask, args=("runs", 250))
     second = threading.Thread(target=ask, args=("waits", 4))
     first.start()
     assert eventually(lambda: live(narrow).get("cmpl-runs", {}).get("state") == "decode")
