@@ -59,8 +59,8 @@ class EngineArgs:
     )  # fmt: skip
     quantization: str | None = flag(
         None, "int8, int4 or, on a GPU, fp8: quantise float weights as they are read; none: compute a quantised "
-        "checkpoint in --dtype, as the embedded model is; gptq, awq, compressed-tensors, fp8 or gguf: what the "
-        "checkpoint must be; unset: what it says",
+        "checkpoint in --dtype, as the embedded model is; gptq, awq, compressed-tensors, fp8, fbgemm_fp8, modelopt "
+        "or gguf: what the checkpoint must be; unset: what it says",
         group=MODEL, aliases=("-q",), common=True,
     )  # fmt: skip
     enforce_eager: bool = flag(False, "compile nothing and capture no CUDA graphs, as -O0", group=MODEL, common=True)

@@ -31,6 +31,7 @@ from kvik.config.structured_outputs import GrammarLimits, structured_outputs_con
 from kvik.config.values import AUTO
 from kvik.errors import ConfigError, NotSupportedYetError
 from kvik.modelfile import ModelFile, embedded_model_path, open_model
+from kvik.modelfile.quantization import METHODS
 from kvik.modelfile.spec import ModelSpec
 from kvik.plan.tensors import cannot_share
 from kvik.telemetry.log import get_logger
@@ -46,7 +47,7 @@ BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
 """Those that divide the 512 keys of an attention partition evenly."""
 AT_LOAD = ("int8", "int4", "fp8")
 UNPACKED = "none"
-STORED = ("gptq", "awq", "compressed-tensors", "fp8", "gguf")
+STORED = (*METHODS, "gguf")
 """Values of --quantization: what can be made of float weights, their floats again, and what a checkpoint may be."""
 KV_CACHE_DTYPES = {
     "auto": "auto", "float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "int8_per_token_head": "int8",

@@ -1,8 +1,8 @@
 """`quantization_config` of checkpoints in 8-bit floats (e4m3) -> the name of the format that keeps their matrices.
 
-Knows the fields of quant_method fp8, as transformers and DeepSeek write it, and of the schemes of compressed-tensors;
-reads no tensor. Which matrices are stored so, the tensors say themselves: lists such as modules_to_not_convert and
-ignore only repeat it.
+Knows the fields of quant_method fp8, as transformers and DeepSeek write it, of fbgemm_fp8, of modelopt (NVIDIA's Model
+Optimizer), and of the schemes of compressed-tensors; reads no tensor. Which matrices are stored so, the tensors say
+themselves: lists such as modules_to_not_convert and ignore only repeat it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,26 @@ def format_of_fp8(fields: Fields) -> str:
     if scheme != "dynamic":
         raise fields.error("activation_scheme", f"is static beside weight_block_size; {POSSIBLE}")
     return "fp8_block"
+
+
+def format_of_fbgemm(fields: Fields) -> str:
+    """Of quant_method fbgemm_fp8. Its bound of the inputs, activation_scale_ub, is not kept: nothing is cut off."""
+    fields.positive("activation_scale_ub", 1.0)
+    return "fp8"
+
+
+def format_of_modelopt(fields: Fields) -> str:
+    """Of quant_method modelopt, in config.json or in hf_quant_config.json. Raises ModelFileError likewise."""
+    algorithm = fields.read(str, "quant_algo")
+    found = {"FP8": "fp8_static", "FP8_PER_CHANNEL_PER_TOKEN": "fp8"}.get(algorithm.upper())
+    if found is None:
+        raise fields.error(
+            "quant_algo", f"is {algorithm!r}; readable are FP8 and FP8_PER_CHANNEL_PER_TOKEN; {POSSIBLE}"
+        )
+    of_cache = fields.read_nullable(str, "kv_cache_quant_algo")
+    if of_cache not in (None, "FP8"):
+        raise fields.error("kv_cache_quant_algo", f"is {of_cache!r}; the scales of FP8 can be used, no others")
+    return found
 
 
 def format_of_compressed(group: Fields, form: str) -> str:

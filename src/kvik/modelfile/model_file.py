@@ -17,7 +17,7 @@ from kvik.modelfile.fields import Fields
 from kvik.modelfile.gguf import GgufHeader, is_gguf, read_gguf_header
 from kvik.modelfile.gguf_spec import parse_gguf_metadata
 from kvik.modelfile.json_file import read_json_object
-from kvik.modelfile.quantization import Quantization, read_quantization
+from kvik.modelfile.quantization import Quantization, read_modelopt, read_quantization
 from kvik.modelfile.spec import ModelSpec
 
 _MAX_LISTED_FILES = 8
@@ -42,7 +42,7 @@ class ModelFile:
 
     @property
     def quantization_method(self) -> str | None:
-        """ "gptq", "awq", "compressed-tensors", "fp8" or "gguf"; None where the weights are floats."""
+        """One of quantization.METHODS, or "gguf"; None where the weights are floats."""
         if self.gguf_header is not None and self.gguf_header.is_quantized:
             return "gguf"
         return None if self.quantization is None else self.quantization.method
@@ -86,9 +86,15 @@ def _open_folder(folder: Path) -> ModelFile:
     generation_config = read_json_object(generation_path) if generation_path.is_file() else {}
     spec = parse_config(config, str(config_path))
     spec = _with_generation_eos(spec, Fields(generation_config, str(generation_path)))
-    quantization = read_quantization(Fields(config, str(config_path)))
+    quantization = read_quantization(Fields(config, str(config_path))) or _quantization_beside(folder)
     template = read_chat_template(folder)
     return ModelFile(folder, "hf", spec, generation_config, template, config, quantization=quantization)
+
+
+def _quantization_beside(folder: Path) -> Quantization | None:
+    """As older versions of NVIDIA's Model Optimizer write it: in a file of its own."""
+    path = folder / "hf_quant_config.json"
+    return read_modelopt(Fields(read_json_object(path), str(path))) if path.is_file() else None
 
 
 def _open_gguf(path: Path) -> ModelFile:

@@ -2,7 +2,8 @@
 8-bit floats.
 
 Knows what each method's fields mean and which of them can be computed here; reads no tensor. Formats:
-GPTQ as AutoGPTQ and GPTQModel write it, AWQ as AutoAWQ does, compressed-tensors as LLM Compressor does.
+GPTQ as AutoGPTQ and GPTQModel write it, AWQ as AutoAWQ does, compressed-tensors as LLM Compressor does; those of 8-bit
+floats are in fp8.py.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from typing import Any, Final
 
 from kvik.errors import ModelFileError
 from kvik.modelfile.fields import Fields
-from kvik.modelfile.fp8 import check_kv_cache_scheme, format_of_compressed, format_of_fp8
+from kvik.modelfile.fp8 import (
+    check_kv_cache_scheme,
+    format_of_compressed,
+    format_of_fbgemm,
+    format_of_fp8,
+    format_of_modelopt,
+)
 
-METHODS: Final = ("gptq", "awq", "compressed-tensors", "fp8")
+METHODS: Final = ("gptq", "awq", "compressed-tensors", "fp8", "fbgemm_fp8", "modelopt")
 POSSIBLE: Final = (
     "what can be read is: gptq with 4 or 8 bits; awq with 4 bits (gemm); compressed-tensors pack-quantized with 4 or 8 "
-    "bits, int-quantized and float-quantized with 8; fp8; GGUF files; and unquantised checkpoints, also with "
-    "--quantization int8, int4 or fp8"
+    "bits, int-quantized and float-quantized with 8; fp8, fbgemm_fp8 and modelopt in FP8; GGUF files; and unquantised "
+    "checkpoints, also with --quantization int8, int4 or fp8"
 )
 EMBEDDING_BITS: Final = "kvik_embedding_bits"
 """Field that `kvik convert` adds to quantization_config: 8, where embedding and head are to be quantised as they are
@@ -83,6 +90,14 @@ def read_quantization(config: Fields) -> Quantization | None:
     return quantization
 
 
+def read_modelopt(beside: Fields) -> Quantization | None:
+    """The scheme that a hf_quant_config.json tells of, where config.json does not; None: of none. Raises likewise."""
+    fields = beside.nested("quantization")
+    if fields.read_nullable(str, "quant_algo") is None:
+        return None
+    return _READERS["modelopt"](fields)
+
+
 def _gptq(fields: Fields) -> Quantization:
     bits, symmetric = fields.read(int, "bits"), fields.read(bool, "sym", True)
     if bits not in (4, 8) or (bits == 8 and not symmetric):
@@ -107,8 +122,8 @@ def _awq(fields: Fields) -> Quantization:
     return Quantization("awq", 4, _group_size(fields, "q_group_size"), symmetric=False)
 
 
-def _fp8(fields: Fields) -> Quantization:
-    return Quantization("fp8", 8, 0, symmetric=True, packed=False, fp8=format_of_fp8(fields))
+def _fp8(method: str, format_of: Callable[[Fields], str]) -> Callable[[Fields], Quantization]:
+    return lambda fields: Quantization(method, 8, 0, symmetric=True, packed=False, fp8=format_of(fields))
 
 
 def _compressed_tensors(fields: Fields) -> Quantization:
@@ -176,5 +191,7 @@ _READERS: Final[dict[str, Callable[[Fields], Quantization]]] = {
     "gptq": _gptq,
     "awq": _awq,
     "compressed-tensors": _compressed_tensors,
-    "fp8": _fp8,
+    "fp8": _fp8("fp8", format_of_fp8),
+    "fbgemm_fp8": _fp8("fbgemm_fp8", format_of_fbgemm),
+    "modelopt": _fp8("modelopt", format_of_modelopt),
 }

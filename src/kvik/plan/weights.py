@@ -22,7 +22,7 @@ class StoredWeights:
     format_of: Callable[[str], str | None] | None = None
     """Name of a tensor -> its format in the file; None: floats throughout."""
     method: str | None = None
-    """How it is quantised: "gptq", "awq", "compressed-tensors", "fp8" or "gguf"; then it cannot be quantised again."""
+    """How it is quantised: one of modelfile.quantization.METHODS, or "gguf"; then it cannot be quantised again."""
     quantize_embedding: bool = False
     """Embedding and head become 8 bits as they are read."""
     is_fp8: bool = False

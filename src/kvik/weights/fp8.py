@@ -1,5 +1,5 @@
-"""Folders whose linear layers are stored as 8-bit floats (quant_method fp8, compressed-tensors): each weight comes with
-its codes where they lie in the file, and with the scales of its rows. Nothing is dequantised. Knows no model.
+"""Folders whose linear layers are stored as 8-bit floats, by whatever method: each weight comes with its codes where
+they lie in the file, and with the scales of its rows. Nothing is dequantised. Knows no model.
 
 A scale of a whole tensor, or of a square of 128 x 128, is repeated for each row that it is of.
 """
@@ -22,7 +22,7 @@ _CODES: Final = "f8_e4m3"
 _SCALES: Final = ("weight_scale", "weight_scale_inv")
 """Either is what codes are to be multiplied by."""
 _INPUT_SCALES: Final = ("input_scale", "activation_scale")
-_PARTS: Final = frozenset((*_SCALES, *_INPUT_SCALES, "weight_zero_point", "weight_shape"))
+_PARTS: Final = frozenset((*_SCALES, *_INPUT_SCALES, "weight_zero_point", "weight_shape", "input_scale_ub"))
 _DTYPES: Final = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -12,6 +12,7 @@ from kvik.modelfile.quantization import Quantization, read_quantization
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
 BLOCKS = {**FP8, "weight_block_size": [128, 128]}
+MODELOPT = {"quant_method": "modelopt", "quant_algo": "FP8", "producer": {"name": "modelopt", "version": "0.29"}}
 TOKEN = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True}
 TENSOR = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
 GROUP = {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 128, "dynamic": True}
@@ -42,6 +43,9 @@ def compressed(weights: dict[str, Any], inputs: dict[str, Any] | None, **more: A
         (compressed({"strategy": "block", "block_structure": [128, 128]}, GROUP), "fp8_block"),
         (compressed({"strategy": "group", "group_size": 128}, GROUP), "fp8_block"),
         (compressed({"strategy": "channel"}, TOKEN, kv_cache_scheme=TENSOR), "fp8"),
+        ({"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0, "modules_to_not_convert": ["lm_head"]}, "fp8"),
+        ({**MODELOPT, "ignore": ["lm_head"], "kv_cache_scheme": TENSOR}, "fp8_static"),
+        ({**MODELOPT, "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN", "kv_cache_quant_algo": None}, "fp8"),
     ],
 )
 def test_schemes_that_can_be_read(config: dict[str, Any], fmt: str) -> None:
@@ -53,6 +57,19 @@ def test_schemes_that_can_be_read(config: dict[str, Any], fmt: str) -> None:
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
+        (
+            {"quant_method": "fbgemm_fp8", "activation_scale_ub": 0.0},
+            "'activation_scale_ub' is 0.0; it must be a finite",
+        ),
+        ({"quant_method": "modelopt"}, "'quant_algo' is missing"),
+        (
+            {**MODELOPT, "quant_algo": "NVFP4"},
+            "'quant_algo' is 'NVFP4'; readable are FP8 and FP8_PER_CHANNEL_PER_TOKEN",
+        ),
+        (
+            {**MODELOPT, "kv_cache_quant_algo": "NVFP4"},
+            "'kv_cache_quant_algo' is 'NVFP4'; the scales of FP8 can be used",
+        ),
         ({**FP8, "fmt": "e5m2"}, "'fmt' is 'e5m2'; of 8-bit floats e4m3 can be read"),
         ({**FP8, "activation_scheme": "none"}, "'activation_scheme' is 'none'; it must be dynamic or static"),
         ({**BLOCKS, "weight_block_size": [64, 64]}, "'weight_block_size' is [64, 64]; of 8-bit floats"),

@@ -45,6 +45,24 @@ def test_a_folder_with_nothing_but_a_config(folder: Path) -> None:
     assert (model.generation_config, model.chat_template, model.spec.eos_token_ids) == ({}, None, (2,))
 
 
+def test_a_scheme_beside_the_config(folder: Path) -> None:
+    """As NVIDIA's Model Optimizer wrote it for long; what config.json says comes first."""
+    beside = folder / "hf_quant_config.json"
+    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
+    beside.write_text(json.dumps(told))
+    found = open_model(folder)
+    assert (found.quantization_method, found.quantization and found.quantization.fp8) == ("modelopt", "fp8_static")
+    told["quantization"] = {"quant_algo": None, "kv_cache_quant_algo": None}
+    beside.write_text(json.dumps(told))
+    assert open_model(folder).quantization is None
+    told["quantization"] = {"quant_algo": "W4A8_AWQ"}
+    beside.write_text(json.dumps(told))
+    with pytest.raises(ModelFileError, match=r"hf_quant_config.json: quantization: field 'quant_algo' is 'W4A8_AWQ'"):
+        open_model(folder)
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "fp8"}}))
+    assert open_model(folder).quantization_method == "fp8"
+
+
 @pytest.mark.parametrize("name", ["model.gguf", "blob"])
 def test_a_gguf_file_whatever_its_name(tmp_path: Path, name: str) -> None:
     metadata = decoder_metadata() | {"tokenizer.chat_template": "{{ x }}", "tokenizer.ggml.tokens": ["a"]}
