@@ -17,7 +17,7 @@ from torch._inductor.compile_fx import compile_fx
 from torch.fx import GraphModule
 
 from kvik.compilation.cache import direct_caches
-from kvik.compilation.ops import FUNCTIONS, AttentionPoints
+from kvik.compilation.ops import FUNCTIONS, AttentionPoints, enter_group
 from kvik.compilation.pieces import compile_pieces, num_pieces
 from kvik.config.compilation import CompilationConfig
 from kvik.errors import ConfigError
@@ -50,7 +50,8 @@ class CompiledPass:
         self._model = model
         self._config = config
         self._options = options_of(config)
-        self._points = AttentionPoints(model.attentions, model.spec.num_heads * model.spec.head_dim)
+        self._points = AttentionPoints(model.attentions, model.attentions[0].width)
+        enter_group(model.group)
         self._is_dry = False
         self._any_size = self._torch_compiled()
         self._by_size = {size: self._torch_compiled() for size in config.compile_sizes}

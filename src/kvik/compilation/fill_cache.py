@@ -33,6 +33,9 @@ class FillRequest(msgspec.Struct, frozen=True):
     config: CompilationConfig
     num_threads: int
     """Of torch's, on which graphs depend."""
+    rank: int = 0
+    num_workers: int = 1
+    """Where workers share the model: whose part of it."""
 
 
 class FillReply(msgspec.Struct, frozen=True):
@@ -92,6 +95,7 @@ def fill(request: FillRequest) -> FillReply:
     from kvik.compilation.compiled_pass import CompilationError, CompiledPass
     from kvik.compilation.hollow import hollow_weights
     from kvik.models import build_model
+    from kvik.parallel.group import Absent
 
     torch.set_num_threads(request.num_threads)
     device = torch.device(request.device)
@@ -107,6 +111,7 @@ def fill(request: FillRequest) -> FillReply:
         model = build_model(
             request.spec, getattr(torch, request.dtype), device, max_positions=request.max_positions,
             format_of=format_of, compute_dtype=getattr(torch, request.compute_dtype),
+            group=Absent(request.rank, request.num_workers),
         )  # fmt: skip
     try:
         report = CompiledPass(model, request.config).compile()

@@ -25,6 +25,7 @@ from kvik.kernels.rms_norm import add_rms_norm, rms_norm
 from kvik.kernels.rms_norm import reference as norm_reference
 from kvik.layers.attention import Attention
 from kvik.layers.batch import Attend, ForwardBatch
+from kvik.parallel.group import Group
 
 # --- attention ---------------------------------------------------------------------------------------
 
@@ -80,6 +81,29 @@ def _(qkv: torch.Tensor, points: int, index: int, width: int) -> torch.Tensor:
 
 FUNCTIONS = {ATTENTION_OP: attention}
 """What graphs may be split at."""
+
+# --- workers that share a model ----------------------------------------------------------------------
+
+_groups: weakref.WeakValueDictionary[int, Group] = weakref.WeakValueDictionary()
+"""By their size: a process is a worker of one."""
+
+
+def enter_group(group: Group) -> None:
+    """Those whose sums are in the graphs of this process from now on."""
+    if group.size > 1:
+        _groups[group.size] = group
+
+
+@torch.library.custom_op("kvik::sum_of_workers", mutates_args=("x",))
+def _sum_of_workers(x: torch.Tensor, size: int) -> None:
+    """`Group.sum`."""
+    _groups[size].sum(x)
+
+
+@_sum_of_workers.register_fake
+def _(x: torch.Tensor, size: int) -> None:
+    pass
+
 
 # --- weights that only kernels read ------------------------------------------------------------------
 

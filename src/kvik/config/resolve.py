@@ -99,12 +99,6 @@ def engine_config_of(args: EngineArgs, model_file: ModelFile) -> EngineConfig:
         "--async-scheduling plans a step before the tokens of the last one are known, and drafts are made of them; "
         "leave out --async-scheduling or --speculative-config",
     )
-    size = config.parallel.tensor_parallel_size
-    _require(
-        size == 1 or not config.compilation.compiles,
-        f"--tensor-parallel-size {size}: torch.compile is for a model on one device so far; leave out -O3 and 'mode' "
-        "in --compilation-config",
-    )
     if config.device.device != "auto":
         check_device_kind(config, config.device.device)
     _log_decisions(config)

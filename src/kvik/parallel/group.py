@@ -35,11 +35,18 @@ class Group(Protocol):
         """Inside, nobody is asked: shapes are right and values are not. For passes that no other worker makes."""
 
 
+def sum_in_trace(x: torch.Tensor, size: int) -> torch.Tensor:
+    """What a group of `size` workers has in place of `sum` while torch.compile traces a pass: an op that it does not
+    look into (compilation/ops.py)."""
+    torch.ops.kvik.sum_of_workers(x, size)
+    return x
+
+
 class Alone:
     """A model that one worker has whole: nothing to do, at no cost."""
 
-    rank = 0
-    size = 1
+    rank: int = 0
+    size: int = 1
 
     def sum(self, x: torch.Tensor) -> torch.Tensor:
         return x
@@ -55,6 +62,17 @@ class Alone:
 
     def rehearsal(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+
+class Absent(Alone):
+    """A worker's place among others that are not there: for a pass that is traced and never computed."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank = rank
+        self.size = size
+
+    def sum(self, x: torch.Tensor) -> torch.Tensor:
+        return sum_in_trace(x, self.size)
 
 
 ALONE = Alone()

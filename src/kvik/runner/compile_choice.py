@@ -39,7 +39,10 @@ def with_compilation(
     _check_and_log(config)
     if config.is_in_background:
         filling = _begin_filling(config, model, max_positions)
-        return BackgroundCompilation(running, filling, lambda: _load(config, model), trials)
+        alone = model.group.size == 1  # else others would have to measure the same steps
+        return BackgroundCompilation(
+            running, filling, lambda: _load(config, model), trials, steps_contend=alone, group=model.group
+        )
     return _loaded(config, model) or running
 
 
@@ -69,7 +72,7 @@ def compiling_beside_graphs(
 
     return BackgroundCompilation(
         running, _begin_filling(config, model, max_positions), load, trials, prepare=capture_next, steps_contend=False,
-        synchronize=gpu.synchronize,
+        synchronize=gpu.synchronize, group=model.group,
     )  # fmt: skip
 
 
@@ -120,7 +123,7 @@ def _begin_filling(config: CompilationConfig, model: Model, max_positions: int) 
     """None where no other process can be had: then the thread compiles."""
     request = fill_cache.FillRequest(
         model.spec, _name(model.dtype), _name(model.compute_dtype), str(model.norm.weight.device), max_positions,
-        model.formats, config, torch.get_num_threads(),
+        model.formats, config, torch.get_num_threads(), model.group.rank, model.group.size,
     )  # fmt: skip
     try:
         filling: Filling = fill_cache.CacheFiller(request)

@@ -17,6 +17,7 @@ import torch
 
 from kvik.compilation.contest import Contest, Verdict
 from kvik.layers.batch import ForwardBatch
+from kvik.parallel.group import ALONE, Group
 from kvik.runner.device import ForwardPass
 from kvik.telemetry.log import get_logger
 
@@ -89,11 +90,13 @@ class BackgroundCompilation:
         steps_contend: bool = True,
         synchronize: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
+        group: Group = ALONE,
     ) -> None:
         """`load` gives the compiled pass, and is called in a thread; `trials` make batches for idle moments, which
         write nothing that anybody reads. `prepare` does a piece of what the compiled pass needs before it is compared,
         in an idle moment; whether there is more. `steps_contend`: whether steps are measured as well, which waits for
-        them; else it is idle moments alone. `synchronize` waits for the device."""
+        them; else it is idle moments alone. `synchronize` waits for the device. `group`: workers that share the model,
+        who compare in the same idle moments and come to one verdict; their steps cannot contend."""
         self.running = running
         """What has been the faster one so far."""
         self._last = running
@@ -105,6 +108,9 @@ class BackgroundCompilation:
         self._steps_contend = steps_contend
         self._synchronize = synchronize
         self._clock = clock
+        self._group = group
+        self._has_failed = False
+        """Here. With other workers, all hear of it before anything ends."""
         self._challenger: ForwardPass | None = None
         self._contest = Contest()
         self.is_settled = False
@@ -146,16 +152,26 @@ class BackgroundCompilation:
 
     def use_idle_time(self) -> bool:
         """Run a trial, if it is time for them. Whether there will be more to do."""
-        if not self.is_settled:
-            self._advance()
-        if self._challenger is not None and not self._prepare(self._challenger):
-            batch = self._trials[0]()
-            self._take_turn(self._challenger, batch)
-            if self._contest.is_complete(_size_of(batch)):
-                del self._trials[0]
-            if not self._trials:
-                self._settle_if_known()
+        if self.is_settled:
+            return False
+        self._advance()
+        if self._group.any(self._has_failed):
+            self._end()
+        elif not self._group.any(self._challenger is None):
+            assert self._challenger is not None
+            self._try(self._challenger)
         return not self.is_settled
+
+    def _try(self, challenger: ForwardPass) -> None:
+        """A piece of what the challenger needs, or a trial of either."""
+        if self._prepare(challenger):
+            return
+        batch = self._trials[0]()
+        self._take_turn(challenger, batch)
+        if self._contest.is_complete(_size_of(batch)):
+            del self._trials[0]
+        if not self._trials:
+            self._settle_if_known()
 
     def _take_turn(self, challenger: ForwardPass, batch: ForwardBatch) -> torch.Tensor:
         size = _size_of(batch)
@@ -183,15 +199,19 @@ class BackgroundCompilation:
                 self._challenger = loading.loaded
         except Exception as error:  # whatever a compiler raises, requests are served
             warn_not_compiled(str(error))
-            self._end()
+            self._filling = self._loading = None
+            self._has_failed = True
+            if self._group.size == 1:
+                self._end()
 
     def _settle_if_known(self) -> None:
         verdict = self._contest.verdict()
         if verdict is None or self._challenger is None:
             return
-        if verdict.is_faster:
+        is_faster = not self._group.any(not verdict.is_faster)
+        if is_faster:
             self.running = self._challenger
-        _log_verdict(verdict)
+        _log_verdict(verdict, is_faster=is_faster)
         self._end()
 
     def _end(self) -> None:
@@ -210,11 +230,11 @@ def warn_not_compiled(reason: str) -> None:
     logger.warning("torch.compile failed, so steps are computed as before: %s", reason)
 
 
-def _log_verdict(verdict: Verdict) -> None:
+def _log_verdict(verdict: Verdict, *, is_faster: bool) -> None:
     logger.info(
         "%s: a step takes %.2f ms by the compiled graph and %.2f ms by what ran before, %.2f times as long over all "
         "sizes that were measured.",
-        "The compiled graph is faster and used from now on" if verdict.is_faster
+        "The compiled graph is faster and used from now on" if is_faster
         else "The compiled graph is not faster and not used",
         verdict.challenger_s * _MS, verdict.holder_s * _MS, verdict.ratio,
     )  # fmt: skip

@@ -88,14 +88,13 @@ class CpuDevice:
     def forward_pass(
         self, config: EngineConfig, model: Model, kv: list[LayerKV], arrays: BatchArrays, most: Counts
     ) -> ForwardPass:
-        if model.group.size > 1:  # what others have to add cannot be on a tape
-            self._forward = model
-            return model
-        arena_bytes = 2 * activation_bytes(config)
-        taped = tape_model(model, kv, arrays, most, arena_bytes, with_lora=config.lora is not None)
+        running: ForwardPass = model
+        if model.group.size == 1:  # what others have to add cannot be on a tape
+            arena_bytes = 2 * activation_bytes(config)
+            running = tape_model(model, kv, arrays, most, arena_bytes, with_lora=config.lora is not None)
         trials = trial_batches(arrays, kv, config.cache.block_size, most)
         max_positions = config.model.max_model_len or config.model.spec.max_position_embeddings
-        self._forward = with_compilation(config.compilation, model, taped, max_positions, trials)
+        self._forward = with_compilation(config.compilation, model, running, max_positions, trials)
         return self._forward
 
     def chooser(self, config: EngineConfig) -> PlainChooser:

@@ -20,6 +20,7 @@ from kvik.config import (
     ParallelConfig,
     SchedulerConfig,
 )
+from kvik.config.compilation import ATTENTION_OP, CompilationConfig
 from kvik.config.lora import LoraConfig
 from kvik.errors import EngineError, ModelFileError
 from kvik.executor.base import Executor
@@ -100,6 +101,17 @@ def test_workers_give_the_tokens_of_one_process(spec: ModelSpec, num_workers: in
     with started(MultiProcExecutor(config(spec, num_workers))) as workers:
         assert tokens_of(workers) == plain
         assert tokens_of(workers, "adapted ", before="", adapter=adapter) == wanted
+
+
+def test_a_compiled_pass_has_the_sums_of_all_workers(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each worker compiles its own part; between them the ops are those of the group."""
+    spec = SPECS["LlamaForCausalLM"]
+    with started(UniProcExecutor(config(spec, 1))) as alone:
+        wanted = tokens_of(alone)
+    compilation = CompilationConfig(mode="VLLM_COMPILE", splitting_ops=(ATTENTION_OP,), backend="eager")
+    with started(MultiProcExecutor(replace(config(spec, 2), compilation=compilation))) as workers:
+        assert tokens_of(workers) == wanted
+    assert capfd.readouterr().err.count("torch.compile took") == 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no such signal")

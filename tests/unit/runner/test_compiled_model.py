@@ -12,6 +12,7 @@ import torch
 
 from kvik.compilation.contest import ROUNDS
 from kvik.layers.batch import ForwardBatch
+from kvik.parallel.group import ALONE, Alone, Group
 from kvik.runner.compiled_model import BackgroundCompilation
 
 _NO_NUMBERS = torch.zeros(0, dtype=torch.int32)
@@ -76,13 +77,17 @@ class World:
     compiled_s: float = 1.0
     filling: FakeFilling | None = field(default_factory=FakeFilling)
     load_error: Exception | None = None
+    group: Group = ALONE
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.running = FakePass("running", 2.0, self.clock)
         self.compiled = FakePass("compiled", self.compiled_s, self.clock)
         trials: list[Callable[[], ForwardBatch]] = [lambda: batch_of(1), lambda: batch_of(8)]
-        self.background = BackgroundCompilation(self.running, self.filling, self._load, trials, clock=self.clock)
+        self.background = BackgroundCompilation(
+            self.running, self.filling, self._load, trials, clock=self.clock, group=self.group,
+            steps_contend=self.group.size == 1,
+        )  # fmt: skip
 
     def _load(self) -> FakePass:
         if self.load_error is not None:
@@ -179,6 +184,59 @@ def test_a_failure_is_one_warning_and_serving_goes_on(
         "torch.compile failed, so steps are computed as before: no working C++ compiler"
     ]
     assert (failing.background.state, failing.compiled.num_calls) == ("settled", 0)
+
+
+class Others(Alone):
+    """One other worker, who answers in turn."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.size = 2
+        self.answers = list(answers)
+
+    def any(self, flag: bool) -> bool:
+        return self.answers.pop(0) or flag
+
+
+FAILED, UNREADY, SLOWER = True, True, True
+"""What the other one has to say."""
+
+
+def test_workers_compare_only_when_all_are_ready() -> None:
+    waits, compares = (not FAILED, UNREADY), (not FAILED, not UNREADY)
+    others = Others(*waits, *waits, *compares * 4 * ROUNDS, not SLOWER)
+    world = World(group=others, filling=None)
+    world.background.wait_for_load()
+    for _ in range(2):
+        assert world.background.use_idle_time()
+        world.step()
+    assert (world.running.num_calls, world.compiled.num_calls) == (2, 0), "steps are nobody's contest here"
+    while world.background.use_idle_time():
+        pass
+    assert (others.answers, world.background.running) == ([], world.compiled)
+
+
+def test_what_is_slower_for_one_worker_is_used_by_none(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(group=Others(*(not FAILED, not UNREADY) * 4 * ROUNDS, SLOWER), filling=None)
+    world.background.wait_for_load()
+    with caplog.at_level(logging.INFO):
+        while world.background.use_idle_time():
+            pass
+    assert world.background.running is world.running
+    assert "The compiled graph is not faster and not used" in caplog.text
+
+
+def test_where_one_worker_fails_all_go_on_as_before() -> None:
+    world = World(group=Others(FAILED), filling=None)
+    world.background.wait_for_load()
+    assert not world.background.use_idle_time()
+    assert world.background.state == "settled"
+    failing = World(group=Others(not FAILED), filling=None, load_error=RuntimeError("no compiler"))
+    failing.background.wait_for_load()
+    for _ in range(3):
+        failing.step()
+    assert failing.background.state != "settled", "the other one has not heard of it"
+    assert not failing.background.use_idle_time()
+    assert failing.background.state == "settled"
 
 
 def test_the_interpreter_is_left_as_it_was() -> None:
