@@ -132,7 +132,12 @@ class EngineCore:
             self._pulse.turn()
 
     def use_idle_time(self) -> None:
-        """Read the vocabulary for grammars, in a thread; then what the executor likes to have ready."""
+        """Read the vocabulary for grammars, in a thread; then what the executor likes to have ready.
+
+        Nothing while the engine rests: what would be computed with may be gone.
+        """
+        if not self._rest.may_compute:
+            return
         if self._preparer is not None and not self._preparer.is_warm:
             self._preparer.warm_up()
         else:

@@ -55,6 +55,23 @@ def test_running_requests_outlive_a_sleep(level: int, absent: set[str]) -> None:
     assert tokens == [fake_token("a", 9 + i, 50) for i in range(6)]
 
 
+@pytest.mark.parametrize(("rest", "rise"), [("sleep", "wake_up"), ("pause", "resume")])
+def test_at_rest_nothing_is_done_in_idle_moments(rest: str, rise: str) -> None:
+    """What would be computed with may be gone, even where something else (a signal) ends the wait."""
+    executor = FakeExecutor()
+    core = started(executor)
+    executor.idle_pieces = 3
+    core.utility(rest, [2] if rest == "sleep" else [])
+    assert core.patience_s is None
+    core.use_idle_time()
+    assert executor.idle_pieces == 3
+    core.utility(rise, [])
+    assert core.patience_s is not None
+    while core.patience_s is not None:
+        core.use_idle_time()
+    assert executor.idle_pieces == 0
+
+
 def test_a_sleep_forgets_prefixes() -> None:
     core = started()
     core.add_request(request("a", 12))
