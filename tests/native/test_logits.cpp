@@ -73,15 +73,17 @@ TEST(masks_rule_out_what_they_do_not_allow) {
 
 // --- log probabilities ------------------------------------------------------------------------------------
 
-double logprob(const float* row, int64_t size, int64_t id) {
+// The logarithm of the sum of exp(row).
+double log_sum_exp(const float* row, int64_t size) {
     double sum = 0;
     const double best = *std::max_element(row, row + size);
     for (int64_t i = 0; i < size; ++i) sum += std::exp(row[i] - best);
-    return row[id] - best - std::log(sum);
+    return best + std::log(sum);
 }
 
-void check_logprob(float got, const float* row, int64_t size, int64_t id, bool normalize) {
-    const double expected = normalize ? logprob(row, size, id) : static_cast<double>(row[id]);
+// `norm`: log_sum_exp of the row, or 0 where the logit itself is told.
+void check_logprob(float got, const float* row, int64_t id, double norm) {
+    const double expected = row[id] - norm;
     CHECK_NEAR(got, expected, std::fabs(expected) * 2e-7 + 2e-6, id);
 }
 
@@ -105,16 +107,17 @@ void logprobs_case(const Setup& setup, int64_t rows, int64_t size, int64_t k, bo
                                1, normalize);
     for (int64_t r = 0; r < rows; ++r) {
         const float* row = &all[r * size];
+        const double norm = normalize ? log_sum_exp(row, size) : 0.0;
         const auto order = best_first(row, size);
         const int64_t rank = std::find(order.begin(), order.end(), chosen[r]) - order.begin() + 1;
         CHECK(ids[r * (k + 1)] == chosen[r] && ranks[r * (k + 1)] == rank, words("rank of the chosen in row", r));
         CHECK(given_ranks[r] == rank, words("rank of the given in row", r));
-        check_logprob(given_values[r], row, size, chosen[r], normalize);
-        check_logprob(values[r * (k + 1)], row, size, chosen[r], normalize);
+        check_logprob(given_values[r], row, chosen[r], norm);
+        check_logprob(values[r * (k + 1)], row, chosen[r], norm);
         for (int64_t i = 0; i < k; ++i) {
             const int64_t at = r * (k + 1) + 1 + i;
             CHECK(ids[at] == order[i] && ranks[at] == i + 1, words("row", r, "place", i, "id", ids[at]));
-            check_logprob(values[at], row, size, order[i], normalize);
+            check_logprob(values[at], row, order[i], norm);
         }
     }
 }
