@@ -31,14 +31,19 @@ class BatchBuilder:
         shares = []
         num_tokens = longest = num_logits_rows = 0
         for row, scheduled in zip(rows, plan.scheduled, strict=True):
-            self._table.append_blocks(row, scheduled.new_block_ids)
-            self._table.write_drafts(row, scheduled.draft_token_ids)
-            reaches_end = scheduled.num_computed_tokens + scheduled.num_known_tokens == row.num_sure_tokens
-            num_logits = 1 + scheduled.num_draft_tokens if reaches_end else 0
-            shares.append((row.index, scheduled.num_computed_tokens, scheduled.num_scheduled_tokens, num_logits))
-            num_tokens += scheduled.num_scheduled_tokens
+            first, count, num_drafts = scheduled.num_computed_tokens, scheduled.num_scheduled_tokens, 0
+            if scheduled.new_block_ids:
+                self._table.append_blocks(row, scheduled.new_block_ids)
+            if scheduled.draft_token_ids:
+                num_drafts = scheduled.num_draft_tokens
+                self._table.write_drafts(row, scheduled.draft_token_ids)
+            end = first + count
+            num_logits = 1 + num_drafts if end - num_drafts == row.num_sure_tokens else 0
+            shares.append((row.index, first, count, num_logits))
+            num_tokens += count
             num_logits_rows += num_logits
-            longest = max(longest, scheduled.num_computed_tokens + scheduled.num_scheduled_tokens)
+            if end > longest:
+                longest = end
         width = -(-longest // self._block_size)
         batch_rows(shares, self._token_table, self._block_table, self._block_size, width, self._arrays)
         with_lora = any(row.lora_slot >= 0 for row in rows)

@@ -47,6 +47,7 @@ class RequestTable:
 
     def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int, vocab_size: int) -> None:
         self._vocab_size = vocab_size
+        self._max_model_len = max_model_len
         max_num_blocks = -(-max_model_len // block_size)
         self.token_ids: npt.NDArray[np.int32] = np.zeros((max_num_seqs, max_model_len), np.int32)
         self.block_ids: npt.NDArray[np.int32] = np.zeros((max_num_seqs, max_num_blocks), np.int32)
@@ -76,29 +77,29 @@ class RequestTable:
         self.token_ids[row.index, : row.num_tokens] = request.token_ids
 
     def append_blocks(self, row: RequestRow, block_ids: list[int]) -> None:
-        if block_ids:
-            end = row.num_blocks + len(block_ids)
-            self.block_ids[row.index, row.num_blocks : end] = block_ids
-            row.num_blocks = end
+        end = row.num_blocks + len(block_ids)
+        self.block_ids[row.index, row.num_blocks : end] = block_ids
+        row.num_blocks = end
 
     def write_drafts(self, row: RequestRow, draft_token_ids: list[int]) -> None:
         """Put guesses behind the known tokens for one step; `append_token` writes over those that were wrong."""
-        if draft_token_ids:
-            end = row.num_tokens + len(draft_token_ids)
-            self.token_ids[row.index, row.num_tokens : end] = draft_token_ids
+        end = row.num_tokens + len(draft_token_ids)
+        self.token_ids[row.index, row.num_tokens : end] = draft_token_ids
 
     def await_token(self, row: RequestRow) -> None:
         """The next token is being chosen; until `append_token` tells it, -1 stands in its place."""
-        if row.num_sure_tokens < self.token_ids.shape[1]:
-            self.token_ids[row.index, row.num_sure_tokens] = -1
+        place = row.num_tokens + row.num_awaited_tokens
+        if place < self._max_model_len:
+            self.token_ids[row.index, place] = -1
         row.num_awaited_tokens += 1
 
     def append_token(self, row: RequestRow, token_id: int) -> None:
         """The next token is known. Of a request that was dropped meanwhile nobody wants to know it."""
         if row.index < 0:
             return
-        row.num_awaited_tokens = max(0, row.num_awaited_tokens - 1)
-        if row.num_tokens < self.token_ids.shape[1]:
+        if row.num_awaited_tokens:
+            row.num_awaited_tokens -= 1
+        if row.num_tokens < self._max_model_len:
             self.token_ids[row.index, row.num_tokens] = token_id
         row.num_tokens += 1
         row.sampling.append(token_id)

@@ -163,5 +163,5 @@ def _fill(result: SampledTokens, samples: list[SampledToken]) -> None:
         result.error, result.error_param = samples[0].error, samples[0].error_param
         return
     result.token_ids = [sample.token_id for sample in samples]
-    logprobs = [sample.logprobs for sample in samples if sample.logprobs is not None]
-    result.logprobs = logprobs or None
+    if samples[0].logprobs is not None:
+        result.logprobs = [sample.logprobs for sample in samples if sample.logprobs is not None]

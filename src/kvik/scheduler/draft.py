@@ -32,9 +32,9 @@ class StepDraft:
     def add(self, request: Request, num_tokens: int, new_block_ids: list[int]) -> None:
         """Schedule the next `num_tokens` tokens of a request."""
         first = request.num_computed_tokens
-        share = ScheduledRequest(request.request_id, first, num_tokens, new_block_ids)
-        share.input_in_flight = first + num_tokens > request.num_tokens
-        self.shares[request] = share
+        share = self.shares[request] = ScheduledRequest(request.request_id, first, num_tokens, new_block_ids)
+        if first + num_tokens > len(request.token_ids):
+            share.input_in_flight = True
         self.num_free_tokens -= num_tokens
 
     def add_drafts(self, request: Request, draft_token_ids: list[int], new_block_ids: list[int]) -> None:

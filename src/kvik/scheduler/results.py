@@ -34,23 +34,26 @@ def make_delta(
 def why_unexpected(request: Request, sampled: SampledTokens, share: ScheduledRequest) -> str | None:
     """What is wrong with the tokens: when all known ones are computed, a step brings those of its drafts that came
     true and one more; else none."""
-    token_ids, drafts = sampled.token_ids, share.draft_token_ids
-    num_computed = share.num_computed_tokens + share.num_known_tokens
+    drafts, num_tokens = share.draft_token_ids, len(sampled.token_ids)
+    num_computed = share.num_computed_tokens + share.num_scheduled_tokens - len(drafts)
     num_least = 1 if num_computed == len(request.token_ids) else 0
+    if num_tokens == num_least and not drafts:
+        return None
     num_most = num_least + len(drafts) if num_least else 0
-    if not num_least <= len(token_ids) <= num_most:
+    if not num_least <= num_tokens <= num_most:
         return (
-            f"the executor returned {len(token_ids)} tokens instead of {num_least}"
-            f"{f' to {num_most}' if drafts else ''} "
+            f"the executor returned {num_tokens} tokens instead of {num_least}{f' to {num_most}' if drafts else ''} "
             f"with {num_computed} of {len(request.token_ids)} tokens computed"
         )
-    if token_ids[:-1] != drafts[: max(0, len(token_ids) - 1)]:
-        return f"the executor returned {len(token_ids)} tokens that are not the first drafts and one more"
+    if sampled.token_ids[:-1] != drafts[: max(0, num_tokens - 1)]:
+        return f"the executor returned {num_tokens} tokens that are not the first drafts and one more"
     return None
 
 
 def cut_to(sampled: SampledTokens, num_tokens: int) -> None:
     """Drop the tokens after the first `num_tokens`, with their logprobs: the request was over before them."""
+    if len(sampled.token_ids) == num_tokens:
+        return
     sampled.token_ids = sampled.token_ids[:num_tokens]
     if sampled.logprobs is not None:
         sampled.logprobs = sampled.logprobs[:num_tokens]

@@ -170,9 +170,13 @@ class Scheduler:
         """Plan the next step, or None when nothing can be computed now, or not before a step under way is over."""
         self._queue_prepared()
         draft = StepDraft(self._config.max_num_batched_tokens)
-        ready = [(r.num_ready_tokens, r) for r in self._running]
-        decoding = [r for num_tokens, r in ready if num_tokens == 1]
-        prompts = [r for num_tokens, r in ready if num_tokens > 1]
+        decoding, prompts = [], []
+        for request in self._running:
+            num_tokens = request.num_ready_tokens
+            if num_tokens == 1:
+                decoding.append(request)
+            elif num_tokens > 1:
+                prompts.append(request)
         if not self._flights.have_room(decoding, prompts, self._blocks, self._longest_chunk()):
             return None
         self._schedule_running(draft, decoding)
@@ -231,11 +235,11 @@ class Scheduler:
         for request in requests:
             if request.status is not RequestStatus.RUNNING:
                 continue  # preempted for the sake of one before it
-            num_wanted = min(request.num_ready_tokens, longest_chunk)
-            num_tokens = draft.fit(request.num_computed_tokens, num_wanted)
+            num_computed = request.num_computed_tokens
+            num_tokens = draft.fit(num_computed, min(request.num_ready_tokens, longest_chunk))
             if num_tokens == 0:
                 break
-            new_block_ids = self._grow(request, request.num_computed_tokens + num_tokens, draft)
+            new_block_ids = self._grow(request, num_computed + num_tokens, draft)
             if new_block_ids is not None:
                 draft.add(request, num_tokens, new_block_ids)
 
@@ -324,9 +328,12 @@ class Scheduler:
         self._publish(request)
 
     def _publish(self, request: Request) -> None:
-        """Only tokens that are known can be looked for."""
-        num_tokens = min(request.num_computed_tokens, request.num_tokens)
-        self._blocks.cache_full_blocks(request.blocks, request.token_ids, num_tokens)
+        """Only tokens that are known can be looked for, and only blocks that are full."""
+        num_tokens, num_known = request.num_computed_tokens, len(request.token_ids)
+        if num_tokens > num_known:
+            num_tokens = num_known
+        if num_tokens >= (request.blocks.num_cached_blocks + 1) * self._blocks.block_size:
+            self._blocks.cache_full_blocks(request.blocks, request.token_ids, num_tokens)
 
     def _longest_chunk(self) -> int:
         """Tokens that one request may take of a step; alone it may take all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvik.sampling_params import RepetitionDetection
 from kvik.scheduler.repetition import ends_in_repetition
 from kvik.scheduler.request import Request, RequestStatus
 
@@ -29,14 +30,14 @@ def check_stop(request: Request) -> Stop | None:
             return RequestStatus.FINISHED_STOPPED, None
     if len(request.token_ids) >= request.max_tokens_in_all:
         return RequestStatus.FINISHED_LENGTH_CAPPED, None
-    if _repeats_itself(request):
+    unwanted = request.sampling_params.repetition_detection
+    if unwanted is not None and _repeats_itself(request, unwanted):
         return RequestStatus.FINISHED_REPETITION, REPETITION
     return None
 
 
-def _repeats_itself(request: Request) -> bool:
-    unwanted = request.sampling_params.repetition_detection
-    if unwanted is None or request.num_output_tokens < request.sampling_params.min_tokens:
+def _repeats_itself(request: Request, unwanted: RepetitionDetection) -> bool:
+    if request.num_output_tokens < request.sampling_params.min_tokens:
         return False
     return ends_in_repetition(request.token_ids, request.num_prompt_tokens, unwanted)
 
