@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drafting": set(),
     "executor": {"runner", "parallel", "platforms"},
     "runner": {"parallel", "compilation", "models", "layers", "weights", "sampling", "kernels", "platforms"},
-    "compilation": {"models", "layers", "kernels"},
+    "compilation": {"parallel", "models", "layers", "kernels"},
     "models": {"layers", "parallel", "weights"},
     "layers": {"kernels", "parallel", "weights"},
     "sampling": {"kernels"},
