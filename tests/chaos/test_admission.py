@@ -183,7 +183,7 @@ async def check_overload(server: KvikServer, duration_s: float, least_goodput: f
 
 
 def test_a_short_overload(small_server: KvikServer) -> None:
-    asyncio.run(check_overload(small_server, 6.0, 0.2, 0.5))  # the bars are for a machine at rest
+    asyncio.run(check_overload(small_server, 4.0, 0.2, 0.5))  # the bars are for a machine at rest
 
 
 @pytest.mark.chaos
