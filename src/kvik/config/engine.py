@@ -56,6 +56,11 @@ class CacheConfig:
     device_memory_bytes: int | None = None
     """What the device is taken to have; None: what is measured at the start."""
 
+    @property
+    def is_sized_by_number(self) -> bool:
+        """Bytes or blocks were asked for: how much memory the device has does not matter."""
+        return self.num_blocks_override is not None or self.kv_cache_memory_bytes is not None
+
 
 @dataclass(frozen=True)
 class SchedulerConfig:

@@ -118,7 +118,7 @@ def _start(
         core = EngineCore(start.config, make_executor(start.config), pulse=pulse)
         facts = core.start(phases)
     except KvikError as error:
-        logger.error("the engine cannot start: %s", error)
+        logger.error("the engine cannot start: %s", str(error).partition("\n")[0])  # the API process says all of it
         socket.send(StartFailed(type(error).__name__, str(error)))
         raise _StartFailedError from error
     except Exception as error:

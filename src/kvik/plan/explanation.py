@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvik.config.device_kind import name_of
-from kvik.plan.kv_cache import GIB
+from kvik.plan.kv_cache import in_gib
 from kvik.plan.memory_plan import Outcome
 from kvik.plan.report import requests_by_context
 from kvik.plan.speed import MachineSpeed, estimate
@@ -47,20 +47,20 @@ def memory_lines(outcome: Outcome) -> list[str]:
     by_format = sorted(outcome.weights.bytes_by_format.items(), key=lambda item: -item[1])
     formats = ", ".join(f"{fmt} {size(num_bytes)}" for fmt, num_bytes in by_format)
     rows = [
-        ("to be used", _gib(budget.requested_bytes), f"{_gib(budget.total_bytes)} x {budget.utilization:.2f}"),
-        ("weights", _gib(-budget.weights_bytes), formats),
-        ("activations", _gib(-budget.activations_bytes), "of the largest step, and the framework"),
+        ("to be used", in_gib(budget.requested_bytes), f"{in_gib(budget.total_bytes)} x {budget.utilization:.2f}"),
+        ("weights", in_gib(-budget.weights_bytes), formats),
+        ("activations", in_gib(-budget.activations_bytes), "of the largest step, and the framework"),
     ]
     if budget.graphs_bytes:
-        rows.append(("graphs", _gib(-budget.graphs_bytes), ""))
+        rows.append(("graphs", in_gib(-budget.graphs_bytes), ""))
     if budget.adapters_bytes:
-        rows.append(("LoRA adapters", _gib(-budget.adapters_bytes), ""))
+        rows.append(("LoRA adapters", in_gib(-budget.adapters_bytes), ""))
     asked = ""
     if cache.num_blocks_override is not None:
         asked = "but --num-gpu-blocks-override says how many blocks"
     elif cache.kv_cache_memory_bytes is not None:
         asked = "--kv-cache-memory-bytes, in place of what is left"
-    rows.append(("KV cache", _gib(outcome.available_bytes), asked))
+    rows.append(("KV cache", in_gib(outcome.available_bytes), asked))
     return [_row(*row) for row in rows]
 
 
@@ -96,9 +96,10 @@ def remedy_lines(outcome: Outcome, stored: StoredWeights) -> list[str]:
         return ["It fits."]
     if outcome.problem is not None:
         return []
-    needed = f"It would as it is on a device with {size(needed_device_bytes(outcome), up=True)}."
     found = remedies(outcome, stored)
-    lines = [f"A request of {outcome.kv.max_model_len:,} tokens does not fit. {needed}"]
+    lines = [f"A request of {outcome.kv.max_model_len:,} tokens does not fit."]
+    if not outcome.config.cache.is_sized_by_number:
+        lines[0] += f" It would as it is on a device with {size(needed_device_bytes(outcome), up=True)}."
     if not found:
         return [*lines, "No flag makes it fit here: take a smaller model, or one that is quantised."]
     width = max(len(variant.text) for variant in found)
@@ -124,7 +125,7 @@ def _what_if_row(variant: Variant) -> tuple[str, ...]:
         return (variant.text, "", "", "", "", "", f"not possible: {found.problem}")
     kv = found.kv
     return (
-        variant.text, _gib(found.budget.weights_bytes), size(found.kv_bytes_per_token), f"{kv.num_blocks:,}",
+        variant.text, in_gib(found.budget.weights_bytes), size(found.kv_bytes_per_token), f"{kv.num_blocks:,}",
         f"{kv.num_tokens:,}", f"{kv.max_concurrency:.2f}x", "" if found.fits else "does not fit",
     )  # fmt: skip
 
@@ -150,10 +151,6 @@ def speed_lines(outcome: Outcome, speed: MachineSpeed) -> list[str]:
 
 def _row(what: str, number: str, remark: str) -> str:
     return f"  {what:<16} {number:>12}  {remark}".rstrip()
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.2f} GiB"
 
 
 def size(num_bytes: int, *, up: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""How many KV blocks fit, how many tokens they hold, and what to change when they do not fit.
+"""How many KV blocks fit, how many tokens they hold, and why they do not where they do not.
 
 Pure numbers in, pure numbers out; reads no device.
 All sizes are bytes unless a name says otherwise.
@@ -96,7 +96,8 @@ def plan_kv_cache(
     """Size the KV cache, and settle the context length: `max_model_len`, or the largest that fits if it is None.
 
     `kv_cache_memory_bytes` replaces the budget, `num_blocks_override` (null block included) replaces both.
-    Raises `InsufficientMemoryError` when not even one request of `max_model_len` tokens fits.
+    Raises `InsufficientMemoryError` when not even one request of `max_model_len` tokens fits: it says why; what would
+    help says `plan.explanation`.
     """
     block_bytes = kv_block_bytes(spec, cache.block_size, elements)
     num_blocks = usable_blocks(cache, budget, block_bytes)
@@ -123,23 +124,14 @@ def usable_blocks(cache: CacheConfig, budget: MemoryBudget, block_bytes: int) ->
 
 def _no_room_at_all(cache: CacheConfig, budget: MemoryBudget, block_bytes: int) -> str:
     needed_bytes = (1 + NUM_NULL_BLOCKS) * block_bytes
-    return (
-        f"no memory is left for the KV cache: it needs at least {_gib(needed_bytes)}, and {_origin(cache, budget)}. "
-        f"To fit, {_remedies(cache, budget, needed_bytes)}."
-    )
+    return f"no memory is left for the KV cache: it needs at least {in_gib(needed_bytes)}, and {_origin(cache, budget)}"
 
 
 def _too_long(cache: CacheConfig, budget: MemoryBudget, plan: KVCachePlan) -> str:
     num_needed = -(-plan.max_model_len // plan.block_size) + NUM_NULL_BLOCKS
-    needed_bytes = num_needed * plan.block_bytes
-    remedies = f"set --max-model-len to at most {plan.num_tokens}"
-    if cache.num_blocks_override is not None:
-        others = f"set --num-gpu-blocks-override to at least {num_needed}"
-    else:
-        others = _remedies(cache, budget, needed_bytes)
     return (
-        f"one request of {plan.max_model_len} tokens (--max-model-len) needs {_gib(needed_bytes)} of KV cache, and "
-        f"{_origin(cache, budget)}: enough for {plan.num_tokens} tokens. To fit, {remedies}, or {others}."
+        f"one request of {plan.max_model_len} tokens (--max-model-len) needs {in_gib(num_needed * plan.block_bytes)} "
+        f"of KV cache, and {_origin(cache, budget)}: enough for {plan.num_tokens} tokens"
     )
 
 
@@ -148,30 +140,18 @@ def _origin(cache: CacheConfig, budget: MemoryBudget) -> str:
     if cache.num_blocks_override is not None:
         return f"--num-gpu-blocks-override gives {cache.num_blocks_override} blocks, one of them the null block"
     if cache.kv_cache_memory_bytes is not None:
-        return f"--kv-cache-memory-bytes gives {_gib(cache.kv_cache_memory_bytes)}"
+        return f"--kv-cache-memory-bytes gives {in_gib(cache.kv_cache_memory_bytes)}"
     missing = "" if budget.available_bytes >= 0 else "less than nothing: "
-    adapters = f", {_gib(budget.adapters_bytes)} of LoRA adapters" if budget.adapters_bytes else ""
+    adapters = f", {in_gib(budget.adapters_bytes)} of LoRA adapters" if budget.adapters_bytes else ""
     return (
-        f"{missing}{_gib(budget.available_bytes)} are available "
-        f"({_gib(budget.total_bytes)} x {budget.utilization:.2f}, less "
-        f"{_gib(budget.weights_bytes)} of weights, {_gib(budget.activations_bytes)} of activations{adapters} and "
-        f"{_gib(budget.graphs_bytes)} of graphs)"
+        f"{missing}{in_gib(budget.available_bytes)} are available "
+        f"({in_gib(budget.total_bytes)} x {budget.utilization:.2f}, less "
+        f"{in_gib(budget.weights_bytes)} of weights, {in_gib(budget.activations_bytes)} of activations{adapters} and "
+        f"{in_gib(budget.graphs_bytes)} of graphs)"
     )
 
 
-def _remedies(cache: CacheConfig, budget: MemoryBudget, needed_bytes: int) -> str:
-    """Which flag with which value would give `needed_bytes` to the KV cache."""
-    if cache.num_blocks_override is not None:
-        return f"set --num-gpu-blocks-override to at least {1 + NUM_NULL_BLOCKS}"
-    if cache.kv_cache_memory_bytes is not None:
-        return f"set --kv-cache-memory-bytes to at least {needed_bytes}"
-    needed_hundredths = -(-100 * (budget.taken_bytes + needed_bytes) // budget.total_bytes)
-    if needed_hundredths > 100:
-        return f"use a device with at least {_gib(budget.taken_bytes + needed_bytes)}, or a smaller model"
-    return f"set --gpu-memory-utilization to at least {needed_hundredths / 100:.2f}"
-
-
-def _gib(num_bytes: int) -> str:
+def in_gib(num_bytes: int) -> str:
     """Two decimals, or MiB where those would say little."""
     if abs(num_bytes) < GIB / 10:
         return f"{num_bytes / 1024**2:.2f} MiB"

@@ -123,7 +123,7 @@ def _shorter(base: Outcome, stored: StoredWeights) -> Iterator[Variant]:
 
 def _larger_share(base: Outcome, stored: StoredWeights) -> Iterator[Variant]:
     cache = base.config.cache
-    if cache.num_blocks_override is not None or cache.kv_cache_memory_bytes is not None:
+    if cache.is_sized_by_number:
         return
     needed = base.budget.taken_bytes + _needed_kv_bytes(base)
     hundredths = -(-100 * needed // max(1, base.budget.total_bytes))

@@ -60,6 +60,29 @@ def test_what_does_not_fit_says_what_would(llama_8b: str, capsys: pytest.Capture
     plan(capsys, llama_8b, *A_GPU, "--max-model-len", "40529", code=1)
 
 
+SIZED = st.one_of(
+    st.just([]), st.integers(0, 10**9).map(lambda count: ["--kv-cache-memory-bytes", str(count)]),
+    st.integers(2, 500).map(lambda count: ["--num-gpu-blocks-override", str(count)]),
+)  # fmt: skip
+
+
+@given(length=st.integers(1_000, 131_072), gib=st.integers(4, 30), cache=SIZED)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_remedy_makes_it_fit(
+    length: int, gib: int, cache: list[str], llama_8b: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [llama_8b, "--device-memory", f"{gib}GiB", "--max-model-len", str(length), *cache]
+    if main(["plan", *words]) == 0:
+        assert "It fits" not in capsys.readouterr().out  # a plan that fits needs no such line
+        return
+    text = capsys.readouterr().out
+    assert ("as it is on a device with" in text) == (not cache)
+    head = next((line for line in text.splitlines() if "makes it fit:" in line or "fit by itself:" in line), None)
+    assert (head is None) == ("No flag makes it fit" in text)
+    for line in [] if head is None else text.partition(head)[2].split("\n\n")[0].splitlines()[1:]:
+        plan(capsys, *words, *line.strip().split("  ")[0].split())
+
+
 def test_devices_that_share_a_model_hold_more(llama_8b: str, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = (planned(capsys, llama_8b, *A_GPU, "--max-model-len", "8192", "-tp", n)["kv_cache"] for n in "12")
     assert two["bytes_per_token"] * 2 == one["bytes_per_token"] == 131072

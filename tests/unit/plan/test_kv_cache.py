@@ -13,6 +13,7 @@ from kvik.config import CacheConfig
 from kvik.errors import InsufficientMemoryError
 from kvik.modelfile.spec import ModelSpec, RopeSpec
 from kvik.plan import GIB, KVElements, MemoryBudget, kv_block_bytes, plan_kv_cache
+from kvik.plan.kv_cache import in_gib
 
 LLAMA_8B = ModelSpec(
     architecture="LlamaForCausalLM",
@@ -82,16 +83,15 @@ def test_auto_context_is_what_fits_up_to_the_models_own():
 
 
 @pytest.mark.parametrize(
-    ("cache", "budget", "max_model_len", "named"),
+    ("cache", "budget", "max_model_len", "origin"),
     [
-        (CacheConfig(), L4, 45_000, "--gpu-memory-utilization to at least"),
-        (CacheConfig(kv_cache_memory_bytes=GIB), L4, 10_000, "--kv-cache-memory-bytes to at least"),
-        (CacheConfig(num_blocks_override=5), L4, 10_000, "--num-gpu-blocks-override to at least 626"),
-        (CacheConfig(), dataclasses.replace(L4, weights_bytes=23 * GIB), 10_000, "a device with at least 24.66 GiB"),
+        (CacheConfig(kv_cache_memory_bytes=GIB), L4, 10_000, "--kv-cache-memory-bytes gives 1.00 GiB: enough for 8176"),
+        (CacheConfig(num_blocks_override=5), L4, 10_000, "--num-gpu-blocks-override gives 5 blocks, one of them the"),
+        (CacheConfig(), dataclasses.replace(L4, weights_bytes=23 * GIB), 10_000, "less than nothing: -3.06 GiB are"),
     ],
 )
-def test_too_little_memory_names_a_flag(cache, budget, max_model_len, named):
-    with pytest.raises(InsufficientMemoryError, match=re.escape(named)):
+def test_too_little_memory_says_where_it_comes_from(cache, budget, max_model_len, origin):
+    with pytest.raises(InsufficientMemoryError, match=re.escape(origin)):
         plan_kv_cache(LLAMA_8B, cache, budget, IN_BF16, max_model_len)
 
 
@@ -101,35 +101,25 @@ def test_too_long_says_needed_available_and_what_fits():
     text = str(caught.value)
     assert "needs 12.21 GiB" in text
     assert "4.95 GiB are available (24.00 GiB x 0.90, less 14.99 GiB of weights" in text
-    assert "--max-model-len to at most 40528" in text
+    assert text.endswith(": enough for 40528 tokens")
 
 
 @given(num_kib=st.integers(1, 10**8), max_model_len=st.integers(1, 200_000), block_size=st.sampled_from([1, 16, 128]))
-def test_what_an_error_proposes_would_fit(num_kib, max_model_len, block_size):
+def test_a_plan_takes_all_whole_blocks_or_is_refused(num_kib, max_model_len, block_size):
     cache = CacheConfig(block_size=block_size, kv_cache_memory_bytes=num_kib * 1024)
-    try:
-        plan = plan_kv_cache(LLAMA_8B, cache, L4, IN_BF16, max_model_len)
-    except InsufficientMemoryError as error:
-        proposed = re.search(r"--kv-cache-memory-bytes to at least (\d+)", str(error))
-        assert proposed is not None
-        larger = dataclasses.replace(cache, kv_cache_memory_bytes=int(proposed[1]))
-        fitting_len = max_model_len if "one request" in str(error) else 1
-        plan_kv_cache(LLAMA_8B, larger, L4, IN_BF16, fitting_len)
-        shorter = re.search(r"--max-model-len to at most (\d+)", str(error))
-        if shorter is not None:
-            plan_kv_cache(LLAMA_8B, cache, L4, IN_BF16, int(shorter[1]))
-    else:
-        assert plan.pool_bytes <= num_kib * 1024 < plan.pool_bytes + plan.block_bytes
-        assert plan.block_bytes == kv_block_bytes(LLAMA_8B, block_size, IN_BF16)
-
-
-@given(max_model_len=st.integers(41_000, 100_000))
-def test_the_proposed_utilization_fits(max_model_len):
-    with pytest.raises(InsufficientMemoryError) as caught:
-        plan_kv_cache(LLAMA_8B, CacheConfig(), L4, IN_BF16, max_model_len)
-    proposed = re.search(r"utilization to at least (\d\.\d\d)", str(caught.value))
-    if proposed is None:
-        assert "a smaller model" in str(caught.value)
+    block_bytes = kv_block_bytes(LLAMA_8B, block_size, IN_BF16)
+    num_tokens = (num_kib * 1024 // block_bytes - 1) * block_size
+    if num_tokens < max_model_len:
+        with pytest.raises(InsufficientMemoryError):
+            plan_kv_cache(LLAMA_8B, cache, L4, IN_BF16, max_model_len)
         return
-    budget = dataclasses.replace(L4, utilization=float(proposed[1]))
-    assert plan_kv_cache(LLAMA_8B, CacheConfig(), budget, IN_BF16, max_model_len).max_model_len == max_model_len
+    plan = plan_kv_cache(LLAMA_8B, cache, L4, IN_BF16, max_model_len)
+    assert (plan.num_tokens, plan.block_bytes) == (num_tokens, block_bytes)
+    assert plan.pool_bytes <= num_kib * 1024 < plan.pool_bytes + block_bytes
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"), [(0, "0.00 MiB"), (1024**2, "1.00 MiB"), (-GIB // 2, "-0.50 GiB"), (3 * GIB, "3.00 GiB")]
+)
+def test_small_sizes_are_told_in_mib(num_bytes, text):
+    assert in_gib(num_bytes) == text
